@@ -1,0 +1,64 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from tracereplay.dense import DenseIds
+from tracereplay.errors import InputError, TraceSchemaError
+from tracereplay.trace import open_trace
+
+
+def test_ids_follow_first_use_and_survive_growth_of_the_table():
+    rng = np.random.default_rng(1)
+    pages = rng.integers(0, 1 << 52, 200_000, dtype=np.uint64)[rng.integers(0, 150_000, 400_000)]
+    spaces = rng.integers(0, 3, pages.size, dtype=np.uint32)
+
+    ids = DenseIds()
+    got = np.concatenate([ids.number(pages[:77], spaces[:77]), ids.number(pages[77:], spaces[77:])])
+
+    seen: dict[tuple[int, int], int] = {}
+    expected = [
+        seen.setdefault(key, len(seen)) for key in zip(pages.tolist(), spaces.tolist(), strict=True)
+    ]
+    assert got.tolist() == expected
+    back_pages, back_spaces = ids.keys()
+    assert list(zip(back_pages.tolist(), back_spaces.tolist(), strict=True)) == list(seen)
+
+
+def test_batches_of_any_size_hold_the_same_rows(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "time_ns": pl.Series([10, 12, 11, 20], dtype=pl.UInt64),
+            "pid": pl.Series([1, 2, 1, None], dtype=pl.UInt32),
+            "vaddr": pl.Series([4096, 4097, 8191, 4096], dtype=pl.UInt64),
+            "is_write": [True, None, False, True],
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    trace = open_trace(tmp_path / "t.parquet")
+    for rows in (1, 3, 100):
+        batches = list(trace.batches(rows))
+        assert np.concatenate([b.page_ids for b in batches]).tolist() == [0, 1, 0, 2]
+        assert np.concatenate([b.is_write for b in batches]).tolist() == [True, False, False, True]
+        assert np.concatenate([b.time_ns for b in batches]).tolist() == [0, 2, 2, 10]
+    assert trace.count() == (4, 3)
+
+
+def test_a_bare_table_says_what_was_assumed(tmp_path):
+    (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
+    trace = open_trace(tmp_path / "t.csv")
+    assert trace.count() == (3, 2)
+    assert any("is_write" in note for note in trace.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "words"),
+    [
+        ("empty", b"", InputError, "empty file"),
+        ("junk", bytes(range(256)), InputError, "ingest"),
+        ("other.csv", b"a,b\n1,2\n", TraceSchemaError, "no column `page`"),
+    ],
+)
+def test_what_is_no_trace_is_refused_with_the_remedy(tmp_path, name, content, error, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=words):
+        open_trace(tmp_path / name)

@@ -1,0 +1,32 @@
+"""Replay a page-access trace through Linux reclaim and zswap, once per policy, and compare.
+
+`ingest` turns a capture into a trace table, `compare` replays it once per scenario. Names are
+imported on first use, so that `tracereplay --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "compare": "tracereplay.comparison",
+    "Scenario": "tracereplay.replay.settings",
+    "ingest": "tracereplay.readers",
+    "open_trace": "tracereplay.trace",
+    "TracereplayError": "tracereplay.errors",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

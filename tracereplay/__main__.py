@@ -1,0 +1,5 @@
+"""`python -m tracereplay` is `tracereplay`."""
+
+from tracereplay.cli import main
+
+main()

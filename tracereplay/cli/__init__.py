@@ -1,0 +1,13 @@
+"""The command line: reads options, calls, prints; decides nothing.
+
+One file per group of commands. polars, numba and pyarrow are imported inside commands, so that
+`--help` and completion stay fast.
+"""
+
+from __future__ import annotations
+
+from tracereplay.cli.app import app, main
+
+from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its commands)
+
+__all__ = ["app", "main"]

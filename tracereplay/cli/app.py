@@ -1,0 +1,75 @@
+"""The Typer application, its error edge, and what every command shares."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tracereplay import __version__
+from tracereplay.errors import TracereplayError
+
+
+def stderr_console() -> Any:
+    """Return a console on stderr that takes text literally and never wraps a line in a pipe."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print one line of talk on stderr."""
+    stderr_console().print(text)
+
+
+def flush() -> None:
+    """Flush stdout inside the command, so that a closed pipe ends it quietly with status 1."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+
+
+class _OneLineErrors(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TracereplayError as error:
+            stderr_console().print(f"error: {error}", style="red")
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    name="tracereplay",
+    cls=_OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"tracereplay {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show version."),
+    ] = False,
+) -> None:
+    """Replay a page-access trace through Linux reclaim and zswap, once per policy, and compare."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `tracereplay` script."""
+    app()

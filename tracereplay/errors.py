@@ -1,0 +1,42 @@
+"""Mistakes a user can mend: one line each, saying what, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class TracereplayError(Exception):
+    """Base of every error the command line turns into one line on stderr and `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(TracereplayError):
+    """An input file cannot be read, or holds something other than what it should."""
+
+
+class FormatError(InputError):
+    """No reader knows this input, or the layout cannot answer the question asked of it."""
+
+
+class TraceSchemaError(InputError):
+    """A trace or page table lacks a column, or has one of the wrong type."""
+
+
+class OutputError(TracereplayError):
+    """A result cannot be written, or would overwrite one that is there."""
+
+
+class SettingsError(TracereplayError):
+    """A scenario asks for something that does not exist or does not go together."""
+
+
+class HostError(TracereplayError):
+    """This machine lacks what the command needs: a tool, a right, a kernel feature."""
+
+
+def unknown_name(kind: str, name: str, known: list[str]) -> SettingsError:
+    """Return the error for a name that is not in a registry, with the nearest ones offered."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return SettingsError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,151 @@
+"""Open inputs (plain, .gz, .zst, standard input) and replace outputs whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Self
+
+from tracereplay.errors import InputError, OutputError
+
+STDIN = "-"
+
+
+class _Counted(io.RawIOBase):
+    """A raw stream that counts the bytes read from the file, for progress."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self.bytes_read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._raw.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        self.bytes_read += len(chunk)
+        return len(chunk)
+
+    def close(self) -> None:
+        if not self.closed and self._raw is not sys.stdin.buffer:
+            self._raw.close()
+        super().close()
+
+
+class Input:
+    """An open input: `stream` yields decompressed bytes, `bytes_read` counts what the file gave.
+
+    `name` is for messages; `total_bytes` is None for pipes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = "<stdin>" if str(path) == STDIN else str(path)
+        self.total_bytes: int | None = None
+        if str(path) == STDIN:
+            raw: IO[bytes] = sys.stdin.buffer
+        else:
+            try:
+                raw = Path(path).open("rb")  # noqa: SIM115
+                if Path(path).is_file():
+                    self.total_bytes = Path(path).stat().st_size
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror or error}") from error
+        self._counted = _Counted(raw)
+        buffered = io.BufferedReader(self._counted, 1 << 20)
+        self.stream: IO[bytes] = buffered
+        head = buffered.peek(4)[:4]
+        self.compression = ""
+        if head[:2] == b"\x1f\x8b":
+            self.stream = gzip.GzipFile(fileobj=buffered)  # type: ignore[assignment]
+            self.compression = "gzip"
+        elif head == b"\x28\xb5\x2f\xfd":
+            import zstandard
+
+            reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(
+                buffered, read_across_frames=True
+            )
+            self.stream = io.BufferedReader(reader, 1 << 20)
+            self.compression = "zstd"
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes taken from the file so far (compressed bytes, where it is compressed)."""
+        return self._counted.bytes_read
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` decompressed bytes; b"" at the end.
+
+        Raises
+        ------
+        InputError
+            The file is truncated or damaged.
+        """
+        import zstandard
+
+        try:
+            return self.stream.read(size)
+        except (EOFError, zstandard.ZstdError, gzip.BadGzipFile, OSError) as error:
+            raise InputError(
+                f"{self.name}: {self.compression or 'read'} error: {error}; is the file complete?"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+        self.stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the name when the block ends without error.
+
+    Nothing is left behind on an error or Ctrl-C.
+
+    Raises
+    ------
+    OutputError
+        `path` exists and `force` is not given, or the folder cannot be written.
+    """
+    target = Path(path)
+    check_free(target, force=force)
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent or Path()
+        )
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{target}: {error.strerror or error}") from error
+    part = Path(name)
+    try:
+        yield part
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_free(path: str | Path, *, force: bool = False) -> None:
+    """Raise OutputError where `path` exists and `force` is not given, or has no folder to stand in."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder; name a file")
+    if target.exists() and not force:
+        raise OutputError(f"{target} exists; --force overwrites it")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: no such folder: {target.parent}")

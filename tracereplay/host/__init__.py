@@ -1,0 +1,1 @@
+"""What touches the machine it runs on: calibration, recording, page contents."""

@@ -1,0 +1,1 @@
+"""What becomes of a page that reclaim picked; one small file per policy."""

@@ -1,0 +1,1 @@
+"""One file per trace format, detection, and the registry FORMATS."""

@@ -1,0 +1,1 @@
+"""Which page leaves memory; one file per model."""

@@ -1,0 +1,1 @@
+"""The access loop, zswap, its allocators, swap slots and the device queue."""

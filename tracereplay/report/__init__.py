@@ -1,0 +1,1 @@
+"""Tables, plots and the HTML page; a reporter receives frames and never opens a trace."""

@@ -1,0 +1,257 @@
+"""Open and check a trace table; hand it out in batches of dense page ids.
+
+Besides tables that `ingest` wrote, a bare Parquet, Arrow IPC or CSV file with a `page` or `vaddr`
+column is taken; what it lacks gets a default, and `Trace.notes` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tracereplay._jit import kernel_array
+from tracereplay.dense import DenseIds, PageIds
+from tracereplay.errors import InputError, TraceSchemaError
+from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION
+from tracereplay.units import PAGE_SHIFT
+
+BATCH_ROWS = 1 << 20
+
+_TIME_COLUMNS = ("time_ns",)
+# Clocks whose unit is no nanosecond: stalls cannot be compared with them.
+_COUNTING_CLOCKS = ("instructions", "ordinal", "ticks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rows `first_row` … of a trace, in order.
+
+    page_ids : uint32, shape (rows,), read-only
+    is_write : bool, shape (rows,), read-only; unknown counts as read
+    time_ns : int64, shape (rows,), from the first row of the trace on; None without a clock
+    run_len : uint32, shape (rows,); None where every row is one access
+    """
+
+    first_row: int
+    page_ids: PageIds
+    is_write: npt.NDArray[np.bool_]
+    time_ns: npt.NDArray[np.int64] | None
+    run_len: npt.NDArray[np.uint32] | None
+
+
+class Trace:
+    """One trace table, or several read one after the other (each must be in time order).
+
+    Attributes
+    ----------
+    name : file name without its folder, for reports
+    coverage : which accesses the source could see
+    clock : what `time_ns` counts
+    has_time : True where `time_ns` counts nanoseconds
+    notes : what was assumed because a column is missing; plain sentences
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.notes: list[str] = []
+        self.metadata = _read_metadata(self.paths[0])
+        self.name = self.paths[0].name + (
+            f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        )
+        version = self.metadata.get("schema", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise TraceSchemaError(
+                f"{self.paths[0]}: schema version {version}, this tracereplay reads "
+                f"{SCHEMA_VERSION}; ingest the capture again"
+            )
+        self._frames = [_scan(path) for path in self.paths]
+        schemas = [frame.collect_schema() for frame in self._frames]
+        self._columns = set(schemas[0])
+        for path, schema in zip(self.paths, schemas, strict=True):
+            _check_columns(path, schema)
+            self._columns &= set(schema)
+        self.coverage = self.metadata.get("coverage", "full")
+        if self.coverage not in COVERAGES:
+            raise TraceSchemaError(
+                f"{self.paths[0]}: coverage {self.coverage!r} is none of {', '.join(COVERAGES)}"
+            )
+        if "coverage" not in self.metadata:
+            self.notes.append("coverage is not recorded in the table: taken as full")
+        self.clock = self.metadata.get("clock", "time_ns" if "time_ns" in self._columns else "none")
+        self.has_time = "time_ns" in self._columns and self.clock not in _COUNTING_CLOCKS
+        if "is_write" not in self._columns:
+            self.notes.append("no column `is_write`: every access is taken as a read")
+        if "pid" not in self._columns:
+            self.notes.append("no column `pid`: all pages are taken as one address space")
+        self._ids = DenseIds(int(self.metadata.get("unique_pages", 0)))
+        self._pids: dict[int | None, int] = {}
+        self._counted: tuple[int, int] | None = None
+
+    # -- size ------------------------------------------------------------------------------------
+
+    def count(self) -> tuple[int, int]:
+        """Return (rows, distinct pages), from the footer or by one pass over the trace."""
+        if self._counted is None:
+            if len(self.paths) == 1 and {"records", "unique_pages"} <= set(self.metadata):
+                self._counted = int(self.metadata["records"]), int(self.metadata["unique_pages"])
+            else:
+                rows = sum(batch.page_ids.size for batch in self.batches(only_ids=True))
+                self._counted = rows, len(self._ids)
+        return self._counted
+
+    @property
+    def unique_pages(self) -> int:
+        """Distinct (pid, page) of the whole trace: its footprint in pages."""
+        return self.count()[1]
+
+    def page_keys(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], list[int | None]]:
+        """Return page number of each id numbered so far, index of its pid, and the pids."""
+        pages, spaces = self._ids.keys()
+        return pages, spaces, list(self._pids)
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def batches(self, rows: int = BATCH_ROWS, *, only_ids: bool = False) -> Iterator[Batch]:
+        """Yield the trace in order, about `rows` rows at a time; may be called again and again."""
+        wanted = ["page" if "page" in self._columns else "vaddr"]
+        optional = ["pid"] if only_ids else ["pid", "is_write", "run_len"]
+        if self.has_time and not only_ids:
+            optional.append("time_ns")
+        wanted += [name for name in optional if name in self._columns]
+        first_row = 0
+        start_ns: int | None = None
+        last_ns = 0
+        for frame in self._frames:
+            for part in _collect_batches(frame.select(wanted), rows):
+                pages = part[wanted[0]].cast(pl.UInt64)
+                if wanted[0] == "vaddr":
+                    pages = pages // (1 << PAGE_SHIFT)
+                page_ids = self._ids.number(kernel_array(pages), self._space_numbers(part))
+                page_ids.flags.writeable = False
+                time_ns = None
+                if "time_ns" in part.columns:
+                    raw = kernel_array(part["time_ns"])
+                    if start_ns is None and raw.size:
+                        start_ns = int(raw[0])
+                    # Between CPUs records can be a little out of order: time never runs backwards.
+                    time_ns = np.maximum.accumulate(
+                        (raw - np.array(start_ns or 0, raw.dtype)).view(np.int64)
+                    )
+                    np.maximum(time_ns, last_ns, out=time_ns)
+                    last_ns = int(time_ns[-1]) if time_ns.size else last_ns
+                if "is_write" in part.columns:
+                    is_write = kernel_array(part["is_write"].fill_null(value=False))
+                else:
+                    is_write = np.zeros(page_ids.size, np.bool_)
+                run_len = None
+                if "run_len" in part.columns:
+                    run_len = kernel_array(part["run_len"].cast(pl.UInt32).fill_null(1))
+                yield Batch(first_row, page_ids, is_write, time_ns, run_len)
+                first_row += page_ids.size
+
+    def _space_numbers(self, part: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
+        if "pid" not in part.columns:
+            self._pids.setdefault(None, 0)
+            return None
+        pids = part["pid"]
+        for pid in pids.unique(maintain_order=True).to_list():
+            self._pids.setdefault(pid, len(self._pids))
+        if len(self._pids) == 1:
+            return None
+        known = list(self._pids)
+        numbers = pids.replace_strict(known, list(range(len(known))), return_dtype=pl.UInt32)
+        return kernel_array(numbers)
+
+
+def open_trace(*paths: str | Path) -> Trace:
+    """Open a trace table for replay.
+
+    Raises
+    ------
+    InputError
+        A file is missing, or is no Parquet, Arrow IPC or CSV file.
+    TraceSchemaError
+        It has neither `page` nor `vaddr`, or a column of the wrong type.
+    """
+    if not paths:
+        raise InputError("no trace given")
+    return Trace([Path(path) for path in paths])
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    if _kind(path) != "parquet":
+        return {}
+    footer = pl.read_parquet_metadata(path)
+    return {
+        key.removeprefix(METADATA_PREFIX): value
+        for key, value in footer.items()
+        if key.startswith(METADATA_PREFIX)
+    }
+
+
+def _kind(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if head[:6] == b"ARROW1":
+        return "ipc"
+    if head[:4] in (b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08\x00") or b"\0" in head or not head:
+        raise InputError(
+            f"{path}: {'empty file' if not head else 'no trace table'}; "
+            f"make one with `tracereplay ingest {path} -o trace.parquet`"
+        )
+    return "csv"
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    kind = _kind(path)
+    try:
+        if kind == "parquet":
+            frame = pl.scan_parquet(path)
+        elif kind == "ipc":
+            frame = pl.scan_ipc(path)
+        else:
+            frame = pl.scan_csv(path)
+        frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as {kind}: {line}") from error
+    return frame
+
+
+def _check_columns(path: Path, schema: pl.Schema) -> None:
+    if "page" not in schema and "vaddr" not in schema:
+        raise TraceSchemaError(
+            f"{path}: no column `page` or `vaddr` (has {', '.join(list(schema)[:8])}); "
+            f"make a trace table with `tracereplay ingest {path} -o trace.parquet`"
+        )
+    for name in ("page", "vaddr", "pid", "time_ns", "run_len"):
+        if name in schema and not schema[name].is_integer():
+            raise TraceSchemaError(
+                f"{path}: column `{name}` is {schema[name]}, whole numbers expected"
+            )
+    if "is_write" in schema and schema["is_write"] != pl.Boolean:
+        raise TraceSchemaError(f"{path}: column `is_write` is {schema['is_write']}, not Boolean")
+
+
+def _collect_batches(frame: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    """Yield the frame in order (`collect_batches` is marked unstable in polars: only used here)."""
+    batches: Any = frame.collect_batches(chunk_size=rows, maintain_order=True)
+    try:
+        for batch in batches:
+            # The engine may hand out larger pieces than asked for.
+            for start in range(0, batch.height, rows):
+                yield batch.slice(start, rows)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the trace table cannot be read: {line}") from error
