@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "compare": "tracereplay.comparison",
+    "curve": "tracereplay.miss_curve",
     "Scenario": "tracereplay.replay.settings",
     "ingest": "tracereplay.readers",
     "open_trace": "tracereplay.trace",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import inner, kernel
+from tracereplay._jit import inner, kernel, wrapping_product
 from tracereplay.errors import InputError
 
 SLOT = np.dtype([("page", np.uint64), ("space", np.uint32), ("id_plus_1", np.uint32)], align=True)
@@ -24,7 +24,7 @@ PageIds = npt.NDArray[np.uint32]
 def _slot_of(table: Any, page: Any, space: Any) -> Any:
     mask = np.uint64(table.size - 1)
     mixed = page ^ (np.uint64(space) << np.uint64(40))
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = wrapping_product(mixed ^ (mixed >> np.uint64(31)), np.uint64(0x9E3779B97F4A7C15))
     slot = (mixed >> np.uint64(20)) & mask
     while table[slot]["id_plus_1"] != 0 and (
         table[slot]["page"] != page or table[slot]["space"] != space

@@ -106,6 +106,22 @@ class Trace:
         return self._counted
 
     @property
+    def known_unique_pages(self) -> int:
+        """Distinct pages as far as known without a pass: the footer's number, or those numbered."""
+        return max(int(self.metadata.get("unique_pages", 0)), len(self._ids))
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of a page."""
+        return 1 << int(self.metadata.get("page_shift", PAGE_SHIFT))
+
+    @property
+    def reduced_below_bytes(self) -> int:
+        """Smallest memory the table can answer for: recorders fold repeats that a cache would hide."""
+        footers = [self.metadata, *(_read_metadata(path) for path in self.paths[1:])]
+        return max(int(footer.get("reduced_below_bytes", 0)) for footer in footers)
+
+    @property
     def unique_pages(self) -> int:
         """Distinct (pid, page) of the whole trace: its footprint in pages."""
         return self.count()[1]
@@ -118,9 +134,12 @@ class Trace:
     # -- rows ------------------------------------------------------------------------------------
 
     def batches(self, rows: int = BATCH_ROWS, *, only_ids: bool = False) -> Iterator[Batch]:
-        """Yield the trace in order, about `rows` rows at a time; may be called again and again."""
+        """Yield the trace in order, about `rows` rows at a time; may be called again and again.
+
+        With `only_ids` the columns behind `is_write` and `time_ns` are not read.
+        """
         wanted = ["page" if "page" in self._columns else "vaddr"]
-        optional = ["pid"] if only_ids else ["pid", "is_write", "run_len"]
+        optional = ["pid", "run_len"] if only_ids else ["pid", "is_write", "run_len"]
         if self.has_time and not only_ids:
             optional.append("time_ns")
         wanted += [name for name in optional if name in self._columns]

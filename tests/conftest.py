@@ -1,0 +1,17 @@
+import numba
+import pytest
+from hypothesis import settings
+
+# The first call of a kernel compiles it, which is no reason to fail; the examples are the same in
+# every run.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes without compiled kernels: NUMBA_DISABLE_JIT=1 runs the rest."""
+    if not numba.config.DISABLE_JIT:
+        return
+    left_out = [item for item in items if item.get_closest_marker("compiled")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]

@@ -1,0 +1,132 @@
+"""`curve`: misses at every memory size from one pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tracereplay.cli.app import app, flush, note
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tracereplay.trace import Trace
+
+
+@app.command(
+    epilog="Example: tracereplay curve web.parquet --sizes 64MiB,128MiB,50% -o curve.parquet"
+)
+def curve(
+    trace: Annotated[Path, typer.Argument(help="Trace table written by `ingest`.")],
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sizes",
+            help="Memory sizes, separated by commas; a percentage is of the footprint. "
+            "Default: every whole number of pages.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    by_pid: Annotated[
+        bool,
+        typer.Option(
+            "--by-pid",
+            help="One curve per process, each with memory of its own.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Parquet file for the curve.", rich_help_panel="Output"),
+    ] = None,
+    format: Annotated[
+        Literal["table", "json", "csv"],
+        typer.Option("--format", help="What to print.", rich_help_panel="Output"),
+    ] = "table",
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite.", rich_help_panel="Output")
+    ] = False,
+) -> None:
+    """Misses of an exact LRU at every memory size, from one pass over the trace."""
+    from tracereplay import miss_curve
+    from tracereplay.files import check_free, replacing
+    from tracereplay.trace import open_trace
+
+    if out is not None:
+        check_free(out, force=force)
+    opened = open_trace(trace)
+    wanted = _sizes_in_bytes(sizes, opened) if sizes else None
+    frame = miss_curve.curve(opened, wanted, by_pid=by_pid)
+    for line in opened.notes:
+        note(f"note: {line}")
+    if format == "json":
+        typer.echo(frame.write_json())
+    elif format == "csv":
+        typer.echo(frame.write_csv(), nl=False)
+    else:
+        _print_table(frame, every_size=wanted is None)
+    if out is not None:
+        with replacing(out, force=force) as part:
+            frame.write_parquet(part)
+        note(f"wrote {out}")
+    flush()
+
+
+def _sizes_in_bytes(sizes: list[str], trace: Trace) -> list[int]:
+    from tracereplay.units import parse_size, parse_size_or_percent
+
+    texts = [text for option in sizes for text in option.split(",") if text.strip()]
+    footprint_bytes = 0
+    if any("%" in text for text in texts):
+        footprint_bytes = trace.unique_pages * trace.page_bytes
+    return [
+        parse_size_or_percent(text, footprint_bytes, of="the footprint")
+        if "%" in text
+        else parse_size(text)
+        for text in texts
+    ]
+
+
+def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracereplay.units import format_size
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    by_pid = "pid" in frame.columns
+    for heading in (*(["pid"] if by_pid else []), "memory", "misses", "refaults", "miss ratio"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    parts = frame.partition_by("pid", maintain_order=True) if by_pid else [frame]
+    for part in parts:
+        rows, marked = _rows_to_show(part) if every_size else (list(range(part.height)), set())
+        for row in rows:
+            point = part.row(row, named=True)
+            table.add_row(
+                *([str(point["pid"])] if by_pid else []),
+                format_size(point["memory_bytes"]),
+                f"{point['misses']:,}",
+                f"{point['misses'] - point['cold_misses']:,}",
+                f"{point['miss_ratio']:.4%}",
+                "knee" if row in marked else "",
+            )
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+
+
+def _rows_to_show(part: pl.DataFrame) -> tuple[list[int], set[int]]:
+    """Return about 20 rows at even steps of the logarithm of the size, and the knees."""
+    import numpy as np
+
+    from tracereplay.miss_curve import knees
+
+    if not part.height:
+        return [], set()
+    marked = set(knees(part["misses"].to_numpy()))
+    memory = part["memory_bytes"].to_numpy()
+    steps = np.geomspace(memory[0], memory[-1], 20)
+    even = np.minimum(np.searchsorted(memory, steps), part.height - 1)
+    return sorted({*even.tolist(), *marked}), marked

@@ -1,0 +1,215 @@
+"""Misses of an exact LRU at every memory size, from one pass over a trace."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tracereplay.distances import Counts, StackDistances
+from tracereplay.errors import SettingsError
+from tracereplay.schema import ACCESSES, CURVE, empty_frame, polars_schema
+from tracereplay.trace import Batch, Trace, open_trace
+from tracereplay.units import format_size
+
+_PID = next(column for column in ACCESSES if column.name == "pid")
+
+Progress = Callable[[int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class MissCounts:
+    """What one pass found for one address space, or for all of a trace.
+
+    misses : int64, shape (pages + 1,): misses at 0, 1, 2, … pages of memory, first touches included
+    accesses : run lengths counted; folded repeats hit at every size the trace can answer for
+    """
+
+    misses: Counts
+    accesses: int
+
+    @property
+    def pages(self) -> int:
+        """Distinct pages, which is also the number of first touches."""
+        return self.misses.size - 1
+
+    def at(self, capacities_pages: Counts) -> Counts:
+        """Return the misses at these capacities; int64, same shape."""
+        found: Counts = self.misses[np.minimum(capacities_pages, self.pages)]
+        return found
+
+
+def curve(
+    trace: str | Path | Trace,
+    sizes: Sequence[int] | None = None,
+    *,
+    by_pid: bool = False,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Return exact LRU misses at every memory size, or at the sizes asked for.
+
+    Parameters
+    ----------
+    trace : path of a trace table, or an open one
+    sizes : memory sizes in bytes, answered in the order given; None for every whole number of pages
+        up to the footprint
+    by_pid : one curve per process, each with memory of its own, with a first column `pid`
+    progress : called with the rows done so far
+
+    Returns
+    -------
+    frame of `schema.CURVE`: memory_bytes, misses, cold_misses, miss_ratio
+
+    Raises
+    ------
+    SettingsError
+        A size is below one page, or below what a reduced trace can answer for.
+    """
+    opened = trace if isinstance(trace, Trace) else open_trace(trace)
+    page_bytes, least_bytes = _limits(opened)
+    if sizes is not None:
+        check_sizes(sizes, least_bytes, opened.name)
+    counted = count_misses(opened, by_pid=by_pid, progress=progress)
+    frames = []
+    for pid, found in counted.items():
+        frame = _frame(found, sizes, page_bytes, least_bytes)
+        if by_pid:
+            frame = frame.select(pl.lit(pid, pl.UInt32).alias("pid"), pl.all())
+        frames.append(frame)
+    if not frames:
+        frames.append(empty_frame((_PID, *CURVE) if by_pid else CURVE))
+    return pl.concat(frames)
+
+
+def count_misses(
+    trace: Trace, *, by_pid: bool = False, progress: Progress | None = None
+) -> dict[int | None, MissCounts]:
+    """Return the misses per pid in order of appearance, or under None for all pids together."""
+    if by_pid:
+        return _count_by_pid(trace, progress)
+    distances = StackDistances(trace.known_unique_pages)
+    accesses = 0
+    for batch in trace.batches(only_ids=True):
+        distances.add(batch.page_ids)
+        accesses += _accesses(batch)
+        if progress:
+            progress(batch.first_row + batch.page_ids.size)
+    return {None: MissCounts(distances.misses(), accesses)}
+
+
+def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, MissCounts]:
+    apart: list[StackDistances] = []
+    accesses: list[int] = []
+    local_ids = np.empty(0, np.uint32)  # of each page id: its number within its own space
+    pages_in_space = np.empty(0, np.int64)
+    space_of: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+    for batch in trace.batches(only_ids=True):
+        _, space_of, pids = trace.page_keys()
+        while len(apart) < len(pids):
+            apart.append(StackDistances())
+            accesses.append(0)
+        pages_in_space = np.concatenate(
+            [pages_in_space, np.zeros(len(pids) - pages_in_space.size, np.int64)]
+        )
+        fresh = space_of[local_ids.size :]
+        fresh_ids = np.empty(fresh.size, np.uint32)
+        for space in np.unique(fresh).tolist():
+            here = np.flatnonzero(fresh == space)
+            fresh_ids[here] = np.arange(here.size) + pages_in_space[space]
+            pages_in_space[space] += here.size
+        local_ids = np.concatenate([local_ids, fresh_ids])
+        spaces = space_of[batch.page_ids]
+        ordered = np.argsort(spaces, kind="stable")
+        bounds = np.searchsorted(spaces[ordered], np.arange(len(pids) + 1))
+        for space in range(len(pids)):
+            rows = ordered[bounds[space] : bounds[space + 1]]
+            apart[space].add(local_ids[batch.page_ids[rows]])
+            accesses[space] += (
+                rows.size if batch.run_len is None else int(batch.run_len[rows].sum())
+            )
+        if progress:
+            progress(batch.first_row + batch.page_ids.size)
+    _, _, pids = trace.page_keys()
+    return {
+        pid: MissCounts(distances.misses(), total)
+        for pid, distances, total in zip(pids, apart, accesses, strict=True)
+    }
+
+
+def _accesses(batch: Batch) -> int:
+    return batch.page_ids.size if batch.run_len is None else int(batch.run_len.sum(dtype=np.int64))
+
+
+def _limits(trace: Trace) -> tuple[int, int]:
+    """Return the bytes of a page and the smallest memory the trace can answer for."""
+    page_bytes = trace.page_bytes
+    return page_bytes, max(page_bytes, trace.reduced_below_bytes)
+
+
+def check_sizes(sizes: Sequence[int], least_bytes: int, name: str) -> None:
+    """Raise SettingsError where a size is below the smallest the trace can answer for."""
+    for size_bytes in sizes:
+        if size_bytes < least_bytes:
+            raise SettingsError(
+                f"{name} cannot answer for {format_size(size_bytes)} of memory, only from "
+                f"{format_size(least_bytes)} on; ask for larger sizes"
+            )
+
+
+def _frame(
+    found: MissCounts, sizes: Sequence[int] | None, page_bytes: int, least_bytes: int
+) -> pl.DataFrame:
+    if sizes is None:
+        first = -(-least_bytes // page_bytes)
+        capacities = np.arange(min(first, max(found.pages, 1)), max(found.pages, 1) + 1)
+        memory_bytes = capacities * page_bytes
+    else:
+        memory_bytes = np.array(sizes, np.int64)
+        capacities = memory_bytes // page_bytes
+    misses = found.at(capacities)
+    return pl.DataFrame(
+        {
+            "memory_bytes": memory_bytes,
+            "misses": misses,
+            "cold_misses": np.full(misses.size, found.pages, np.int64),
+            "miss_ratio": misses / max(found.accesses, 1),
+        },
+        schema=polars_schema(CURVE),
+    )
+
+
+def knees(misses: Counts, *, most: int = 5, least_share: float = 0.02) -> list[int]:
+    """Return the indices where a falling curve bends most: little is won by going further.
+
+    Parameters
+    ----------
+    misses : int64, shape (points,), falling, at evenly spaced sizes
+    most : how many to return at most
+    least_share : a knee lies at least this share of the whole fall below its chord
+
+    The point farthest below the chord of a stretch is a knee; it splits the stretch in two (the
+    order of Ramer-Douglas-Peucker, one-sided). Returned in order of size.
+    """
+    if misses.size < 3 or misses[0] == misses[-1]:
+        return []
+    fall = float(misses[0] - misses[-1])
+    found: list[int] = []
+    stretches = [(0, misses.size - 1)]
+    while len(found) < most:
+        best = (least_share * fall, -1, -1)
+        for number, (low, high) in enumerate(stretches):
+            part = misses[low : high + 1].astype(np.float64)
+            depth = np.linspace(part[0], part[-1], part.size) - part
+            deepest = int(depth.argmax())
+            if depth[deepest] > best[0]:
+                best = (float(depth[deepest]), number, low + deepest)
+        if best[1] < 0:
+            break
+        low, high = stretches.pop(best[1])
+        found.append(best[2])
+        stretches += [(low, best[2]), (best[2], high)]
+    return sorted(found)
