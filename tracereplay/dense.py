@@ -1,7 +1,9 @@
 """Dense uint32 page ids: the number of each distinct (address space, page), in order of first use.
 
-An open-addressing table in arrays beats every join measured (49-89 against 8-24 M rows/s), and one
-record of 16 bytes is one cache line touched per lookup.
+A hash table finds the group of 16 neighbouring pages that a page belongs to, and the group's 16 ids
+fill one cache line. Neighbours are used together, so both stay small: where pages lie densely the
+table takes 1/16 of the memory of one that hashes pages. Groups are looked up for a few thousand
+rows ahead of their ids, with both lines prefetched (30 against 150 M rows/s, Zipf over 1 M pages).
 """
 
 from __future__ import annotations
@@ -11,93 +13,133 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import inner, kernel, wrapping_product
+from tracereplay._jit import inline, inner, kernel, prefetch, wrapping_product
 from tracereplay.errors import InputError
 
-SLOT = np.dtype([("page", np.uint64), ("space", np.uint32), ("id_plus_1", np.uint32)], align=True)
-_MAX_PAGES = (1 << 32) - 16
+SLOT = np.dtype(
+    [("group", np.uint64), ("space", np.uint32), ("number_plus_1", np.uint32)], align=True
+)
+KNOWN = np.dtype([("pages", np.int64), ("groups", np.int64)])
+
+_GROUP_SHIFT = 4
+_GROUP_PAGES = 1 << _GROUP_SHIFT
+_MOST_GROUPS = 1 << 28
+_MOST_PAGES = 1 << 31
+_ROWS = 4096  # rows located before their ids are read: their places stay in the first-level cache
+_AHEAD = 16
 
 PageIds = npt.NDArray[np.uint32]
 
 
-@inner
-def _slot_of(table: Any, page: Any, space: Any) -> Any:
-    mask = np.uint64(table.size - 1)
-    mixed = page ^ (np.uint64(space) << np.uint64(40))
+@inline
+def _first_slot(table: Any, group: Any, space: Any) -> Any:
+    mixed = group ^ (np.uint64(space) << np.uint64(40))
     mixed = wrapping_product(mixed ^ (mixed >> np.uint64(31)), np.uint64(0x9E3779B97F4A7C15))
-    slot = (mixed >> np.uint64(20)) & mask
-    while table[slot]["id_plus_1"] != 0 and (
-        table[slot]["page"] != page or table[slot]["space"] != space
+    return (mixed >> np.uint64(20)) & np.uint64(table.size - 1)
+
+
+@inner
+def _slot_of(table: Any, group: Any, space: Any) -> Any:
+    slot = _first_slot(table, group, space)
+    while table[slot]["number_plus_1"] != 0 and (
+        table[slot]["group"] != group or table[slot]["space"] != space
     ):
-        slot = (slot + np.uint64(1)) & mask
-    return np.int64(slot)
+        slot = (slot + np.uint64(1)) & np.uint64(table.size - 1)
+    return slot
+
+
+@inner
+def _locate(pages: Any, spaces: Any, table: Any, ids: Any, known: Any, places: Any) -> Any:
+    """Write where the id of each row stands; return the rows done before table or ids were full."""
+    room = min(table.size // 8 * 5, ids.size // _GROUP_PAGES)
+    one_space = spaces.size == 1
+    for row in range(pages.size):
+        if row + _AHEAD < pages.size:
+            space = spaces[0] if one_space else spaces[row + _AHEAD]
+            prefetch(
+                table, _first_slot(table, pages[row + _AHEAD] >> np.uint64(_GROUP_SHIFT), space)
+            )
+        space = spaces[0] if one_space else spaces[row]
+        group = pages[row] >> np.uint64(_GROUP_SHIFT)
+        slot = _slot_of(table, group, space)
+        if table[slot]["number_plus_1"] == 0:
+            if known[0]["groups"] >= room:
+                return row
+            known[0]["groups"] += 1
+            table[slot]["group"] = group
+            table[slot]["space"] = space
+            table[slot]["number_plus_1"] = known[0]["groups"]
+        first = (np.int64(table[slot]["number_plus_1"]) - 1) * _GROUP_PAGES
+        place = first + np.int64(pages[row] & np.uint64(_GROUP_PAGES - 1))
+        places[row] = place
+        prefetch(ids, place)
+    return pages.size
 
 
 @kernel
-def _number(pages: Any, spaces: Any, table: Any, known: Any, page_ids: Any) -> Any:
-    """Number rows until the table is 5/8 full; return how many rows were numbered.
+def _number(pages: Any, spaces: Any, table: Any, ids: Any, known: Any, page_ids: Any) -> Any:
+    """Number rows until a group finds no room; return how many rows were numbered.
 
-    pages uint64 (rows,), spaces uint32 (rows,) or (1,), table SLOT (2**k,), known int64 (1,): ids
-    given so far, page_ids uint32 (rows,) is filled.
+    pages uint64 (rows,), spaces uint32 (rows,) or (1,), table SLOT (2**k,), ids uint32 (groups x
+    16,): id plus 1 of each page of a group, known KNOWN (1,), page_ids uint32 (rows,) is filled.
     """
-    room = table.size // 8 * 5
-    one_space = spaces.size == 1
-    last_page = np.uint64(0)
-    last_space = np.uint32(0)
-    last_id = np.uint32(0)
-    have_last = False
-    for row in range(pages.size):
-        page = pages[row]
-        space = spaces[0] if one_space else spaces[row]
-        if have_last and page == last_page and space == last_space:
-            page_ids[row] = last_id
-            continue
-        slot = _slot_of(table, page, space)
-        if table[slot]["id_plus_1"] == 0:
-            if known[0] >= room:
-                return row
-            known[0] += 1
-            table[slot]["page"] = page
-            table[slot]["space"] = space
-            table[slot]["id_plus_1"] = known[0]
-        last_id = np.uint32(table[slot]["id_plus_1"] - np.uint32(1))
-        last_page = page
-        last_space = space
-        have_last = True
-        page_ids[row] = last_id
+    places = np.empty(_ROWS, np.uint32)
+    start = 0
+    while start < pages.size:
+        stop = min(start + _ROWS, pages.size)
+        part = spaces if spaces.size == 1 else spaces[start:stop]
+        done = _locate(pages[start:stop], part, table, ids, known, places)
+        for row in range(done):
+            place = places[row]
+            if ids[place] == 0:
+                known[0]["pages"] += 1
+                ids[place] = known[0]["pages"]
+            page_ids[start + row] = ids[place] - np.uint32(1)
+        if start + done < stop:
+            return start + done
+        start = stop
     return pages.size
 
 
 @kernel
 def _move(old: Any, new: Any) -> None:
     for slot in range(old.size):
-        if old[slot]["id_plus_1"] != 0:
-            target = _slot_of(new, old[slot]["page"], old[slot]["space"])
+        if old[slot]["number_plus_1"] != 0:
+            target = _slot_of(new, old[slot]["group"], old[slot]["space"])
             new[target] = old[slot]
 
 
 @kernel
-def _keys(table: Any, pages: Any, spaces: Any) -> None:
+def _keys(table: Any, ids: Any, pages: Any, spaces: Any) -> None:
     for slot in range(table.size):
-        if table[slot]["id_plus_1"] != 0:
-            page_id = np.int64(table[slot]["id_plus_1"]) - 1
-            pages[page_id] = table[slot]["page"]
-            spaces[page_id] = table[slot]["space"]
+        if table[slot]["number_plus_1"] == 0:
+            continue
+        first = (np.int64(table[slot]["number_plus_1"]) - 1) * _GROUP_PAGES
+        for lane in range(_GROUP_PAGES):
+            if ids[first + lane] != 0:
+                page_id = np.int64(ids[first + lane]) - 1
+                pages[page_id] = (table[slot]["group"] << np.uint64(_GROUP_SHIFT)) | np.uint64(lane)
+                spaces[page_id] = table[slot]["space"]
 
 
 class DenseIds:
-    """Numbers pages as they come; the same page always gets the same id."""
+    """Numbers pages as they come; the same page always gets the same id.
+
+    Memory: per group of 16 neighbouring pages that is touched, 64 bytes of ids and 16 of table,
+    each with up to as much again as room to grow.
+    """
 
     def __init__(self, expected_pages: int = 0) -> None:
-        size = 1 << 16
-        while size // 8 * 5 < expected_pages:
+        groups = max(1 << 10, expected_pages // _GROUP_PAGES)
+        size = 1 << 12
+        while size // 8 * 5 < groups:
             size *= 2
         self._table = np.zeros(size, SLOT)
-        self._known = np.zeros(1, np.int64)
+        self._ids = np.zeros(groups * _GROUP_PAGES, np.uint32)
+        self._known = np.zeros(1, KNOWN)
 
     def __len__(self) -> int:
-        known: int = self._known[0]
-        return int(known)
+        return int(self._known[0]["pages"])
 
     def number(
         self, pages: npt.NDArray[np.uint64], spaces: npt.NDArray[np.uint32] | None = None
@@ -112,7 +154,7 @@ class DenseIds:
         Raises
         ------
         InputError
-            More than 2**32 - 16 distinct pages (16 TiB of 4 KiB pages).
+            More than 2**31 distinct pages (8 TiB of 4 KiB pages), or 2**28 distinct groups of 16.
         """
         page_ids = np.empty(pages.size, np.uint32)
         if spaces is None:
@@ -120,18 +162,30 @@ class DenseIds:
         done = 0
         while done < pages.size:
             part = spaces if spaces.size == 1 else spaces[done:]
-            done += _number(pages[done:], part, self._table, self._known, page_ids[done:])
+            done += _number(
+                pages[done:], part, self._table, self._ids, self._known, page_ids[done:]
+            )
             if done < pages.size:
-                if len(self) >= _MAX_PAGES // 2:
-                    raise InputError("more than 2**31 distinct pages; split the trace")
-                larger = np.zeros(self._table.size * 2, SLOT)
-                _move(self._table, larger)
-                self._table = larger
+                self._grow()
+        if len(self) > _MOST_PAGES:
+            raise InputError("more than 2**31 distinct pages; split the trace")
         return page_ids
+
+    def _grow(self) -> None:
+        groups = self._ids.size // _GROUP_PAGES
+        if self._known[0]["groups"] == groups:
+            if groups >= _MOST_GROUPS:
+                raise InputError("more than 2**28 distinct regions of 16 pages; split the trace")
+            # In place, where the allocator can: no second copy stands in memory.
+            self._ids.resize(min(groups * 2, _MOST_GROUPS) * _GROUP_PAGES, refcheck=False)
+        else:
+            larger = np.zeros(self._table.size * 2, SLOT)
+            _move(self._table, larger)
+            self._table = larger
 
     def keys(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
         """Return page number and space of each id; uint64 and uint32, shape (ids,)."""
         pages = np.empty(len(self), np.uint64)
         spaces = np.empty(len(self), np.uint32)
-        _keys(self._table, pages, spaces)
+        _keys(self._table, self._ids, pages, spaces)
         return pages, spaces
