@@ -1,1 +1,4 @@
-"""Tables, plots and the HTML page; a reporter receives frames and never opens a trace."""
+"""Show a result: terminal table, JSON, CSV, report.html, pictures.
+
+A reporter receives the frames of a result and its `run` dict; it never opens a trace.
+"""

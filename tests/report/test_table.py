@@ -1,0 +1,219 @@
+"""The terminal table, JSON and CSV of a made-up result."""
+
+import csv
+import io
+import json
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from tracereplay.report.findings import comparison_groups, labelled_rows, verdict
+from tracereplay.report.table import (
+    printable,
+    render_table,
+    short_count,
+    three_digits,
+    to_csv,
+    to_json,
+)
+from tracereplay.schema import SERVICES, SUMMARY
+
+
+def rendered(result, width=80, *, terminal=False, encoding="utf-8"):
+    summary, latency, _footprint, run = result
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    render_table(summary, latency, run, console)
+    file.seek(0)
+    return file.read()
+
+
+@pytest.mark.parametrize("width", [36, 52, 80, 100, 200])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_line_is_wider_than_the_terminal_and_p99_stays(fake_result, width, terminal):
+    text = rendered(fake_result(limits_mib=(48, 80)), width, terminal=terminal)
+
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "p99" in text
+    assert text.count("memory limit 48.0 MiB") == 1
+    assert text.count("memory limit 80.0 MiB") == 1
+
+
+def test_columns_leave_by_rank_as_the_terminal_narrows(fake_result):
+    result = fake_result()
+
+    def heads(width):
+        text = rendered(result, width)
+        line = next(line for line in text.splitlines() if line.startswith("policy"))
+        return line.split()[1:]
+
+    wide, middle, narrow = heads(200), heads(80), heads(50)
+    assert {"zswap", "raw", "zero", "cache", "device", "minor", "pool", "all", "out"} <= set(wide)
+    assert set(narrow) < set(middle) < set(wide)
+    assert {"p50", "p99", "p99.9", "zswap", "device", "pool", "all", "out"} <= set(middle)
+
+
+def test_the_figures_of_a_row_are_those_of_the_summary(fake_result):
+    summary, latency, _footprint, run = result = fake_result(("no-zswap", "store-raw"))
+    row = summary.filter(policy="store-raw").row(0, named=True)
+
+    text = rendered(result, 200)
+    cells = next(line for line in text.splitlines() if line.startswith("store-raw !^")).split()
+
+    assert cells[1] == "!^"
+    assert cells[2:5] == [
+        three_digits(row[f"swapin_latency_{name}_ns"] / 1000) for name in ("p50", "p99", "p999")
+    ]
+    stored = latency.filter(scenario=row["scenario"], service="zswap_raw")["count"].sum()
+    assert short_count(stored) in cells
+    assert run["trace"]["name"] in text
+
+
+def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):
+    text = rendered(fake_result(limits_mib=(48,)), 100)
+    assert "X ended in an OOM kill" in text
+    assert "killed at access 900,000" in " ".join(text.split())
+    assert "! reclaim gained nothing" in text
+    assert "^ went over the limit" in text
+
+    calm = rendered(fake_result(("no-zswap", "swap-on-reject")), 100)
+    assert "OOM kill" not in calm
+    assert "gained nothing" not in calm
+
+
+def test_the_winner_has_the_least_stall_and_a_killed_scenario_or_a_bound_cannot_win(fake_result):
+    summary, latency, _footprint, _run = fake_result(limits_mib=(48, 80))
+    summary = summary.with_columns(
+        stall_total_ns=pl.when(pl.col("policy").is_in(["keep-on-reject", "unlimited-memory"]))
+        .then(1)
+        .otherwise("stall_total_ns")
+    )
+    low, high = comparison_groups(labelled_rows(summary, latency))
+
+    won = verdict(low)
+    assert won.winner is not None
+    assert won.winner["policy"] == "store-raw-keep"
+    assert "93% less than no-zswap" in won.sentence
+    assert "Price: 54.7 MiB peak footprint" in won.sentence
+    won_high = verdict(high)
+    assert won_high.winner is not None
+    assert won_high.winner["policy"] == "keep-on-reject"  # it lives at this limit
+
+
+def test_of_equals_the_smallest_footprint_wins_and_the_sentence_says_so(fake_result):
+    summary, latency, _footprint, _run = fake_result(("no-zswap", "store-raw", "vswap"))
+    summary = summary.with_columns(
+        stall_total_ns=pl.lit(1_000_000),
+        footprint_bytes_peak=pl.Series([3 << 20, 2 << 20, 1 << 20]),
+    )
+    (group,) = comparison_groups(labelled_rows(summary, latency))
+    won = verdict(group)
+
+    assert won.winner is not None
+    assert won.winner["policy"] == "vswap"
+    assert "all policies tie" in won.sentence
+
+
+def test_where_every_scenario_was_killed_nobody_wins(fake_result):
+    summary, latency, _footprint, run = fake_result(("store-raw", "vswap"))
+    summary = summary.with_columns(finished=pl.lit(False))
+    (group,) = comparison_groups(labelled_rows(summary, latency))
+
+    assert verdict(group).winner is None
+    assert "No policy finished" in rendered((summary, latency, None, run))
+
+
+def test_labels_say_what_else_tells_scenarios_apart(fake_result):
+    summary, latency, _footprint, _run = fake_result(
+        ("no-zswap", "store-raw", "unlimited-memory"), codecs=("lzo", "zstd")
+    )
+    labels = [row["label"] for row in labelled_rows(summary, latency)]
+
+    assert labels == [
+        "no-zswap lzo",
+        "store-raw lzo",
+        "no-zswap zstd",
+        "store-raw zstd",
+        "unlimited-memory",
+    ]
+
+
+def test_json_is_one_object_with_every_column_and_the_winners(fake_result):
+    summary, latency, _footprint, run = fake_result(limits_mib=(48, 80))
+    parsed = json.loads(to_json(summary, latency, run))
+
+    assert [row["scenario"] for row in parsed["scenarios"]] == summary["scenario"].to_list()
+    assert set(parsed["scenarios"][0]) == {column.name for column in SUMMARY} | {
+        "touches_by_service"
+    }
+    for row, original in zip(parsed["scenarios"], summary.to_dicts(), strict=True):
+        assert {name: row[name] for name in original} == original
+        counts = latency.filter(scenario=row["scenario"]).group_by("service").agg(pl.sum("count"))
+        expected = dict.fromkeys(SERVICES, 0) | dict(counts.iter_rows())
+        assert row["touches_by_service"] == expected
+    assert [winner["memory_limit_bytes"] for winner in parsed["winners"]] == [48 << 20, 80 << 20]
+    assert parsed["run"]["seed"] == 0
+
+
+def test_csv_holds_the_summary_and_a_count_per_service(fake_result):
+    summary, latency, _footprint, run = fake_result()
+    lines = list(csv.DictReader(io.StringIO(to_csv(summary, latency, run))))
+
+    assert len(lines) == len(summary)
+    assert lines[0]["policy"] == summary["policy"][0]
+    assert int(lines[0]["touches_device"]) == summary["pswpin"][0]
+
+
+def test_a_result_without_rows_is_said_and_not_an_error(fake_result):
+    summary, latency, footprint, run = fake_result(("no-zswap",))
+    assert "no scenario" in rendered((summary.clear(), latency.clear(), footprint, run))
+
+
+def test_shapes_are_drawn_for_a_terminal_only_and_in_ascii_where_it_must_be(fake_result):
+    result = fake_result(("no-zswap", "store-raw", "unlimited-memory"))
+
+    assert "▁" not in rendered(result)
+    shapes = rendered(result, terminal=True)
+    assert "█" in shapes
+    assert "|10us" in shapes
+    assert "no swap-in" in shapes
+    assert "#" in rendered(result, terminal=True, encoding="ascii")
+
+
+def test_a_trace_name_cannot_move_the_cursor_or_turn_the_text(fake_result):
+    text = rendered(fake_result(("no-zswap",), trace="a\x1b[2J\u202eevil [bold]x.parquet"))
+
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "[bold]x.parquet" in text
+    assert printable("Größe 1 µs") == "Größe 1 µs"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.854, "0.85"),
+        (9.996, "10.0"),
+        (12.34, "12.3"),
+        (99.96, "100"),
+        (4210.4, "4,210"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert three_digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (9_999, "9,999"),
+        (10_000, "10.0k"),
+        (999_499, "999k"),
+        (999_600, "1.00M"),
+        (45_600_000, "45.6M"),
+    ],
+)
+def test_counts_are_short(count, text):
+    assert short_count(count) == text

@@ -1,0 +1,291 @@
+"""What a result says: groups to compare within, the winner of each and its price, the dangers.
+
+The terminal table, the HTML report and the JSON all tell this same story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from tracereplay.schema import SERVICES
+from tracereplay.units import PAGE_BYTES, format_duration, format_size
+
+Row = dict[str, Any]
+
+BASELINE_POLICY = "no-zswap"
+BOUND_POLICY = "unlimited-memory"
+BOUND_RECLAIM = "opt"
+
+# Keys that go into the label of a scenario when the result holds more than one value of them.
+_LABEL_KEYS = (
+    "reclaim",
+    "codec",
+    "allocator",
+    "pool_limit_bytes",
+    "device",
+    "page_cluster",
+    "kernel",
+    "cgroup",
+)
+
+# Two stalls nearer than this are a tie: a recorded kernel run spreads by about as much.
+TIE_RATIO = 0.02
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scenarios that share a trace and a memory limit, and so can be compared with each other."""
+
+    trace: str
+    memory_limit_bytes: int
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """Return "64.0 MiB (50 % of the pages touched)"."""
+        touched_bytes = max((row["unique_pages"] or 0) for row in self.rows) * PAGE_BYTES
+        size = format_size(self.memory_limit_bytes)
+        if not touched_bytes:
+            return size
+        return f"{size} ({self.memory_limit_bytes / touched_bytes:.0%} of the pages touched)"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The winner of a group, in words: what it gains and what it costs."""
+
+    group: Group
+    winner: Row | None
+    gain: str
+    price: str
+
+    @property
+    def sentence(self) -> str:
+        """Return the whole verdict as one line."""
+        return f"{self.gain}{' Price: ' + self.price + '.' if self.price else ''}"
+
+
+@dataclass(frozen=True)
+class Danger:
+    """One thing reclaim did that it should not; `count` scenarios show it."""
+
+    mark: str
+    name: str
+    meaning: str
+    detail: str
+
+
+def is_bound(row: Row) -> bool:
+    """Say whether the scenario is a bound to measure against, and no choice anybody has."""
+    return bool(row["policy"] == BOUND_POLICY or row["reclaim"] == BOUND_RECLAIM)
+
+
+def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
+    """Return the rows of `summary`, each with `label`, `bound`, `killed` and a count per service.
+
+    The label is the policy, and whatever else tells this result's scenarios apart.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for scenario, service, count in (
+        latency.group_by("scenario", "service").agg(pl.col("count").sum()).iter_rows()
+    ):
+        counts.setdefault(scenario, {})[service] = count
+    varying = [key for key in _LABEL_KEYS if summary[key].n_unique() > 1]
+    rows = summary.to_dicts()
+    for row in rows:
+        extra = [
+            format_size(row[key]) if key.endswith("_bytes") else str(row[key])
+            for key in varying
+            if row["policy"] != BOUND_POLICY and row[key] is not None
+        ]
+        row["label"] = " ".join([row["policy"], *extra])
+        row["bound"] = is_bound(row)
+        row["killed"] = not row["finished"] or bool(row["oom_events"])
+        row["services"] = {
+            service: counts.get(row["scenario"], {}).get(service, 0) for service in SERVICES
+        }
+    return rows
+
+
+def comparison_groups(rows: list[Row]) -> list[Group]:
+    """Return one group per trace and memory limit, ascending; a bound without company joins all."""
+    choices = [row for row in rows if row["policy"] != BOUND_POLICY] or rows
+    keys = sorted({(row["trace"], row["memory_limit_bytes"]) for row in choices})
+    return [
+        Group(
+            trace,
+            limit,
+            tuple(
+                row
+                for row in rows
+                if row["trace"] == trace
+                and (
+                    row["memory_limit_bytes"] == limit
+                    or (
+                        row["policy"] == BOUND_POLICY
+                        and (trace, row["memory_limit_bytes"]) not in keys
+                    )
+                )
+            ),
+        )
+        for trace, limit in keys
+    ]
+
+
+def verdict(group: Group) -> Verdict:
+    """Name the policy that loses the least time at this limit, and its price.
+
+    Total stall is what decides, and not a percentile: all scenarios of a group replay the same
+    touches, and a policy that swaps in ten times as often may well have the better median.
+    Bounds do not take part; a scenario that ended in an OOM kill cannot win.
+    """
+    candidates = [row for row in group.rows if not row["bound"]] or list(group.rows)
+    alive = [row for row in candidates if not row["killed"]]
+    if not alive:
+        return Verdict(group, None, "No policy finished: each ended in an OOM kill.", "")
+    best_ns = min(row["stall_total_ns"] for row in alive)
+    ties = [row for row in alive if row["stall_total_ns"] <= best_ns * (1 + TIE_RATIO)]
+    # Of equals the one that needs least memory, then fewest device writes; order settles the rest.
+    winner = min(ties, key=lambda row: (row["footprint_bytes_peak"], row["pswpout"]))
+    return Verdict(group, winner, _gain(winner, ties, alive), _price(winner))
+
+
+def _gain(winner: Row, ties: list[Row], alive: list[Row]) -> str:
+    others = [row for row in ties if row is not winner]
+    name = winner["label"]
+    if len(alive) == 1:
+        text = f"{name} is the only one that finished"
+    elif len(others) == len(alive) - 1:
+        text = f"all policies tie within {TIE_RATIO:.0%}; {name} needs the least memory"
+    elif others:
+        text = f"{name} loses least time, level with {_listing([row['label'] for row in others])}"
+    else:
+        text = f"{name} loses least time"
+    text += f": {format_duration(winner['stall_total_ns'])} in faults and reclaim"
+    rival = _rival(winner, alive)
+    if rival is not None:
+        text += f", {_against(winner['stall_total_ns'], rival['stall_total_ns'])}{rival['label']}"
+    p99 = winner["swapin_latency_p99_ns"]
+    if p99 is not None:
+        text += f"; p99 swap-in {format_duration(p99)}"
+        if rival is not None and rival["swapin_latency_p99_ns"] is not None:
+            text += f" against {format_duration(rival['swapin_latency_p99_ns'])}"
+    return text + "."
+
+
+def _rival(winner: Row, alive: list[Row]) -> Row | None:
+    """Return whom the winner is measured against: plain swap, else the next best."""
+    same = [
+        row
+        for row in alive
+        if row["policy"] == BASELINE_POLICY and row["reclaim"] == winner["reclaim"]
+    ]
+    if same and same[0] is not winner:
+        return same[0]
+    rest = [row for row in alive if row is not winner]
+    return min(rest, key=lambda row: row["stall_total_ns"], default=None)
+
+
+def _against(value: int, other: int) -> str:
+    """Return how `value` compares with a larger `other`: "43 % less than ", "as much as "."""
+    if other <= 0 or value >= other:
+        return "as much as " if value == other else "against "
+    less = 1 - value / other
+    return f"{less:.0%} less than " if less >= 0.005 else "as much as "
+
+
+def _price(winner: Row) -> str:
+    parts = [f"{format_size(winner['footprint_bytes_peak'])} peak footprint"]
+    if winner["pool_bytes_peak"]:
+        parts[0] += f", {format_size(winner['pool_bytes_peak'])} of it pool at its peak"
+    if winner["pswpout"]:
+        parts.append(f"{format_size(winner['pswpout'] * PAGE_BYTES)} written to the device")
+    if winner["reclaim_no_gain_runs"]:
+        parts.append(
+            f"{winner['reclaim_no_gain_runs']:,} of {winner['reclaim_runs']:,} "
+            "reclaim runs gained nothing"
+        )
+    if winner["overshoot_bytes_peak"]:
+        parts.append(f"up to {format_size(winner['overshoot_bytes_peak'])} over the limit")
+    return ", ".join(parts)
+
+
+def _listing(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+OOM_MARK, NO_GAIN_MARK, OVER_MARK = "X", "!", "^"
+_SHOWN = 4  # scenarios a legend line names
+
+
+def marks(row: Row) -> str:
+    """Return the warning marks of one scenario, worst first."""
+    text = OOM_MARK if row["killed"] else ""
+    if row["reclaim_no_gain_runs"]:
+        text += NO_GAIN_MARK
+    if row["overshoot_bytes_peak"]:
+        text += OVER_MARK
+    return text
+
+
+def dangers(rows: list[Row]) -> list[Danger]:
+    """Return what the marks mean, for those marks that these scenarios carry."""
+    found = []
+    killed = [row for row in rows if row["killed"]]
+    if killed:
+        found.append(
+            Danger(
+                OOM_MARK,
+                "ended in an OOM kill",
+                "reclaim could not free a page under the limit, so the kernel kills the task; "
+                "its figures cover only what ran before",
+                _some(killed, _killed_at),
+            )
+        )
+    gainless = [row for row in rows if row["reclaim_no_gain_runs"]]
+    if gainless:
+        found.append(
+            Danger(
+                NO_GAIN_MARK,
+                "reclaim gained nothing",
+                "runs of reclaim that ended with no more free memory than they began: what the "
+                "pool is charged for a stored page ate what the page gave back",
+                _some(
+                    gainless,
+                    lambda row: f"{row['reclaim_no_gain_runs']:,} of {row['reclaim_runs']:,} runs",
+                ),
+            )
+        )
+    over = [row for row in rows if row["overshoot_bytes_peak"]]
+    if over:
+        found.append(
+            Danger(
+                OVER_MARK,
+                "went over the limit",
+                "resident memory plus charged pool stood above the memory limit while "
+                "reclaim was storing",
+                _some(over, lambda row: f"by {format_size(row['overshoot_bytes_peak'])}"),
+            )
+        )
+    return found
+
+
+def _some(rows: list[Row], say: Callable[[Row], str]) -> str:
+    """Return what `say` says of each row; of the rest only the number."""
+    limits = {row["memory_limit_bytes"] for row in rows}
+    parts = []
+    for row in rows[:_SHOWN]:
+        at = f" at {format_size(row['memory_limit_bytes'])}" if len(limits) > 1 else ""
+        parts.append(f"{row['label']}{at}: {say(row)}")
+    if len(rows) > _SHOWN:
+        parts.append(f"{len(rows) - _SHOWN} more")
+    return "; ".join(parts)
+
+
+def _killed_at(row: Row) -> str:
+    at = row["oom_at_access"]
+    return "killed" if at is None else f"killed at access {at:,}"
