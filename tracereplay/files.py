@@ -39,6 +39,48 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
+class _Zstd(io.RawIOBase):
+    """Decompresses zstd frames and, unlike the package's own stream, minds a truncated one."""
+
+    # A block of a few bytes can stand for 128 KiB: small pieces in keep what comes out small.
+    _PIECE_BYTES = 1 << 10
+    _MAX_WINDOW_BYTES = 1 << 28
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        import zstandard
+
+        self._raw = raw
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=self._MAX_WINDOW_BYTES)
+        self._frame: Any = None
+        self._input = b""
+        self._output = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._output:
+            piece, self._input = self._input or self._raw.read(self._PIECE_BYTES), b""
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError("the last frame is cut short")
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._output = memoryview(self._frame.decompress(piece))
+            if self._frame.eof:
+                self._input = self._frame.unused_data
+                self._frame = None
+        size = min(len(buffer), len(self._output))
+        buffer[:size] = self._output[:size]
+        self._output = self._output[size:]
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class Input:
     """An open input: `stream` yields decompressed bytes, `bytes_read` counts what the file gave.
 
@@ -57,8 +99,9 @@ class Input:
                     self.total_bytes = Path(path).stat().st_size
             except OSError as error:
                 raise InputError(f"{path}: {error.strerror or error}") from error
+        self._pushed_back = b""
         self._counted = _Counted(raw)
-        buffered = io.BufferedReader(self._counted, 1 << 20)
+        buffered = self._buffered = io.BufferedReader(self._counted, 1 << 20)
         self.stream: IO[bytes] = buffered
         head = buffered.peek(4)[:4]
         self.compression = ""
@@ -66,12 +109,7 @@ class Input:
             self.stream = gzip.GzipFile(fileobj=buffered)  # type: ignore[assignment]
             self.compression = "gzip"
         elif head == b"\x28\xb5\x2f\xfd":
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(
-                buffered, read_across_frames=True
-            )
-            self.stream = io.BufferedReader(reader, 1 << 20)
+            self.stream = io.BufferedReader(_Zstd(buffered), 1 << 20)
             self.compression = "zstd"
 
     @property
@@ -87,18 +125,29 @@ class Input:
         InputError
             The file is truncated or damaged.
         """
+        import zlib
+
         import zstandard
 
+        if self._pushed_back:
+            data = self._pushed_back if size < 0 else self._pushed_back[:size]
+            self._pushed_back = self._pushed_back[len(data) :]
+            return data + self.read() if size < 0 else data
         try:
             return self.stream.read(size)
-        except (EOFError, zstandard.ZstdError, gzip.BadGzipFile, OSError) as error:
+        except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
             raise InputError(
                 f"{self.name}: {self.compression or 'read'} error: {error}; is the file complete?"
             ) from error
 
+    def push_back(self, data: bytes) -> None:
+        """Put bytes back in front: the next `read` returns them first."""
+        self._pushed_back = data + self._pushed_back
+
     def close(self) -> None:
         """Close the file; standard input stays open."""
         self.stream.close()
+        self._buffered.close()
 
     def __enter__(self) -> Self:
         return self

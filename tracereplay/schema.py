@@ -212,6 +212,8 @@ METADATA_KEYS = {
     "skipped_lines": "lines that could not be read",
     "lost_events": "events the recorder says it lost",
     "reduced_below_bytes": "smallest memory size this table can still answer for",
+    "events": "records per event of the source, folded ones included, JSON object",
+    "folded_duplicates": "records that repeated another event's record of the same fault",
     "sources": "file names the table was read from, JSON list",
     "tool_version": "version of tracereplay that wrote the table",
 }

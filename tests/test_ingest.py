@@ -1,0 +1,280 @@
+"""Captures in, tables out: the framework, its refusals and its command line."""
+
+import functools
+import gzip
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import zstandard
+from golden_captures import CAPTURES, GOLDEN, OPTIONS, rows_of
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.errors import FormatError, InputError, OutputError, TracereplayError
+from tracereplay.readers import FORMATS, Options, base, ingest
+from tracereplay.schema import METADATA_KEYS, METADATA_PREFIX
+
+run = CliRunner().invoke
+BRIEF = CAPTURES / "python-sort.sw.brief-ns.txt"
+
+
+def footer(path):
+    metadata = pl.read_parquet_metadata(path)
+    return {
+        key.removeprefix(METADATA_PREFIX): value
+        for key, value in metadata.items()
+        if key.startswith(METADATA_PREFIX)
+    }
+
+
+@pytest.mark.parametrize("capture", sorted(CAPTURES.iterdir()), ids=lambda path: path.name)
+def test_a_capture_becomes_exactly_these_rows(capture):
+    assert rows_of(capture) == (GOLDEN / f"{capture.name}.tsv").read_text()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_says_what_it_is(name):
+    entry = FORMATS[name]
+    assert entry.name == name
+    assert len(entry.summary) < 100
+    assert "\n" not in entry.summary
+
+
+def test_the_footer_says_where_the_table_came_from(tmp_path):
+    ingest(BRIEF, tmp_path / "t.parquet")
+    metadata = footer(tmp_path / "t.parquet")
+    assert set(metadata) <= set(METADATA_KEYS)
+    assert metadata["records"] == metadata["accesses"] == "40"
+    assert metadata["coverage"] == "faults"
+    assert metadata["clock"] == "perf"
+    assert metadata["time_resolution_ns"] == "1"
+    assert metadata["sources"] == '["python-sort.sw.brief-ns.txt"]'
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress, bytes])
+def test_compressed_input_and_several_inputs_read_the_same(tmp_path, pack):
+    (tmp_path / "a").write_bytes(pack(BRIEF.read_bytes()))
+    ingest(tmp_path / "a", tmp_path / "one.parquet")
+    ingest([tmp_path / "a", BRIEF], tmp_path / "two.parquet")
+    one = pl.read_parquet(tmp_path / "one.parquet")
+    assert pl.read_parquet(tmp_path / "two.parquet").equals(pl.concat([one, one]))
+    assert footer(tmp_path / "two.parquet")["unique_pages"] == "35"
+
+
+def test_a_table_read_again_is_the_same_table(tmp_path):
+    ingest(BRIEF, tmp_path / "one.parquet")
+    ingest(tmp_path / "one.parquet", tmp_path / "two.parquet")
+    assert pl.read_parquet(tmp_path / "two.parquet").equals(
+        pl.read_parquet(tmp_path / "one.parquet")
+    )
+    kept = ("coverage", "clock", "unique_pages", "records", "time_resolution_ns")
+    one, two = footer(tmp_path / "one.parquet"), footer(tmp_path / "two.parquet")
+    assert {key: two[key] for key in kept} == {key: one[key] for key in kept}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])
+def test_a_bare_table_of_pages_is_taken(tmp_path, suffix):
+    frame = pl.DataFrame({"page": [7, 8, 7], "is_write": [True, False, True]})
+    path = tmp_path / f"t.{suffix}"
+    {"parquet": frame.write_parquet, "arrow": frame.write_ipc, "csv": frame.write_csv}[suffix](path)
+    done = ingest(path, tmp_path / "out.parquet", options=Options(coverage="full"))
+    assert (done.records, done.unique_pages, done.coverage) == (3, 2, "full")
+    assert pl.read_parquet(tmp_path / "out.parquet")["is_write"].to_list() == [True, False, True]
+
+
+def test_columns_of_other_names_are_mapped(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "when;where\n" + "".join(f"{n};0x{n:x}000\n" for n in range(1, 9))
+    )
+    with pytest.raises(FormatError, match="no reader knows"):
+        ingest(tmp_path / "t.csv", tmp_path / "t.parquet")
+    options = Options(columns={"vaddr": "where", "time_ns": "when"})
+    ingest(tmp_path / "t.csv", tmp_path / "t.parquet", format="csv", options=options)
+    frame = pl.read_parquet(tmp_path / "t.parquet")
+    assert frame["page"].to_list() == frame["time_ns"].to_list() == list(range(1, 9))
+
+
+def test_digits_only_are_decimal_where_there_are_enough_and_a_question_where_not(tmp_path):
+    (tmp_path / "t.csv").write_text("vaddr\n" + "140107377029120\n" * 5)
+    ingest(tmp_path / "t.csv", tmp_path / "t.parquet")
+    assert pl.read_parquet(tmp_path / "t.parquet")["vaddr"][0] == 140107377029120
+    (tmp_path / "s.csv").write_text("vaddr\n400040\n")
+    with pytest.raises(FormatError, match="--address-base"):
+        ingest(tmp_path / "s.csv", tmp_path / "s.parquet")
+    ingest(tmp_path / "s.csv", tmp_path / "s.parquet", options=Options(address_base=16))
+    assert pl.read_parquet(tmp_path / "s.parquet")["vaddr"][0] == 0x400040
+
+
+def test_chunk_borders_change_nothing(tmp_path, monkeypatch):
+    small = functools.partial(base.text_chunks, chunk_bytes=61)
+    for name in ("tree.sw.callchain.txt", "tree.sw-group.reltime-plusaddr.txt"):
+        text = (CAPTURES / name).read_bytes()
+        ingest(CAPTURES / name, tmp_path / "whole.parquet", force=True)
+        monkeypatch.setattr("tracereplay.readers.perf_script.text_chunks", small)
+        (tmp_path / name).write_bytes(text)
+        ingest(tmp_path / name, tmp_path / "cut.parquet", force=True)
+        monkeypatch.undo()
+        assert pl.read_parquet(tmp_path / "cut.parquet").equals(
+            pl.read_parquet(tmp_path / "whole.parquet")
+        )
+
+
+def test_bad_lines_are_shown_and_more_than_one_percent_is_an_error(tmp_path):
+    path = tmp_path / "t.txt"
+    good = BRIEF.read_text().splitlines(keepends=True)
+    path.write_text("".join([*good, "hello world\n"]))
+    with pytest.raises(FormatError, match=r"1 of 41 lines.*--allow-bad[^\n]*\n.*t.txt:41: 'hello"):
+        ingest(path, tmp_path / "t.parquet")
+    done = ingest(path, tmp_path / "t.parquet", options=Options(allow_bad=True))
+    assert (done.records, done.bad_lines) == (40, 1)
+    assert footer(tmp_path / "t.parquet")["skipped_lines"] == "1"
+    path.write_text("".join(good * 3 + ["hello world\n"]))
+    done = ingest(path, tmp_path / "u.parquet")
+    assert (done.bad_lines, done.examples) == (1, [f"{path}:121: 'hello world'"])
+
+
+def test_lost_events_stop_it_unless_allowed(tmp_path):
+    capture = CAPTURES / "burst.sw.lost-events.ns.txt"
+    with pytest.raises(FormatError, match=r"lost 240 events.*--allow-lost"):
+        ingest(capture, tmp_path / "t.parquet")
+    assert list(tmp_path.iterdir()) == []
+    ingest(capture, tmp_path / "t.parquet", options=OPTIONS[capture.name])
+    assert footer(tmp_path / "t.parquet")["lost_events"] == "240"
+
+
+def test_a_kernel_address_as_the_one_number_is_the_instruction_pointer(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text(
+        " 8736  1745.866714480: ffffffff8177539a\n 8736  1745.866744514: 7fd08e4bd110\n"
+    )
+    with pytest.raises(FormatError, match=r":1: .*instruction pointer.*--address-field"):
+        ingest(path, tmp_path / "t.parquet")
+    ingest(path, tmp_path / "t.parquet", options=Options(address_field="first"))
+    assert pl.read_parquet(tmp_path / "t.parquet").height == 2
+
+
+def test_a_difference_between_times_is_no_time(tmp_path):
+    path = tmp_path / "t.txt"
+    line = "t 1/1 [000]     0.00000{}: page-faults:     7fd08e4bd110 x 7fd08e4bd110 y\n"
+    path.write_text("".join(line.format(n * 7 % 10) for n in range(100)))
+    with pytest.raises(FormatError, match="--deltatime"):
+        ingest(path, tmp_path / "t.parquet")
+
+
+def test_a_command_name_that_looks_like_a_time_is_still_a_name(tmp_path):
+    path = tmp_path / "t.txt"
+    line = " 7 1.123456: x  9/8  [001]  1.000002: page-faults:u:     7fd08e4bd110 a b (c d)             41d8 e\n"
+    path.write_text(line * 3)
+    ingest(path, tmp_path / "t.parquet", options=Options(keep_comm=True))
+    row = pl.read_parquet(tmp_path / "t.parquet").row(0, named=True)
+    assert (row["time_ns"], row["pid"], row["tid"], row["cpu"]) == (1_000_002_000, 9, 8, 1)
+    assert (row["comm"], row["event"], row["vaddr"]) == (
+        "7 1.123456: x",
+        "page-faults:u",
+        0x7FD08E4BD110,
+    )
+
+
+def _junk() -> dict[str, bytes]:
+    packed = zstandard.ZstdCompressor().compress(BRIEF.read_bytes() * 50)
+    return {
+        "empty": b"",
+        "binary": bytes(range(256)) * 100,
+        "truncated.zst": packed[: len(packed) // 2],
+        "truncated.gz": gzip.compress(BRIEF.read_bytes())[:500],
+        "damaged.gz": gzip.compress(BRIEF.read_bytes())[:300] + b"\xff" * 300,
+        "empty.gz": gzip.compress(b""),
+        "one-line": b"x" * (12 << 20),
+        "zeros": b"\0" * 1000,
+        "words": b"not a trace at all\nreally\n",
+        "half.parquet": b"PAR1" + b"\0" * 100,
+        "half.arrow": b"ARROW1\0\0" + b"\1" * 100,
+        "header-only.csv": b"time_ns,vaddr\n",
+        "twice-packed": gzip.compress(zstandard.ZstdCompressor().compress(b"x\n" * 100)),
+    }
+
+
+@pytest.mark.parametrize("name", _junk())
+def test_what_is_no_capture_is_one_line_and_leaves_nothing(tmp_path, name):
+    (tmp_path / name).write_bytes(_junk()[name])
+    result = run(app, ["ingest", str(tmp_path / name), "-o", str(tmp_path / "t.parquet")])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) <= 4
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_bomb_of_blank_lines_is_refused_soon(tmp_path):
+    packed = io.BytesIO()
+    with zstandard.ZstdCompressor().stream_writer(packed, closefd=False) as stream:
+        for _ in range(80):
+            stream.write(b"\n" * (1 << 20))
+    (tmp_path / "bomb.zst").write_bytes(packed.getvalue())
+    with pytest.raises(TracereplayError, match="no access record"):
+        ingest(tmp_path / "bomb.zst", tmp_path / "t.parquet", format="perf-script")
+
+
+def test_outputs_are_not_overwritten_without_force(tmp_path):
+    target = tmp_path / "t.parquet"
+    target.write_text("precious")
+    with pytest.raises(OutputError, match="--force"):
+        ingest(BRIEF, target)
+    assert target.read_text() == "precious"
+    ingest(BRIEF, target, force=True)
+    assert pl.read_parquet(target).height == 40
+    with pytest.raises(OutputError, match="no such folder"):
+        ingest(BRIEF, tmp_path / "none" / "t.parquet")
+    with pytest.raises(InputError, match="No such file"):
+        ingest(tmp_path / "none", tmp_path / "u.parquet")
+
+
+def test_the_command_says_what_it_did_on_stderr_only(tmp_path):
+    result = run(app, ["ingest", str(BRIEF), "-o", str(tmp_path / "t.parquet")])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert "40 rows, 35 pages (140 KiB), coverage faults, read as perf-script" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--format", "perf-scrip"], 1, "did you mean perf-script?"),
+        (["--formt", "x"], 2, "No such option"),
+        (["--address-base", "8"], 2, "10 or 16"),
+        (["--column", "vaddr"], 2, "OURS=THEIRS"),
+        (["--coverage", "most"], 2, "page-cache"),
+    ],
+)
+def test_wrong_usage_is_told(tmp_path, arguments, status, words):
+    result = run(app, ["ingest", str(BRIEF), "-o", str(tmp_path / "t.parquet"), *arguments])
+    assert result.exit_code == status
+    assert words in result.stderr
+
+
+def test_standard_input_is_read(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tracereplay",
+        "ingest",
+        "-",
+        "-o",
+        str(tmp_path / "t.parquet"),
+    ]
+    packed = zstandard.ZstdCompressor().compress(BRIEF.read_bytes())
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, input=packed, capture_output=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(tmp_path / "t.parquet").height == 40
+
+
+def test_formats_are_listed_one_line_each():
+    result = run(app, ["formats"])
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(FORMATS)

@@ -1,0 +1,236 @@
+"""What every reader shares: its registry entry, its options, its report, and text cut into chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tracereplay.errors import FormatError, InputError
+from tracereplay.files import Input
+
+CHUNK_BYTES = 8 << 20
+HEAD_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 20
+# A capture that shows no record for this long is none: zip bombs end here too.
+_PATIENCE_BYTES = 64 << 20
+_EXAMPLES = 3
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the user says about the input; every reader takes what concerns it.
+
+    pid : process of the rows whose source names none
+    event : event name of the rows whose source names none
+    columns : our column name → the source's, for CSV, tables and bpftrace lines
+    coverage : overrides what the format says
+    address_base : 10 or 16 where a column of bare digits does not show it
+    address_field : "first" takes the one number of a perf line as the data address
+    tick_ns : length of one tick of an integer clock
+    keep_comm : keep the command name
+    extra : further options of single formats, by name
+    """
+
+    pid: int | None = None
+    event: str | None = None
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    coverage: str | None = None
+    address_base: int | None = None
+    address_field: str = "auto"
+    tick_ns: float | None = None
+    keep_comm: bool = False
+    allow_bad: bool = False
+    allow_lost: bool = False
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Report:
+    """What a reader found besides records; ends up in the footer and on stderr.
+
+    records : rows read so far; kept by the framework
+    bad_lines : lines (or records) that should have been accesses and are not readable
+    other_lines : well-formed lines that are no accesses: task events, lost-event lines
+    foreign_lines : output of the traced program in between; not counted as skipped
+    lost_events : what the recorder says it lost
+    folded : event → records that repeat another event's record, left out of the table
+    without_address : event → records that name no data address
+    """
+
+    name: str = ""
+    records: int = 0
+    lines: int = 0
+    bad_lines: int = 0
+    other_lines: int = 0
+    foreign_lines: int = 0
+    lost_events: int = 0
+    coverage: str = ""
+    clock: str = ""
+    time_resolution_ns: int | None = None
+    remedy: str = ""
+    folded: dict[str, int] = dataclasses.field(default_factory=dict)
+    without_address: dict[str, int] = dataclasses.field(default_factory=dict)
+    examples: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def folded_duplicates(self) -> int:
+        """Records folded into another event's record of the same fault."""
+        return sum(self.folded.values())
+
+    @property
+    def skipped_lines(self) -> int:
+        """Lines that hold no access: unreadable ones, and task or lost-event lines."""
+        return self.bad_lines + self.other_lines
+
+    def bad(self, line_number: int, line: bytes, why: str = "") -> None:
+        """Count a line that cannot be read; the first three are shown."""
+        self.bad_lines += 1
+        if len(self.examples) < _EXAMPLES:
+            text = line[:160].decode("utf-8", "replace").rstrip("\r\n")
+            shown = "".join(c if c.isprintable() else "." for c in text)
+            self.examples.append(f"{self.name}:{line_number}: {why + ': ' if why else ''}{shown!r}")
+
+    def note(self, text: str) -> None:
+        """Say something once on stderr at the end."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+Detect = Callable[["Head"], bool]
+Read = Callable[[Input, Options, Report], Iterator[pl.DataFrame]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One input format.
+
+    name : what `--format` takes and the footer holds
+    summary : one line for `tracereplay formats`
+    coverage : which accesses it can see (schema.COVERAGES), unless the reader finds otherwise
+    detect : is this head of a file mine? First of FORMATS to say yes reads it.
+    read : yields frames of `schema.ACCESSES` columns, at least `page` or `vaddr`, in order
+    how_to_record : a command that makes such a capture
+    """
+
+    name: str
+    summary: str
+    coverage: str
+    detect: Detect
+    read: Read
+    how_to_record: str = ""
+
+
+class Head:
+    """The first bytes of a file, decompressed, for detection."""
+
+    def __init__(self, data: bytes, *, name: str = "", total_bytes: int | None = None) -> None:
+        self.data = data
+        self.name = name
+        self.total_bytes = total_bytes
+        self.is_text = b"\0" not in data
+        lines = data.split(b"\n")
+        if len(lines) > 1 and len(data) >= HEAD_BYTES:
+            lines.pop()  # cut short
+        self.lines = [line.rstrip(b"\r") for line in lines] if self.is_text else []
+
+    @property
+    def content_lines(self) -> list[bytes]:
+        """The first 50 lines that are neither blank nor comments."""
+        kept = (line for line in self.lines if line.strip() and not line.startswith(b"#"))
+        return [line for line, _ in zip(kept, range(50), strict=False)]
+
+
+def peek(stream: Input) -> Head:
+    """Return the head of an open input; what is read is pushed back."""
+    data = b""
+    while len(data) < HEAD_BYTES:
+        piece = stream.read(HEAD_BYTES - len(data))
+        if not piece:
+            break
+        data += piece
+    stream.push_back(data)
+    return Head(data, name=stream.name, total_bytes=stream.total_bytes)
+
+
+def text_chunks(
+    stream: Input, report: Report, *, joined: bytes = b"", chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[Bytes]:
+    r"""Yield the text in pieces of whole lines, each ending with a newline.
+
+    A line that begins with a byte of `joined` stays with the line before it ("\t" keeps the call
+    chain with its sample).
+
+    Raises
+    ------
+    InputError
+        A line is longer than 1 MiB, or 64 MiB pass without one record.
+    """
+    carry = b""
+    passed = 0
+    while True:
+        piece = stream.read(chunk_bytes)
+        if not piece:
+            break
+        passed += len(piece)
+        data = carry + piece
+        end = _cut(data, joined)
+        carry = data[end:]
+        if len(carry) > 3 * MAX_LINE_BYTES:
+            raise InputError(f"{stream.name}: a line of more than 1 MiB; is this text?")
+        if end == 0:
+            continue
+        yield np.frombuffer(data, np.uint8, end)
+        _stop_if_hopeless(report, passed)
+    if carry:
+        if not carry.endswith(b"\n"):
+            carry += b"\n"
+        yield np.frombuffer(carry, np.uint8)
+
+
+def _cut(data: bytes, joined: bytes) -> int:
+    last = end = data.rfind(b"\n") + 1
+    if not joined:
+        return last
+    while end > 0:
+        start = data.rfind(b"\n", 0, end - 1) + 1
+        if data[start] not in joined:
+            return start
+        end = start
+        if last - end > MAX_LINE_BYTES:
+            return last
+    return 0
+
+
+def _stop_if_hopeless(report: Report, passed: int) -> None:
+    if passed > _PATIENCE_BYTES and report.records == 0:
+        raise FormatError(
+            report.remedy or f"{report.name}: no access record in the first {passed >> 20} MiB"
+        )
+
+
+def numbers(values: Any, dtype: Any, present: npt.NDArray[np.bool_] | None = None) -> pl.Series:
+    """Return a column from an array; null where `present` is False."""
+    # A copy always: readers fill the same scratch arrays again, and polars may take them as they are.
+    column = pl.Series(values=np.array(values, order="C"), dtype=dtype)
+    if present is None or present.all():
+        return column
+    if not present.any():
+        return pl.Series([None], dtype=dtype).new_from_index(0, len(column))
+    return pl.select(pl.when(pl.Series(present)).then(column)).to_series()
+
+
+def names(codes: npt.NDArray[Any], known: list[str]) -> pl.Series:
+    """Return a categorical column from codes into `known`."""
+    categories = pl.Series(known, dtype=pl.Categorical)
+    if len(known) == 1:
+        return categories.new_from_index(0, len(codes))
+    return categories.gather(codes)

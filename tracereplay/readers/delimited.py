@@ -1,0 +1,299 @@
+"""CSV with a header, as bpftrace and libbpf programs print it, and exported tables.
+
+Which field is what follows from the header (`ALIASES`) or from `--column OURS=THEIRS`. Whether an
+address is hex or decimal is decided for the whole column, never for one token.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracereplay.errors import FormatError
+from tracereplay.files import Input
+from tracereplay.readers import _scan
+from tracereplay.readers.base import (
+    Bytes,
+    Format,
+    Head,
+    Options,
+    Report,
+    names,
+    numbers,
+    text_chunks,
+)
+from tracereplay.schema import ACCESSES
+from tracereplay.units import PAGE_SHIFT
+
+# Our column → what others call it; also used by the table and bpftrace readers.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "time_ns": ("time_ns", "ts_ns", "nsecs", "timestamp_ns", "timestamp", "time", "ts"),
+    "time_s": ("time_s", "secs", "seconds"),
+    "instr": ("instr", "instructions", "icount"),
+    "pid": ("pid", "tgid", "process"),
+    "tid": ("tid", "thread"),
+    "cpu": ("cpu",),
+    "comm": ("comm", "command"),
+    "vaddr": ("vaddr", "addr", "address", "fault_addr", "fault_address", "va"),
+    "page": ("page", "vpn", "pfn", "page_number"),
+    "is_write": ("is_write", "write", "rw", "w", "is_store"),
+    "error_code": ("error_code", "err", "error", "val", "ec"),
+    "event": ("event", "probe", "name", "type"),
+    "run_len": ("run_len", "count", "repeat"),
+    "major": ("major", "is_major"),
+    "weight": ("weight",),
+}
+_KINDS = {"time_s": _scan.SECONDS, "is_write": _scan.FLAG, "major": _scan.FLAG,
+          "event": _scan.TEXT_CODE, "comm": _scan.TEXT_CODE, "error_code": _scan.HEX}  # fmt: skip
+_BY_NAME = {theirs: ours for ours, many in ALIASES.items() for theirs in many}
+_DTYPES = {column.name: getattr(pl, column.dtype) for column in ACCESSES}
+_ROWS = 1 << 18
+_SEPARATORS = (b",", b"\t", b";", b"|")
+
+
+def map_columns(header: Sequence[str], options: Options) -> dict[str, str]:
+    """Return our name → theirs for the columns of a header; what we do not know is left out.
+
+    Raises
+    ------
+    FormatError
+        `--column` names a column that is not there, or one of ours that does not exist.
+    """
+    found: dict[str, str] = {}
+    for ours, theirs in options.columns.items():
+        if ours not in ALIASES:
+            raise FormatError(f"--column {ours}=…: known are {', '.join(ALIASES)}")
+        if theirs not in header:
+            raise FormatError(f"--column {ours}={theirs}: the header has {', '.join(header)}")
+        found[ours] = theirs
+    for ours, aliases in ALIASES.items():
+        for alias in aliases:
+            theirs = next((name for name in header if name.strip().lower() == alias), "")
+            if theirs and theirs not in found.values():
+                found.setdefault(ours, theirs)
+    return found
+
+
+def _header(line: bytes) -> tuple[bytes, list[str]]:
+    separator = max(_SEPARATORS, key=line.count)
+    text = line.decode("utf-8", "replace").lstrip("\ufeff#").strip()
+    return separator, [name.strip().strip('"') for name in text.split(separator.decode())]
+
+
+def _is_header(line: bytes) -> bool:
+    _, fields = _header(line)
+    known = [field for field in fields if field.lower() in _BY_NAME]
+    address = any(_BY_NAME[field.lower()] in ("vaddr", "page") for field in known)
+    return address and not any(field[:1].isdigit() for field in fields)
+
+
+def _detect(head: Head) -> bool:
+    first = next((line for line in head.lines if line.strip()), b"")
+    return _is_header(first)
+
+
+def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    reader: DelimitedReader | None = None
+    for chunk in text_chunks(stream, report):
+        if reader is None:
+            start = 0
+            line = b""
+            while start < chunk.size and not line.strip():
+                end = start + int(np.argmax(chunk[start:] == _scan.NEWLINE))
+                line = chunk[start:end].tobytes()
+                start = end + 1
+                report.lines += 1
+            separator, header = _header(line)
+            found = map_columns(header, options)
+            if "vaddr" not in found and "page" not in found:
+                raise FormatError(
+                    f"{report.name}: no column of the header is an address or a page (it has "
+                    f"{', '.join(header)[:200]}); name it with --column vaddr=NAME or page=NAME"
+                )
+            rows = chunk[start:]
+            reader = DelimitedReader(separator, header, found, options, report)
+            reader.settle_bases(rows)
+            yield from reader.frames(rows)
+        else:
+            yield from reader.frames(chunk)
+
+
+class DelimitedReader:
+    """Reads lines of a fixed set of fields; `found` says which field is which of our columns."""
+
+    def __init__(
+        self,
+        separator: bytes,
+        header: Sequence[str],
+        found: dict[str, str],
+        options: Options,
+        report: Report,
+    ) -> None:
+        self._separator = separator
+        self._header = list(header)
+        self._options = options
+        self._report = report
+        if not options.keep_comm:
+            found = {ours: theirs for ours, theirs in found.items() if ours != "comm"}
+        if "event" in found and "comm" in found:
+            del found["comm"]  # one table of texts
+        self.slots = {ours: slot for slot, ours in enumerate(found)}
+        self._fields = np.zeros(len(header), _scan.FIELD)
+        for ours, theirs in found.items():
+            at = self._header.index(theirs)
+            self._fields[at]["kind"] = _KINDS.get(ours, _scan.DECIMAL)
+            self._fields[at]["slot"] = self.slots[ours]
+        self._found = found
+        self._comm_at = next((at for at, name in enumerate(header) if name.lower() == "comm"), -1)
+        self._values = np.zeros((_ROWS, len(found) + 1), np.uint64)
+        self._odd = np.zeros(1 << 14, _scan.ODD)
+        self._texts = np.zeros(4000, _scan.TEXT)
+        self._state = np.zeros(1, _scan.STATE)
+        self._state["separator"] = separator[0]
+        self._state["takes_rest"] = int(self._comm_at == len(header) - 1)
+        if not report.clock:
+            if "instr" in found:
+                report.clock, report.coverage = "instructions", "full"
+            elif "time_ns" in found or "time_s" in found:
+                report.clock = "time_ns"
+
+    def settle_bases(self, chunk: Bytes) -> None:
+        """Decide from the first lines whether addresses are hex or decimal, column by column."""
+        sample = [
+            self._split(line)
+            for line in chunk[: 1 << 18].tobytes().split(b"\n")[:2000]
+            if line.strip()
+        ]
+        for ours in ("vaddr", "page", "error_code"):
+            if ours not in self._found:
+                continue
+            at = self._header.index(self._found[ours])
+            tokens = [fields[at].lower() for fields in sample if len(fields) > at and fields[at]]
+            self._fields[at]["kind"] = _base(ours, tokens, self._options, self._report)
+
+    def _split(self, line: bytes) -> list[str]:
+        text = line.decode("utf-8", "replace").strip("\r\n")
+        if self._separator == b" ":
+            fields = text.split()
+        else:
+            fields = next(csv.reader([text], delimiter=self._separator.decode()), [])
+        surplus = len(fields) - len(self._header)
+        if surplus > 0 and self._comm_at >= 0:  # blanks or commas in the command name
+            end = self._comm_at + surplus + 1
+            joined = self._separator.decode().join(fields[self._comm_at : end])
+            fields[self._comm_at : end] = [joined]
+        return [field.strip() for field in fields]
+
+    def frames(self, chunk: Bytes) -> Iterator[pl.DataFrame]:
+        """Yield the rows of one chunk of whole lines."""
+        state = self._state
+        state["position"] = 0
+        while state["position"][0] < chunk.size:
+            for name in ("rows", "odd", "events"):
+                state[name] = 0
+            state["line"] = self._report.lines
+            _scan.scan_delimited(chunk, self._fields, self._values, self._odd, self._texts, state)
+            self._report.lines = int(state["line"][0])
+            texts = [
+                chunk[start:end].tobytes().decode("utf-8", "replace")
+                for _, start, end in self._texts[: int(state["events"][0])].tolist()
+            ]
+            self._odd_lines(chunk)
+            frame = self._frame(self._values[: int(state["rows"][0])], texts)
+            if frame is not None:
+                yield frame
+
+    def _odd_lines(self, chunk: Bytes) -> None:
+        for start, end, line in self._odd[: int(self._state["odd"][0])].tolist():
+            text = chunk[start:end].tobytes()
+            if text.strip() and not text.startswith(b"#"):
+                self.odd_line(line + 1, text)
+
+    def odd_line(self, number: int, line: bytes) -> None:
+        """Count a line the scanner could not read."""
+        self._report.bad(number, line)
+
+    def _frame(self, values: Any, texts: list[str]) -> pl.DataFrame | None:
+        if not len(values):
+            return None
+        present = values[:, -1]
+
+        def column(ours: str, dtype: Any) -> pl.Series:
+            slot = self.slots[ours]
+            return numbers(values[:, slot], dtype, (present >> np.uint64(slot)) & np.uint64(1) != 0)
+
+        columns: dict[str, pl.Series] = {}
+        for ours in self.slots:
+            if ours in ("error_code", "event", "comm"):
+                continue
+            target = "time_ns" if ours in ("time_s", "instr") else ours
+            dtype = _DTYPES[target]
+            if dtype in (pl.UInt32, pl.UInt16):
+                slot = self.slots[ours]
+                limit = np.uint64(0xFFFFFFFF if dtype == pl.UInt32 else 0xFFFF)
+                values[:, slot] = np.minimum(values[:, slot], limit)
+            columns[target] = column(ours, pl.UInt64).cast(dtype)
+        if "error_code" in self.slots and "is_write" not in columns:
+            slot = self.slots["error_code"]
+            known = (present >> np.uint64(slot)) & np.uint64(1) != 0
+            columns["is_write"] = numbers(values[:, slot] & np.uint64(2) != 0, pl.Boolean, known)
+        for ours in ("event", "comm"):
+            if ours in self.slots:
+                columns[ours] = names(values[:, self.slots[ours]].astype(np.uint32), texts or ["?"])
+        if "event" not in columns and self._options.event:
+            columns["event"] = names(np.zeros(len(values), np.uint32), [self._options.event])
+        frame = pl.DataFrame(columns)
+        if self._options.pid is not None:
+            pid = pl.lit(self._options.pid, pl.UInt32)
+            frame = frame.with_columns(
+                (pl.col("pid").fill_null(pid) if "pid" in columns else pid).alias("pid")
+            )
+        key = "vaddr" if "vaddr" in columns else "page"
+        if frame[key].null_count():
+            missing = frame[key].null_count()
+            without = self._report.without_address
+            without[key] = without.get(key, 0) + missing
+            frame = frame.filter(pl.col(key).is_not_null())
+        if key == "vaddr" and "page" in columns:
+            frame = frame.with_columns(
+                pl.col("page").fill_null(pl.col("vaddr") // (1 << PAGE_SHIFT))
+            )
+        return frame if frame.height else None
+
+
+def _base(ours: str, tokens: list[str], options: Options, report: Report) -> int:
+    hexadecimal = any(token.startswith("0x") for token in tokens) or any(
+        c in "abcdef" for token in tokens for c in token
+    )
+    if hexadecimal:
+        return _scan.HEX
+    if ours in ("page", "error_code"):
+        return _scan.DECIMAL
+    if options.address_base:
+        return _scan.HEX if options.address_base == 16 else _scan.DECIMAL
+    # A hex address shows a letter in 6 of 16 digits: 40 digits without one are decimal.
+    if sum(len(token) for token in tokens) < 40:
+        raise FormatError(
+            f"{report.name}: the addresses hold digits only, and too few to tell hex from decimal; "
+            "say --address-base 10 or 16"
+        )
+    return _scan.DECIMAL
+
+
+FORMAT = Format(
+    name="csv",
+    summary="CSV with a header, of bpftrace and libbpf programs or exported (address or page column)",
+    coverage="faults",
+    detect=_detect,
+    read=_read,
+    how_to_record=(
+        'bpftrace -q -e \'BEGIN { printf("time_ns,pid,tid,cpu,vaddr,error_code,comm\\n") } '
+        "tracepoint:exceptions:page_fault_user,tracepoint:exceptions:page_fault_kernel "
+        '/pid == cpid/ { printf("%llu,%d,%d,%d,0x%lx,0x%lx,%s\\n", nsecs, pid, tid, cpu, '
+        "args->address, args->error_code, comm) }' -c CMD -o out.csv"
+    ),
+)

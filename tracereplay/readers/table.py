@@ -1,0 +1,135 @@
+"""Parquet and Arrow IPC tables with a `page` or `vaddr` column, under our names or others."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tracereplay.errors import FormatError, InputError
+from tracereplay.files import STDIN, Input
+from tracereplay.readers.base import Format, Head, Options, Report
+from tracereplay.readers.delimited import map_columns
+from tracereplay.schema import ACCESSES, METADATA_PREFIX
+
+_BATCH_ROWS = 1 << 19
+_DTYPES = {column.name: getattr(pl, column.dtype) for column in ACCESSES}
+# Of a table that `ingest` wrote, what stays true when it is read again.
+_KEPT = ("coverage", "clock", "time_resolution_ns")
+
+
+def _detect(head: Head) -> bool:
+    return head.data[:4] == b"PAR1" or head.data[:6] == b"ARROW1"
+
+
+def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(stream.name)
+        if stream.name == STDIN or stream.compression or not path.is_file():
+            path = Path(folder) / "table"  # both formats have their index at the end
+            with path.open("wb") as copy:
+                shutil.copyfileobj(stream, copy, 1 << 20)
+        yield from _rows(path, options, report)
+
+
+def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    try:
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        frame = pl.scan_parquet(path) if is_parquet else pl.scan_ipc(path)
+        schema = frame.collect_schema()
+        footer = pl.read_parquet_metadata(path) if is_parquet else {}
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{report.name}: cannot be read: {_line(error)}") from error
+    found = map_columns(list(schema), options)
+    if "vaddr" not in found and "page" not in found:
+        raise FormatError(
+            f"{report.name}: no column is an address or a page (it has "
+            f"{', '.join(schema)[:200]}); name it with --column vaddr=NAME or page=NAME"
+        )
+    recorded = {key: footer.get(METADATA_PREFIX + key) for key in _KEPT}
+    report.clock = recorded["clock"] or ""
+    report.coverage = recorded["coverage"] or ""
+    if resolution := recorded["time_resolution_ns"]:
+        report.time_resolution_ns = int(resolution)
+    if reduced := footer.get(METADATA_PREFIX + "reduced_below_bytes"):
+        report.metadata["reduced_below_bytes"] = reduced
+    if not report.clock:
+        report.clock = "instructions" if "instr" in found else "time_ns"
+    if not report.coverage:
+        report.coverage = "full"
+        if not options.coverage:
+            report.note(
+                f"{report.name}: the table does not say which accesses it saw: taken as all of "
+                "them (--coverage full); say --coverage faults or sampled if that is so"
+            )
+    wanted = _expressions(found, schema, options, report)
+    batches: Any = frame.select(wanted).collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True)
+    try:
+        for batch in batches:
+            key = "vaddr" if "vaddr" in batch.columns else "page"
+            missing = batch[key].null_count()
+            if missing:
+                report.without_address[key] = report.without_address.get(key, 0) + missing
+                batch = batch.filter(pl.col(key).is_not_null())  # noqa: PLW2901
+            for start in range(0, batch.height, _BATCH_ROWS):
+                yield batch.slice(start, _BATCH_ROWS)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{report.name}: cannot be read: {_line(error)}") from error
+
+
+def _expressions(
+    found: dict[str, str], schema: pl.Schema, options: Options, report: Report
+) -> list[pl.Expr]:
+    columns: list[pl.Expr] = []
+    for ours, theirs in found.items():
+        target = "time_ns" if ours in ("instr", "time_s") else ours
+        dtype = schema[theirs]
+        column = pl.col(theirs)
+        if ours == "error_code":
+            if "is_write" not in found and dtype.is_integer():
+                columns.append((column & 2 != 0).alias("is_write"))
+            continue
+        if ours == "comm" and not options.keep_comm:
+            continue
+        if ours == "time_s":
+            column = column.cast(pl.Float64) * 1_000_000_000
+        elif target in ("event", "comm", "space"):
+            if not (dtype == pl.String or dtype in (pl.Categorical, pl.Enum)):
+                continue
+            column = column.cast(pl.String)
+        elif target in ("is_write", "major"):
+            if not (dtype == pl.Boolean or dtype.is_integer()):
+                raise FormatError(f"{report.name}: column {theirs!r} is {dtype}, not true or false")
+            column = column.cast(pl.Boolean)
+        elif not dtype.is_integer() and not (dtype.is_temporal() or target == "weight"):
+            raise FormatError(
+                f"{report.name}: column {theirs!r} is {dtype}, whole numbers expected"
+            )
+        columns.append(column.cast(_DTYPES[target]).alias(target))
+    columns += [
+        pl.col(name).cast(_DTYPES[name]) for name in ("space", "space_id") if name in schema
+    ]
+    if options.pid is not None:
+        known = pl.col(found["pid"]) if "pid" in found else pl.lit(None)
+        columns = [column for column in columns if column.meta.output_name() != "pid"]
+        columns.append(known.cast(pl.UInt32).fill_null(options.pid).alias("pid"))
+    return columns
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+FORMAT = Format(
+    name="table",
+    summary="Parquet or Arrow IPC table with a column of pages or addresses",
+    coverage="full",
+    detect=_detect,
+    read=_read,
+    how_to_record="any program that writes a column `page` or `vaddr`, best with `is_write`, `pid`",
+)

@@ -1,0 +1,165 @@
+"""Write accesses to Parquet piece by piece; what is known at the end goes into the footer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tracereplay._jit import kernel_array
+from tracereplay.dense import DenseIds
+from tracereplay.schema import ACCESSES, METADATA_PREFIX, polars_schema
+from tracereplay.units import PAGE_SHIFT
+
+_ROW_GROUP = 1 << 20
+_ARROW = {
+    "UInt64": pa.uint64(),
+    "UInt32": pa.uint32(),
+    "UInt16": pa.uint16(),
+    "Float32": pa.float32(),
+    "Boolean": pa.bool_(),
+    "Categorical": pa.dictionary(pa.int32(), pa.string()),
+}
+_TYPES = {column.name: _ARROW[column.dtype] for column in ACCESSES}
+_DTYPES = polars_schema(ACCESSES)
+
+
+class AccessWriter:
+    """Takes frames of any columns of ACCESSES; counts rows, accesses and distinct pages.
+
+    The first frame says which columns the table has. `page` is made of `vaddr` where it is
+    missing, `run_len` is 1 where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+        self._columns: list[str] = []
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = 0
+        self._ids = DenseIds()
+        self._spaces: dict[Any, int] = {}
+        self.records = 0
+        self.accesses = 0
+        self.events: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    @property
+    def unique_pages(self) -> int:
+        """Distinct (address space, page) so far."""
+        return len(self._ids)
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Append the rows of one frame."""
+        if frame.height == 0:
+            return
+        if "page" not in frame.columns:
+            frame = frame.with_columns((pl.col("vaddr") // (1 << PAGE_SHIFT)).alias("page"))
+        if "run_len" not in frame.columns:
+            frame = frame.with_columns(pl.lit(1, pl.UInt32).alias("run_len"))
+        if not self._columns:
+            self._columns = [name for name in _TYPES if name in frame.columns]
+        frame = frame.select(
+            pl.col(name).cast(_DTYPES[name])
+            if name in frame.columns
+            else pl.lit(None, _DTYPES[name]).alias(name)
+            for name in self._columns
+        )
+        self._count(frame)
+        for start in range(0, frame.height, _ROW_GROUP):
+            self._put(frame.slice(start, _ROW_GROUP))
+
+    def close(self, metadata: dict[str, str]) -> None:
+        """Write what is left and the footer; keys get the prefix `tracereplay.`."""
+        if not self._columns:
+            self._columns = ["time_ns", "page", "run_len"]
+        self._flush()
+        self._writer.add_key_value_metadata(
+            {METADATA_PREFIX + key: value for key, value in metadata.items()}
+        )
+        self._writer.close()
+        self._writer = None
+
+    def _count(self, frame: pl.DataFrame) -> None:
+        self.records += frame.height
+        self.accesses += int(frame["run_len"].sum())
+        if "event" in self._columns:
+            for name, count in frame["event"].value_counts().iter_rows():
+                self.events[str(name)] = self.events.get(str(name), 0) + count
+        self._ids.number(kernel_array(frame["page"]), self._space_numbers(frame))
+
+    def _space_numbers(self, frame: pl.DataFrame) -> Any:
+        keys = [name for name in ("pid", "space_id") if name in self._columns]
+        keys = [name for name in keys if frame[name].null_count() < frame.height]
+        if not keys:
+            return None
+        known = frame.select(keys).unique(maintain_order=True)
+        for key in known.iter_rows():
+            self._spaces.setdefault((*keys, *key), len(self._spaces))
+        if known.height == 1:
+            number = self._spaces[(*keys, *known.row(0))]
+            return np.full(1, number, np.uint32)
+        numbered = known.with_columns(
+            pl.Series(
+                "number", [self._spaces[(*keys, *key)] for key in known.iter_rows()], pl.UInt32
+            )
+        )
+        joined = frame.select(keys).join(
+            numbered, on=keys, how="left", nulls_equal=True, maintain_order="left"
+        )
+        return kernel_array(joined["number"])
+
+    def _put(self, frame: pl.DataFrame) -> None:
+        columns = [_arrow(frame[name], _TYPES[name]) for name in self._columns]
+        self._pending.append(pa.RecordBatch.from_arrays(columns, names=self._columns))
+        self._pending_rows += frame.height
+        if self._pending_rows >= _ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        schema = pa.schema([(name, _TYPES[name]) for name in self._columns])
+        if self._writer is None:
+            plain = ("time_ns", "vaddr")
+            self._writer = pq.ParquetWriter(
+                self._path,
+                schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=[name for name in self._columns if name not in plain],
+                column_encoding={
+                    name: "DELTA_BINARY_PACKED" for name in plain if name in self._columns
+                },
+            )
+        if self._pending:
+            table = pa.Table.from_batches(self._pending, schema).unify_dictionaries()
+            self._writer.write_table(table, row_group_size=_ROW_GROUP)
+        self._pending = []
+        self._pending_rows = 0
+
+
+def _arrow(column: pl.Series, dtype: Any) -> Any:
+    if not pa.types.is_dictionary(dtype):
+        array = column.rechunk().to_arrow()
+        return array if array.type == dtype else array.cast(dtype)
+    codes = column.to_physical()
+    used = codes.unique().drop_nulls().sort()
+    texts = column.unique().drop_nulls()
+    texts = texts.gather(texts.to_physical().arg_sort()).cast(pl.String)
+    if len(used) == 1 and not column.null_count():
+        indices: Any = pa.array(np.zeros(len(column), np.int32))
+    else:
+        indices = codes.replace_strict(
+            used, pl.Series(range(len(used)), dtype=pl.Int32), default=None, return_dtype=pl.Int32
+        ).to_arrow()
+    return pa.DictionaryArray.from_arrays(indices, texts.to_arrow().cast(pa.string()))
