@@ -4,18 +4,17 @@ PYTHON ?= python3
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-test: ## run the tests
+test: ## run the tests, slow ones in their short form
+	$(PYTHON) -m pytest -m "not slow"
+
+test-slow: ## run all tests in full
 	$(PYTHON) -m pytest
 
 lint: ## ruff, mypy, import layers, spelling
-	ruff check .
-	ruff format --check .
-	mypy
-	lint-imports
-	codespell tracereplay tests benchmarks traces *.md
+	.ci/lint
 
 format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: help test lint format
+.PHONY: help test test-slow lint format
