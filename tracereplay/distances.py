@@ -215,8 +215,10 @@ class StackDistances:
 
     def misses(self) -> Counts:
         """Return LRU misses at 0, 1, 2, … distinct pages; int64, shape (distinct pages + 1,)."""
-        hits = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.histogram())])
-        return self._rows - hits
+        misses = np.zeros(self.first_uses + 1, np.int64)
+        np.cumsum(self._histogram[: self.first_uses], out=misses[1:])
+        np.subtract(self._rows, misses, out=misses)
+        return misses
 
 
 def _positions_for(pages: int) -> int:

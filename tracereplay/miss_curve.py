@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,41 @@ import polars as pl
 
 from tracereplay.distances import Counts, StackDistances
 from tracereplay.errors import SettingsError
-from tracereplay.schema import ACCESSES, CURVE, empty_frame, polars_schema
+from tracereplay.lru_grid import REFUSED, ZERO_FILLED, LruGrid
+from tracereplay.schema import ACCESSES, CURVE, POOL_CURVE, empty_frame, polars_schema
 from tracereplay.trace import Batch, Trace, open_trace
-from tracereplay.units import format_size
+from tracereplay.units import PAGE_BYTES, format_size
 
 _PID = next(column for column in ACCESSES if column.name == "pid")
 
 Progress = Callable[[int], None]
+
+# Up to here it is faster to keep the sizes side by side than to measure distances.
+_FEW_SIZES = 3
+
+
+class PageContents(Protocol):
+    """What `pool_curve` needs to know of pages; content.PageContents is one."""
+
+    @property
+    def compressed_bytes(self) -> npt.NDArray[np.uint16]:
+        """Bytes by the codec; 4096 does not shrink; shape (pages,)."""
+
+    @property
+    def zero_filled(self) -> npt.NDArray[np.bool_]:
+        """Whether all bytes are zero; shape (pages,)."""
+
+
+class Contents(Protocol):
+    """Contents by page; content.Content is one."""
+
+    def for_pages(
+        self,
+        pages: npt.NDArray[np.uint64],
+        pid_index: npt.NDArray[np.uint32] | None = None,
+        pids: list[int | None] | None = None,
+    ) -> PageContents:
+        """Return the contents of pages, in the order asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +102,8 @@ def curve(
     page_bytes, least_bytes = _limits(opened)
     if sizes is not None:
         check_sizes(sizes, least_bytes, opened.name)
+    if sizes is not None and 0 < len(sizes) <= _FEW_SIZES and not by_pid:
+        return _few_sizes(opened, sizes, page_bytes, progress)
     counted = count_misses(opened, by_pid=by_pid, progress=progress)
     frames = []
     for pid, found in counted.items():
@@ -140,6 +171,147 @@ def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, M
     }
 
 
+def _few_sizes(
+    trace: Trace, sizes: Sequence[int], page_bytes: int, progress: Progress | None
+) -> pl.DataFrame:
+    capacities, of_size = np.unique(np.array(sizes, np.int64) // page_bytes, return_inverse=True)
+    grid = LruGrid(capacities, expected_pages=trace.known_unique_pages)
+    accesses = 0
+    for batch in trace.batches(only_ids=True):
+        grid.add(batch.page_ids)
+        accesses += _accesses(batch)
+        if progress:
+            progress(batch.first_row + batch.page_ids.size)
+    return _curve_frame(
+        np.array(sizes, np.int64), grid.misses()[of_size], trace.numbered_pages, accesses
+    )
+
+
+def pool_curve(
+    trace: str | Path | Trace,
+    sizes: Sequence[int],
+    pool_limits: Sequence[int],
+    contents: Contents,
+    *,
+    policy: str = "store-raw",
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Return what every pair of memory size and pool limit answers, without a replay of each.
+
+    The model is the textbook's, and exact for it: exact LRU, one page leaves per fault; it goes to
+    the pool, whose bytes are charged nowhere else; a page leaves the pool when it comes back; a
+    pool over its limit writes back its oldest pages until it fits. Pools that refuse newcomers
+    while they are full, hysteresis, allocators, a pool charged to the memory's own limit and pages
+    kept in memory need a replay each: `compare`.
+
+    Where every page takes the same number of bytes, a reuse is a load from the pool when its stack
+    distance lies between the memory's pages and memory plus pool, so that all settings come from
+    one histogram. Where sizes differ that is wrong, by as much as the lightness of what is in
+    memory now and was not when the page fell out; then all pools are kept side by side in one pass.
+
+    Parameters
+    ----------
+    sizes, pool_limits : bytes; every pair is answered, in this order
+    contents : what pages hold, see content.open_content
+    policy : what becomes of a page that does not shrink: `store-raw` or `swap-on-reject`
+
+    Returns
+    -------
+    frame of `schema.POOL_CURVE`
+
+    Raises
+    ------
+    SettingsError
+        A policy whose pools are not exact this way, or a size the trace cannot answer for.
+    """
+    if policy not in ("store-raw", "swap-on-reject"):
+        raise SettingsError(
+            f"a curve over pools is exact for store-raw and swap-on-reject, not for {policy}: "
+            "replay each setting with `tracereplay compare`"
+        )
+    opened = trace if isinstance(trace, Trace) else open_trace(trace)
+    page_bytes, least_bytes = _limits(opened)
+    check_sizes(sizes, least_bytes, opened.name)
+    if not sizes or not pool_limits or min(pool_limits) < 0:
+        raise SettingsError("a curve over pools needs memory sizes and pool limits")
+    for _ in opened.batches(only_ids=True):
+        pass  # numbers every page
+    pages, pid_index, pids = opened.page_keys()
+    stored = _stored_bytes(contents.for_pages(pages, pid_index, pids), policy)
+    capacities, of_size = np.unique(np.array(sizes, np.int64) // page_bytes, return_inverse=True)
+    limits = np.array(pool_limits, np.int64)
+    counted = (_pools_by_distance if stored.size and _all_alike(stored) else _pools_side_by_side)(
+        opened, capacities, limits, stored, progress
+    )
+    misses, loads, zero_fills, written_back = (part[of_size] for part in counted)
+    shape = (len(sizes), len(pool_limits))
+    cold = np.full(shape, pages.size)
+    misses = np.broadcast_to(misses[:, None], shape)
+    zero_fills = np.broadcast_to(zero_fills[:, None], shape)
+    columns = (
+        np.repeat(np.array(sizes, np.int64), limits.size),
+        np.tile(limits, len(sizes)),
+        misses,
+        cold,
+        loads,
+        zero_fills,
+        misses - cold - loads - zero_fills,
+        written_back,
+    )
+    names = polars_schema(POOL_CURVE)
+    return pl.DataFrame(
+        {name: column.ravel() for name, column in zip(names, columns, strict=True)}, schema=names
+    )
+
+
+def _stored_bytes(contents: PageContents, policy: str) -> npt.NDArray[np.uint16]:
+    """Return what each page takes in a pool; see lru_grid.LruGrid."""
+    stored = contents.compressed_bytes.astype(np.uint16)
+    if policy == "swap-on-reject":
+        stored[stored >= PAGE_BYTES] = REFUSED
+    stored[contents.zero_filled] = ZERO_FILLED
+    return stored
+
+
+def _all_alike(stored: npt.NDArray[np.uint16]) -> bool:
+    """Tell whether every page takes the same bytes of a pool, so that bytes are pages."""
+    return stored[0] not in (REFUSED, ZERO_FILLED) and bool((stored == stored[0]).all())
+
+
+def _pools_by_distance(
+    trace: Trace,
+    capacities: Counts,
+    limits: Counts,
+    stored: npt.NDArray[np.uint16],
+    progress: Progress | None,
+) -> tuple[Counts, Counts, Counts, Counts]:
+    found = count_misses(trace, progress=progress)[None]
+    pool_pages = limits // int(stored[0])
+    misses = found.at(capacities)
+    beyond = found.at(capacities[:, None] + pool_pages)
+    # What entered the pool, less what left it for memory, less what is in it at the end.
+    in_memory = np.minimum(capacities, found.pages)
+    entered = (misses - in_memory)[:, None]
+    left_in_pool = np.minimum(pool_pages, (found.pages - in_memory)[:, None])
+    loads = misses[:, None] - beyond
+    return misses, loads, np.zeros_like(misses), entered - loads - left_in_pool
+
+
+def _pools_side_by_side(
+    trace: Trace,
+    capacities: Counts,
+    limits: Counts,
+    stored: npt.NDArray[np.uint16],
+    progress: Progress | None,
+) -> tuple[Counts, Counts, Counts, Counts]:
+    grid = LruGrid(capacities, limits, stored, expected_pages=stored.size)
+    for batch in trace.batches(only_ids=True):
+        grid.add(batch.page_ids)
+        if progress:
+            progress(batch.first_row + batch.page_ids.size)
+    return grid.misses(), grid.loads(), grid.zero_fills(), grid.written_back()
+
+
 def _accesses(batch: Batch) -> int:
     return batch.page_ids.size if batch.run_len is None else int(batch.run_len.sum(dtype=np.int64))
 
@@ -170,13 +342,16 @@ def _frame(
     else:
         memory_bytes = np.array(sizes, np.int64)
         capacities = memory_bytes // page_bytes
-    misses = found.at(capacities)
+    return _curve_frame(memory_bytes, found.at(capacities), found.pages, found.accesses)
+
+
+def _curve_frame(memory_bytes: Counts, misses: Counts, pages: int, accesses: int) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "memory_bytes": memory_bytes,
             "misses": misses,
-            "cold_misses": np.full(misses.size, found.pages, np.int64),
-            "miss_ratio": misses / max(found.accesses, 1),
+            "cold_misses": np.full(misses.size, pages, np.int64),
+            "miss_ratio": misses / max(accesses, 1),
         },
         schema=polars_schema(CURVE),
     )

@@ -163,6 +163,17 @@ CURVE: tuple[Column, ...] = (
     Column("miss_ratio", "Float64", "", "misses over accesses"),
 )
 
+POOL_CURVE: tuple[Column, ...] = (
+    Column("memory_bytes", "Int64", "bytes", "memory size, the pool not counted"),
+    Column("pool_limit_bytes", "Int64", "bytes", "limit of the pool, in bytes of its objects"),
+    Column("misses", "Int64", "accesses", "misses of the memory, first touches included"),
+    Column("cold_misses", "Int64", "accesses", "first touches"),
+    Column("zswpin", "Int64", "pages", "misses that found their page in the pool"),
+    Column("swpin_zero", "Int64", "pages", "misses of zero-filled pages, which need no pool"),
+    Column("pswpin", "Int64", "pages", "misses that had to read the device"),
+    Column("zswpwb", "Int64", "pages", "pages the pool wrote back to make room"),
+)
+
 CODECS = ("lzo", "lzo-rle", "lz4", "zstd", "deflate")
 
 PAGES: tuple[Column, ...] = (

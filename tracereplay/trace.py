@@ -111,6 +111,11 @@ class Trace:
         return max(int(self.metadata.get("unique_pages", 0)), len(self._ids))
 
     @property
+    def numbered_pages(self) -> int:
+        """Distinct pages of the batches handed out so far."""
+        return len(self._ids)
+
+    @property
     def page_bytes(self) -> int:
         """Bytes of a page."""
         return 1 << int(self.metadata.get("page_shift", PAGE_SHIFT))

@@ -1,0 +1,179 @@
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracereplay import lru_grid
+from tracereplay.errors import SettingsError
+from tracereplay.lru_grid import REFUSED, LruGrid
+from tracereplay.miss_curve import pool_curve
+
+_spec = importlib.util.spec_from_file_location(
+    "oracle_curve", Path(__file__).parent / "oracle_curve.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+oracle = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(oracle)
+
+PAGES = 9
+stored_sizes = st.one_of(st.integers(1, 4096), st.sampled_from([0, 4096, REFUSED]))
+page_lists = st.lists(st.integers(0, PAGES - 1), max_size=80)
+
+
+def grid_of(pages, capacities, limits=None, stored=None, cuts=()):
+    grid = LruGrid(
+        np.array(capacities),
+        None if limits is None else np.array(limits),
+        None if stored is None else np.array(stored, np.uint16),
+    )
+    for part in np.split(np.array(pages, np.uint32), sorted(min(c, len(pages)) for c in cuts)):
+        grid.add(part)
+    return grid
+
+
+@given(
+    page_lists,
+    st.lists(stored_sizes, min_size=PAGES, max_size=PAGES),
+    st.lists(st.integers(1, PAGES), min_size=1, max_size=4, unique=True).map(sorted),
+    st.lists(st.integers(0, 12000), min_size=1, max_size=4),
+    st.lists(st.integers(0, 80), max_size=3),
+)
+def test_every_memory_and_pool_side_by_side_is_its_own_replay(
+    pages, stored, capacities, limits, cuts
+):
+    grid = grid_of(pages, capacities, limits, stored, cuts)
+    by_page = {page: None if size == REFUSED else size for page, size in enumerate(stored)}
+    for number, capacity in enumerate(capacities):
+        for pool, limit in enumerate(limits):
+            assert (
+                grid.misses()[number],
+                grid.loads()[number, pool],
+                grid.zero_fills()[number],
+                grid.written_back()[number, pool],
+            ) == oracle.ram_and_pool(pages, by_page, capacity, limit)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1 << 30), st.sampled_from([5, 60, 400]))
+def test_squeezing_the_line_changes_nothing(seed, pages):
+    rng = np.random.default_rng(seed)
+    ids = np.minimum(rng.zipf(1.2, 5000) - 1, pages - 1).astype(np.uint32)
+    stored = rng.choice([0, 300, 1500, 4096, REFUSED], pages)
+    capacities, limits = [1, 3, 50], [0, 5000, 100_000]
+    wide = grid_of(ids, capacities, limits, stored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lru_grid, "_LEAST_POSITIONS", 64)
+        patch.setattr(lru_grid, "_POSITIONS_PER_PAGE", 2)
+        narrow = grid_of(ids, capacities, limits, stored)
+    assert narrow.misses().tolist() == wide.misses().tolist()
+    assert narrow.misses()[1] == oracle.lru_misses(ids.tolist(), 3)
+    assert narrow.loads().tolist() == wide.loads().tolist()
+    assert narrow.written_back().tolist() == wide.written_back().tolist()
+
+
+@dataclasses.dataclass
+class FixedContents:
+    compressed_bytes: np.ndarray
+    zero_filled: np.ndarray
+
+    def for_pages(self, pages, pid_index=None, pids=None):  # noqa: ARG002
+        rows = pages.astype(np.int64)
+        return FixedContents(self.compressed_bytes[rows], self.zero_filled[rows])
+
+
+def contents_of(sizes):
+    sizes = np.array(sizes)
+    return FixedContents(np.maximum(sizes, 1).astype(np.uint16), sizes == 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pool")
+
+
+def trace_of(folder, pages):
+    path = folder / "t.parquet"
+    pl.DataFrame({"page": pl.Series(pages, dtype=pl.UInt64)}).write_parquet(path)
+    return path
+
+
+@settings(max_examples=40)
+@given(
+    pages=page_lists,
+    size=st.integers(1, 4096),
+    capacities=st.lists(st.integers(1, PAGES + 2), min_size=1, max_size=4),
+    limits=st.lists(st.integers(0, 40_000), min_size=1, max_size=4),
+)
+def test_with_pages_of_one_size_every_setting_comes_from_one_histogram(
+    folder, pages, size, capacities, limits
+):
+    frame = pool_curve(
+        trace_of(folder, pages),
+        [4096 * capacity for capacity in capacities],
+        limits,
+        contents_of([size] * PAGES),
+    )
+    unique = len(set(pages))
+    expected = []
+    for capacity in capacities:
+        for limit in limits:
+            misses, loads, zeros, back = oracle.ram_and_pool(
+                pages, dict.fromkeys(range(PAGES), size), capacity, limit
+            )
+            device = misses - unique - loads - zeros
+            expected.append((4096 * capacity, limit, misses, unique, loads, zeros, device, back))
+    assert frame.rows() == expected
+
+
+@settings(max_examples=40)
+@given(
+    pages=page_lists,
+    sizes=st.lists(st.sampled_from([0, 100, 900, 3000, 4096]), min_size=PAGES, max_size=PAGES),
+    policy=st.sampled_from(["store-raw", "swap-on-reject"]),
+)
+def test_with_pages_of_any_size_every_setting_is_its_own_replay(folder, pages, sizes, policy):
+    capacities, limits = [4, 1, 4], [0, 3000, 9000]
+    frame = pool_curve(
+        trace_of(folder, pages),
+        [4096 * c for c in capacities],
+        limits,
+        contents_of(sizes),
+        policy=policy,
+    )
+    refused = policy == "swap-on-reject"
+    stored = {p: None if refused and size == 4096 else size for p, size in enumerate(sizes)}
+    expected = [
+        oracle.ram_and_pool(pages, stored, capacity, limit)
+        for capacity in capacities
+        for limit in limits
+    ]
+    found = frame.select("misses", "zswpin", "swpin_zero", "zswpwb").rows()
+    assert found == expected
+
+
+def test_a_byte_weighted_distance_is_exact_for_equal_sizes_and_wrong_for_others():
+    # Memory 1 page, pool 100 bytes. Page 0 (60) falls out, then page 1 (60) pushes it to the
+    # device; page 1 comes back and page 2 (10) falls out: 60 + 10 bytes would fit now, but page 0
+    # is gone.
+    pages = [0, 1, 2, 1, 0]
+    uneven = {0: 60, 1: 60, 2: 10}
+    assert oracle.ram_and_pool(pages, uneven, 1, 100)[1] == 1
+    assert oracle.loads_by_byte_distance(pages, uneven, 1, 100) == 2
+    assert grid_of(pages, [1], [100], [60, 60, 10]).loads().tolist() == [[1]]
+    even = dict.fromkeys(range(3), 60)
+    for limit in (0, 60, 120, 180):
+        replayed = oracle.ram_and_pool(pages, even, 1, limit)[1]
+        assert oracle.loads_by_byte_distance(pages, even, 1, limit) == replayed
+
+
+def test_policies_that_keep_or_refuse_by_state_are_sent_to_a_replay(folder):
+    with pytest.raises(SettingsError, match="compare"):
+        pool_curve(
+            trace_of(folder, [1, 2]), [4096], [0], contents_of([1] * PAGES), policy="keep-on-reject"
+        )
