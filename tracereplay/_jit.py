@@ -68,17 +68,17 @@ _CACHE = not _config.BOUNDSCHECK and not _config.DISABLE_JIT
 
 def kernel(function: F) -> F:
     """Compile a function that Python calls with arrays; the lock is released, the code cached."""
-    return cast("F", _njit(cache=_CACHE, nogil=True)(function))
+    return cast("F", _njit(cache=_CACHE, nogil=True, error_model="numpy")(function))
 
 
 def inner(function: F) -> F:
     """Compile a helper that only compiled code calls."""
-    return cast("F", _njit(function))
+    return cast("F", _njit(error_model="numpy")(function))
 
 
 def inline(function: F) -> F:
     """Compile a helper that is small and hot enough to be copied into its caller."""
-    return cast("F", _njit(inline="always")(function))
+    return cast("F", _njit(inline="always", error_model="numpy")(function))
 
 
 if _config.DISABLE_JIT:

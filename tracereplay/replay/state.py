@@ -1,8 +1,101 @@
-"""Arrays the replay keeps between batches, and the rare events it hands out."""
+"""Arrays the replay keeps between batches: page records, machine, lists, and the rare events.
+
+A page is known by its index: dense page id + FIRST_PAGE, because the first records are list heads.
+Everything a scenario counts or remembers stands in one MACHINE record, so that a kernel takes few
+arguments and a batch border loses nothing.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from tracereplay._jit import inner
+
+# ---- list heads: the first records of the page array ----------------------------------------------
+
+INACTIVE = 0
+ACTIVE = 1
+ZSWAP_FIFO = 2  # linked by zprev/znext: pages in zswap, head is the newest
+KEPT = 3  # linked by zprev/znext: unmapped pages a policy kept in memory, head is the newest
+PENDING = 8  # the per-CPU batch: on no LRU list yet
+ISOLATED = 9  # taken off the lists by reclaim
+GENERATIONS = 4  # four heads, by generation number modulo 4 (mglru)
+FIRST_PAGE = 16
+
+# ---- one byte per page for the hit path: a hit touches nothing else --------------------------------
+
+MAPPED = 1  # a page table entry points to it: the next touch costs nothing
+YOUNG = 2  # accessed bit of the page table entry
+PTE_DIRTY = 4
+READ_ONLY = 8  # mapped without write permission (6.1 after a read fault)
+RESIDENT = 16  # in memory, mapped or in the swap cache
+SEEN = 32  # touched before
+NEW_TABLE = 64  # its first touch needs a page table
+NEW_MIDDLE = 128  # and a table above it
+
+# ---- page flags, the kernel's names where it has them ----------------------------------------------
+
+PG_DIRTY = 1
+PG_ACTIVE = 2
+PG_REFERENCED = 4
+PG_WORKINGSET = 8  # while evicted: the workingset bit of its shadow
+PG_RECLAIM = 16
+PG_WRITEBACK = 32
+PG_READAHEAD = 64
+SWAPCACHE = 128  # has a swap slot while in memory
+IN_ZSWAP = 256
+ON_DEVICE = 512
+IN_ZEROMAP = 1024
+RAW = 2048  # stored uncompressed
+ZSWAP_REFERENCED = 4096  # second chance of the zswap list
+KEPT_IDLE = 8192  # a policy kept it in memory, unmapped, and nobody has touched it since
+OFF_LIST = 16384  # in a per-CPU batch or isolated: on no list
+LINKED = 32768  # in the zswap order without a copy (mixed-lru): no LRU list has it
+
+PAGE = np.dtype(
+    [
+        ("prev", np.uint32),
+        ("next", np.uint32),
+        ("zprev", np.uint32),
+        ("znext", np.uint32),
+        ("shadow", np.uint32),  # nonresident age when it was evicted or kept: also its order
+        ("slot", np.uint32),  # swap slot + 1, 0 without one
+        ("zspage", np.uint32),  # allocator record that holds its object
+        ("flags", np.uint16),
+        ("size", np.uint16),  # content: 0 zero-filled, 1..4095 compressed, 4096 does not shrink
+    ],
+    align=True,
+)
+SAME_FILLED = 0x8000  # in `size`: one word repeated, not zero (6.1 stores it without memory)
+SIZE_MASK = 0x7FFF
+
+# ---- allocator records -----------------------------------------------------------------------------
+
+ZSPAGE = np.dtype(
+    [
+        ("prev", np.uint32),
+        ("next", np.uint32),
+        ("in_use", np.uint16),
+        ("size_class", np.uint16),
+        ("group", np.uint16),
+        ("first", np.uint16),  # zbud, z3fold: chunks of the buddies
+        ("middle", np.uint16),
+        ("last", np.uint16),
+        ("start", np.uint16),  # z3fold: first chunk of the middle object
+    ],
+    align=True,
+)
+
+# `classes`, int64, one dimension: which class serves a length (0..4096), then CLASS_FIELDS per class.
+CLASS_TABLE = 4097
+CLASS_FIELDS = 16
+GROUPS = 12  # first fields of a class: heads of its lists, by fullness
+CLASS_PAGES = 12
+CLASS_OBJECTS = 13
+
+# ---- events ----------------------------------------------------------------------------------------
 
 # One row per touch that was not free: what answered it and what reclaim did on its behalf.
 # Counts only; nanoseconds are made of them by a cost model (latency.py).
@@ -29,3 +122,269 @@ EVENT = np.dtype(
 )
 
 BACKGROUND = 255  # service of events that no touch waits for: the writeback worker's own work
+
+MINOR, SWAP_CACHE, ZERO, ZSWAP, ZSWAP_RAW, DEVICE = range(6)  # order of schema.SERVICES
+
+SAMPLE = np.dtype(
+    [
+        ("access", np.int64),
+        ("clock_ns", np.int64),
+        ("resident_pages", np.int64),
+        ("active_pages", np.int64),
+        ("inactive_pages", np.int64),
+        ("pool_pages", np.int64),
+        ("stored_pages", np.int64),
+        ("device_pages", np.int64),
+        ("swap_slots", np.int64),
+    ],
+    align=True,
+)
+
+WRITE = np.dtype([("done_ns", np.int64), ("page", np.uint32)], align=True)
+
+# ---- the machine: settings, state and counters of one scenario -------------------------------------
+
+_SETTINGS = (
+    "limit_pages",  # of the memory cgroup; a huge number without one
+    "limit_bytes",
+    "charge_pool",  # cgroup v2: compressed bytes are charged
+    "zswap_enabled",
+    "incompressible",  # what the policy does: TO_DEVICE, KEEP, STORE_RAW, LINK
+    "pool_full",  # TO_DEVICE or KEEP
+    "writeback",  # zswap may write back to the device
+    "has_device",
+    "synchronous",  # zram: writes complete at once, the swap cache is bypassed
+    "cutoff_bytes",  # larger results count as incompressible
+    "shrinker",
+    "late_slots",  # virtual swap: no slot while a page is in zswap
+    "pool_limit_pages",
+    "accept_pages",
+    "zswap_max_pages",  # memory.zswap.max; a huge number without one
+    "allocator",
+    "zeromap",
+    "same_filled",
+    "exclusive_loads",
+    "strict_limit",  # 6.1: full only above the limit
+    "second_chance",
+    "worker_whole_page",  # 6.1: one run frees one allocator page
+    "no_pool_writeback",  # 6.1 zsmalloc cannot shrink
+    "add_batch",  # pages a per-CPU batch holds before they join the lists
+    "flush_at_reclaim",  # 6.1: statistics are flushed when reclaim starts
+    "full_walk_retry",
+    "map_writable",  # a read fault maps an exclusive page writable
+    "throttle_sane",  # v2: reclaim does not wait for writeback, it activates
+    "swappiness",
+    "page_cluster",
+    "vma_readahead",
+    "flush_period_ns",  # statistics are brought up to date this often; 0 always, -1 at given times
+    "own_clock",  # 1: stalls are added to the trace's time; 0: the trace's time has them
+    "swap_slots_total",
+    "textbook",  # lru, opt: capacity is exact, no kernel overheads
+    "huge_class_pages",
+    "header_bytes",  # 6.1 zbud, z3fold keep 8 bytes with each object
+    "minor_fault_ns",
+    "major_fault_ns",
+    "scan_ns",
+    "store_ns",
+    "load_ns",
+    "raw_copy_ns",
+    "zero_ns",
+    "reject_ns",
+    "device_read_ns",
+    "device_write_ns",
+    "submit_ns",
+    "device_depth",
+    "worker_delay_ns",
+    "touch_ns",  # time of one touch in a trace without a clock
+    "sample_every",
+    "cpus",
+)
+_STATE = (
+    "usage_pages",
+    "stock_pages",
+    "remote_stock_pages",  # charged by other CPUs for pages they never took
+    "object_stock_bytes",
+    "resident_pages",
+    "table_pages",
+    "inactive_pages",
+    "active_pages",
+    "pending",
+    "nonresident_age",
+    "anon_cost",
+    "file_cost",
+    "refaults_snapshot",
+    "stat_inactive",
+    "stat_active",
+    "stat_activate",
+    "stat_stored",
+    "stat_backing_bytes",
+    "stat_updates",
+    "next_flush_ns",
+    "flush_index",
+    "clock_ns",
+    "clock_lead_ns",
+    "pool_pages",
+    "pool_bytes",
+    "pool_charged_bytes",
+    "stored_pages",
+    "fifo_pages",
+    "stored_incompressible",
+    "zswap_full",
+    "free_zspage",
+    "next_zspage",
+    "device_pages",
+    "swap_slots",
+    "slot_cursor",
+    "io_head",
+    "io_count",
+    "io_last_ns",
+    "worker_active",
+    "worker_ns",
+    "worker_failures",
+    "worker_attempts",
+    "worker_scan",
+    "shrinker_deferred",
+    "disk_swapins",
+    "events",
+    "samples",
+    "next_sample",
+    "last_access",
+    "heap_size",
+    "priority",
+    "reclaimed",
+    "may_deactivate",
+    "force_deactivate",
+    "skipped_deactivate",
+    "ra_hits",
+    "ra_last_window",
+    "ra_prev_offset",
+    "max_seq",
+    "min_seq",
+    "mglru_a",
+    "mglru_b",
+    "in_background",
+    "pageouts",
+)
+COUNTERS = (
+    "accesses",
+    "pgmajfault",
+    "zswpin",
+    "zswpout",
+    "zswpwb",
+    "pswpin",
+    "pswpout",
+    "swpin_zero",
+    "swpout_zero",
+    "swap_ra",
+    "swap_ra_hit",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "workingset_restore_anon",
+    "pgactivate",
+    "pgdeactivate",
+    "pool_limit_hit",
+    "reject_compress_poor",
+    "reject_compress_fail",
+    "reject_alloc_fail",
+    "reject_reclaim_fail",
+    "reclaim_runs",
+    "reclaim_scanned",
+    "reclaim_freed_pages",
+    "reclaim_pool_growth_bytes",
+    "reclaim_no_gain_runs",
+    "reclaim_failures",
+    "oom_events",
+    "lru_inversions",
+    "unique_pages",
+    "overshoot_bytes_peak",
+    "stored_incompressible_pages",
+    "resident_pages_peak",
+    "pool_pages_peak",
+    "stored_pages_peak",
+    "device_pages_peak",
+    "footprint_pages_peak",
+    "minor_faults",
+    "waits",
+)
+# Integrals over accesses; means are made of them.
+_SUMS = ("resident_sum", "pool_sum", "stored_sum")
+
+MACHINE = np.dtype(
+    [(name, np.int64) for name in (*_SETTINGS, *_STATE, *COUNTERS, *_SUMS)]
+    + [(f"ev_{name}", np.int64) for name in EVENT.names[3:]]
+    + [("oom_at_access", np.int64)],
+    align=True,
+)
+
+TO_DEVICE, KEEP, STORE_RAW, LINK = range(4)
+ZSMALLOC, ZSMALLOC_6_1, ZBUD, Z3FOLD, IDEAL = range(5)
+NEVER = 1 << 62
+
+
+# ---- doubly linked lists through the page array ----------------------------------------------------
+
+
+@inner
+def unlink(pages: Any, page: Any) -> None:
+    """Take a page off the list it is on."""
+    before = pages[page]["prev"]
+    after = pages[page]["next"]
+    pages[before]["next"] = after
+    pages[after]["prev"] = before
+
+
+@inner
+def link_head(pages: Any, head: Any, page: Any) -> None:
+    """Put a page at the head of a list: the end reclaim comes to last."""
+    after = pages[head]["next"]
+    pages[head]["next"] = page
+    pages[page]["prev"] = head
+    pages[page]["next"] = after
+    pages[after]["prev"] = page
+
+
+@inner
+def link_tail(pages: Any, head: Any, page: Any) -> None:
+    """Put a page at the tail of a list: reclaim takes it next."""
+    before = pages[head]["prev"]
+    pages[head]["prev"] = page
+    pages[page]["next"] = head
+    pages[page]["prev"] = before
+    pages[before]["next"] = page
+
+
+@inner
+def z_unlink(pages: Any, page: Any) -> None:
+    """Take a page off the zswap order (or the kept list)."""
+    before = pages[page]["zprev"]
+    after = pages[page]["znext"]
+    pages[before]["znext"] = after
+    pages[after]["zprev"] = before
+
+
+@inner
+def z_link_head(pages: Any, head: Any, page: Any) -> None:
+    """Put a page at the young end of the zswap order (or the kept list)."""
+    after = pages[head]["znext"]
+    pages[head]["znext"] = page
+    pages[page]["zprev"] = head
+    pages[page]["znext"] = after
+    pages[after]["zprev"] = page
+
+
+@inner
+def has(pages: Any, page: Any, flag: Any) -> Any:
+    """Tell whether a page has a flag."""
+    return (pages[page]["flags"] & flag) != 0
+
+
+@inner
+def set_flags(pages: Any, page: Any, flags: Any) -> None:
+    """Set flags of a page."""
+    pages[page]["flags"] = pages[page]["flags"] | flags
+
+
+@inner
+def clear_flags(pages: Any, page: Any, flags: Any) -> None:
+    """Clear flags of a page."""
+    pages[page]["flags"] = pages[page]["flags"] & (0xFFFF ^ flags)

@@ -1,0 +1,12 @@
+"""Plain swap, the baseline below."""
+
+from __future__ import annotations
+
+from tracereplay.policies.base import Policy
+
+POLICY = Policy(
+    name="no-zswap",
+    summary="plain swap: every page goes to the device",
+    source="Linux without zswap: the baseline below",
+    zswap=False,
+)

@@ -1,0 +1,452 @@
+"""The kernel's active and inactive list under a memory cgroup limit.
+
+Source: mm/vmscan.c (do_try_to_free_pages, prepare_scan_control, get_scan_count, shrink_lruvec,
+shrink_inactive_list, shrink_active_list), mm/workingset.c, mm/swap.c (lru_note_cost) as of v6.12.
+What it decides with are the cgroup's statistics as of their last flush (`stat_*`), not the lists.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracereplay._jit import inner, kernel
+from tracereplay.replay.charge import (
+    CHARGE_BATCH,
+    charged_bytes,
+    drain_all_stock,
+    try_charge,
+    try_charge_single,
+)
+from tracereplay.replay.loop import (
+    ACTIVATE as KEEP_ACTIVE,
+)
+from tracereplay.replay.loop import (
+    FREED,
+    OFF_LRU,
+    build_eviction,
+    build_loop,
+    drop_backing,
+    flush_if_due,
+    flush_statistics,
+    forget_page,
+)
+from tracereplay.replay.state import (
+    ACTIVE,
+    INACTIVE,
+    ISOLATED,
+    NEW_MIDDLE,
+    NEW_TABLE,
+    OFF_LIST,
+    PENDING,
+    PG_ACTIVE,
+    PG_RECLAIM,
+    PG_REFERENCED,
+    PG_WORKINGSET,
+    PG_WRITEBACK,
+    SWAPCACHE,
+    YOUNG,
+    clear_flags,
+    has,
+    link_head,
+    set_flags,
+    unlink,
+)
+from tracereplay.replay.swap import complete_writes, swap_is_full, wait_for_write
+
+SWAP_CLUSTER_MAX = 32
+DEF_PRIORITY = 12
+MAX_RECLAIM_RETRIES = 16
+
+
+@inner
+def _on_hit(pages: Any, page: Any, next_use: Any, row: Any) -> None:
+    """Do nothing: a touch only sets the young bit, reclaim looks at it later."""
+
+
+@inner
+def drain_pending(m: Any, pages: Any) -> None:
+    """Put the pages of the per-CPU batch on their lists, oldest first; mm/swap.c:lru_add_drain()."""
+    while m["pending"] > 0:
+        page = np.int64(pages[PENDING]["prev"])
+        unlink(pages, page)
+        m["pending"] -= 1
+        clear_flags(pages, page, OFF_LIST)
+        if has(pages, page, PG_ACTIVE):
+            link_head(pages, ACTIVE, page)
+            m["active_pages"] += 1
+        else:
+            link_head(pages, INACTIVE, page)
+            m["inactive_pages"] += 1
+
+
+@inner
+def _add(m: Any, pages: Any, page: Any) -> None:
+    """Add a page that came into memory; mm/swap.c:folio_add_lru()."""
+    set_flags(pages, page, OFF_LIST)
+    link_head(pages, PENDING, page)
+    m["pending"] += 1
+    if m["pending"] >= m["add_batch"]:
+        drain_pending(m, pages)
+
+
+@inner
+def _note_cost(m: Any, cost: Any) -> None:
+    """Add to the cost of anon reclaim, with decay; mm/swap.c:lru_note_cost()."""
+    m["anon_cost"] += cost
+    if m["anon_cost"] + m["file_cost"] > (m["stat_inactive"] + m["stat_active"]) // 4:
+        m["anon_cost"] //= 2
+        m["file_cost"] //= 2
+
+
+@inner
+def _refault(m: Any, pages: Any, page: Any) -> None:
+    """Activate a page that would have stayed with the active list's memory; workingset_refault()."""
+    m["workingset_refault_anon"] += 1
+    was_workingset = has(pages, page, PG_WORKINGSET)
+    clear_flags(pages, page, PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
+    distance = np.int64(np.uint32(m["nonresident_age"] - np.int64(pages[page]["shadow"])))
+    size = m["stat_active"] if m["swap_slots"] < m["swap_slots_total"] else 0
+    if distance > size:
+        return
+    set_flags(pages, page, PG_ACTIVE)
+    m["nonresident_age"] += 1
+    m["workingset_activate_anon"] += 1
+    if was_workingset:
+        set_flags(pages, page, PG_WORKINGSET)
+        m["workingset_restore_anon"] += 1
+        _note_cost(m, SWAP_CLUSTER_MAX)
+
+
+_evict, _run_worker, _shrink_slab = build_eviction(_refault, _add)
+
+
+@inner
+def _inactive_is_low(m: Any) -> Any:
+    gib = (m["stat_inactive"] + m["stat_active"]) >> 18
+    ratio = np.int64(np.sqrt(10.0 * gib)) if gib > 0 else 1
+    return m["stat_inactive"] * ratio < m["stat_active"]
+
+
+@inner
+def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
+    """Move pages from the active tail to the inactive head; anon pages go, referenced or not."""
+    drain_pending(m, pages)
+    for _ in range(count):
+        page = np.int64(pages[ACTIVE]["prev"])
+        if page == ACTIVE:
+            break
+        unlink(pages, page)
+        state[page] = state[page] & ~np.uint8(YOUNG)
+        clear_flags(pages, page, PG_ACTIVE)
+        set_flags(pages, page, PG_WORKINGSET)
+        link_head(pages, INACTIVE, page)
+        m["active_pages"] -= 1
+        m["inactive_pages"] += 1
+        m["pgdeactivate"] += 1
+        m["ev_scanned"] += 1
+
+
+@inner
+def _shrink_inactive(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    count: Any,
+) -> Any:
+    """Scan up to 32 pages from the inactive tail; return how many were freed."""
+    drain_pending(m, pages)
+    complete_writes(m, pages, writes)
+    taken = np.int64(0)
+    while taken < count:
+        page = np.int64(pages[INACTIVE]["prev"])
+        if page == INACTIVE:
+            break
+        unlink(pages, page)
+        set_flags(pages, page, OFF_LIST)
+        link_head(pages, ISOLATED, page)
+        taken += 1
+    if taken == 0:
+        return taken
+    m["inactive_pages"] -= taken
+    m["stat_updates"] += taken
+    m["reclaim_scanned"] += taken
+    m["ev_scanned"] += taken
+    m["pageouts"] = 0
+    freed = np.int64(0)
+    for _ in range(taken):
+        # Oldest first; what stays goes to the head of the same list and is put back in order below.
+        page = np.int64(pages[ISOLATED]["prev"])
+        unlink(pages, page)
+        m["clock_ns"] += m["scan_ns"]
+        activate = False
+        if has(pages, page, PG_WRITEBACK):
+            if m["throttle_sane"] or not has(pages, page, PG_RECLAIM):
+                set_flags(pages, page, PG_RECLAIM)
+                activate = True
+            else:
+                wait_for_write(m, pages, writes, page)
+        if not activate:
+            young = state[page] & YOUNG
+            referenced = has(pages, page, PG_REFERENCED)
+            if young:
+                state[page] = state[page] & ~np.uint8(YOUNG)
+                set_flags(pages, page, PG_REFERENCED)
+                if not referenced:
+                    link_head(pages, ISOLATED, page)
+                    continue
+                activate = True
+            else:
+                clear_flags(pages, page, PG_REFERENCED)
+                fate = _evict(m, state, pages, zspages, classes, writes, slots, page)
+                if fate == FREED:
+                    forget_page(m, state, pages, page)
+                    clear_flags(pages, page, OFF_LIST)
+                    freed += 1
+                    continue
+                if fate == OFF_LRU:
+                    continue
+                if fate == KEEP_ACTIVE:
+                    activate = True
+        if activate:
+            if (
+                has(pages, page, SWAPCACHE)
+                and not has(pages, page, PG_WRITEBACK)
+                and swap_is_full(m)
+                and m["has_device"]
+            ):
+                drop_backing(m, pages, zspages, classes, slots, page)
+            set_flags(pages, page, PG_ACTIVE)
+            m["pgactivate"] += 1
+        link_head(pages, ISOLATED, page)
+    while True:
+        page = np.int64(pages[ISOLATED]["prev"])
+        if page == ISOLATED:
+            break
+        unlink(pages, page)
+        clear_flags(pages, page, OFF_LIST)
+        if has(pages, page, PG_ACTIVE):
+            link_head(pages, ACTIVE, page)
+            m["active_pages"] += 1
+            m["nonresident_age"] += 1
+        else:
+            link_head(pages, INACTIVE, page)
+            m["inactive_pages"] += 1
+    _note_cost(m, SWAP_CLUSTER_MAX * m["pageouts"] + taken - freed)
+    return freed
+
+
+@inner
+def _shrink_lruvec(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    priority: Any,
+) -> Any:
+    """Scan both lists at one priority; return how many pages were freed."""
+    anon_cost = m["anon_cost"]
+    file_cost = m["file_cost"]
+    may_deactivate = (
+        m["force_deactivate"] != 0
+        or m["stat_activate"] != m["refaults_snapshot"]
+        or _inactive_is_low(m)
+    )
+    inactive = m["inactive_pages"] >> priority
+    active = m["active_pages"] >> priority
+    swappiness = m["swappiness"]
+    if swappiness == 0 or m["swap_slots"] >= m["swap_slots_total"]:
+        inactive = np.int64(0)
+        active = np.int64(0)
+    elif priority > 0:
+        total = anon_cost + file_cost
+        anon = total + anon_cost
+        file = total + file_cost
+        both = anon + file
+        anon_share = swappiness * (both + 1) // (anon + 1)
+        file_share = (200 - swappiness) * (both + 1) // (file + 1)
+        inactive = inactive * anon_share // (anon_share + file_share)
+        active = active * anon_share // (anon_share + file_share)
+    freed = np.int64(0)
+    while inactive > 0:
+        step = min(inactive, SWAP_CLUSTER_MAX)
+        inactive -= step
+        freed += _shrink_inactive(m, state, pages, zspages, classes, writes, slots, step)
+        if active > 0:
+            step = min(active, SWAP_CLUSTER_MAX)
+            active -= step
+            if may_deactivate:
+                _shrink_active(m, state, pages, step)
+            else:
+                m["skipped_deactivate"] = 1
+        if freed >= SWAP_CLUSTER_MAX:
+            break
+    if _inactive_is_low(m) and m["swap_slots_total"] > 0:
+        _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)
+    return freed
+
+
+@inner
+def _reclaim(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    flush_times: Any,
+) -> Any:
+    """Reclaim 32 pages or more where possible; mm/vmscan.c:do_try_to_free_pages()."""
+    m["reclaim_runs"] += 1
+    before = charged_bytes(m)
+    pool_before = m["pool_charged_bytes"]
+    m["force_deactivate"] = 0
+    m["skipped_deactivate"] = 0
+    walked = False
+    freed = np.int64(0)
+    while True:
+        for step in range(DEF_PRIORITY + 1):
+            flush_if_due(m, flush_times)
+            if m["flush_period_ns"] == 0 or (
+                m["flush_at_reclaim"] and m["stat_updates"] > CHARGE_BATCH * (m["cpus"] + 1)
+            ):
+                flush_statistics(m)
+            freed += _shrink_lruvec(
+                m, state, pages, zspages, classes, writes, slots, DEF_PRIORITY - step
+            )
+            if m["shrinker"]:
+                _shrink_slab(m, state, pages, zspages, classes, writes, slots, DEF_PRIORITY - step)
+            if freed >= SWAP_CLUSTER_MAX:
+                break
+        m["refaults_snapshot"] = m["stat_activate"]
+        if freed:
+            break
+        if m["full_walk_retry"] and not walked:
+            walked = True
+            continue
+        if m["skipped_deactivate"]:
+            m["force_deactivate"] = 1
+            m["skipped_deactivate"] = 0
+            continue
+        break
+    m["reclaim_freed_pages"] += freed
+    if m["charge_pool"]:
+        m["reclaim_pool_growth_bytes"] += max(m["pool_charged_bytes"] - pool_before, 0)
+    if charged_bytes(m) >= before:
+        m["reclaim_no_gain_runs"] += 1
+    if freed == 0:
+        m["reclaim_failures"] += 1
+    return freed
+
+
+@inner
+def _charge(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    flush_times: Any,
+) -> Any:
+    """Charge one page, reclaiming where the limit is met; False is an OOM kill.
+
+    mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress.
+    """
+    if try_charge(m):
+        return True
+    retries = MAX_RECLAIM_RETRIES
+    drained = False
+    while True:
+        freed = _reclaim(m, state, pages, zspages, classes, writes, slots, flush_times)
+        if try_charge_single(m):
+            return True
+        if not drained:
+            drain_all_stock(m)
+            drained = True
+        elif freed == 0:
+            if retries == 0:
+                return False
+            retries -= 1
+        if try_charge_single(m):
+            return True
+
+
+@inner
+def _make_room(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    flush_times: Any,
+    page: Any,
+) -> Any:
+    """Charge the page of a fault, and the page tables its address needs first."""
+    bits = state[page]
+    for table in (NEW_TABLE, NEW_MIDDLE):
+        if bits & table:
+            if not _charge(m, state, pages, zspages, classes, writes, slots, flush_times):
+                return False
+            m["table_pages"] += 1
+    return _charge(m, state, pages, zspages, classes, writes, slots, flush_times)
+
+
+_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, _run_worker)
+
+
+@kernel
+def replay_two_list(
+    batch: Any,
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    out: Any,
+) -> Any:
+    """Replay a batch with the two lists; see replay.loop.build_loop()."""
+    return _replay_accesses(
+        batch,
+        m[0],
+        state,
+        pages,
+        zspages,
+        classes,
+        writes,
+        slots,
+        out,
+    )
+
+
+@kernel
+def charge_two_list(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    flush_times: Any,
+    count: int,
+) -> Any:
+    """Charge pages that no trace touches (page cache of the task), reclaiming for them."""
+    for done in range(count):
+        if not _charge(m[0], state, pages, zspages, classes, writes, slots, flush_times):
+            return done
+    return count

@@ -1,0 +1,239 @@
+"""One scenario in the making: allocates its arrays, feeds batches to the kernel, hands out results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracereplay.errors import SettingsError
+from tracereplay.policies import find_policy
+from tracereplay.replay import state as st
+from tracereplay.replay.allocators import class_table
+from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.units import PAGE_BYTES
+
+EVENT_ROWS = 1 << 17
+FOOTPRINT_POINTS = 2000
+_PAGES_PER_TABLE_SHIFT = 9  # entries of one page table on x86-64
+_ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
+_INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """Mean costs the replay's own clock runs by, ns; what a user reads comes from distributions."""
+
+    minor_fault_ns: int = 600
+    major_fault_ns: int = 1_500
+    scan_ns: int = 150
+    store_ns: int = 3_000
+    load_ns: int = 1_800
+    raw_copy_ns: int = 300
+    zero_ns: int = 150
+    reject_ns: int = 3_000
+    device_read_ns: int = 90_000
+    device_write_ns: int = 20_000
+    submit_ns: int = 2_000
+
+
+class Replay:
+    """State of one scenario between batches.
+
+    Parameters
+    ----------
+    scenario : what to replay
+    kernel : compiled entry of the reclaim model
+    rows : rows of the whole trace, for the spacing of footprint points
+    unique_pages : distinct pages of the whole trace
+    means : mean costs for the clock
+    flush_times_ns : when the statistics were flushed, instead of every `stat_flush_ns`
+    clock_has_stalls : the trace's own time already has the stalls in it (a recorded kernel run)
+    cpus : CPUs of the machine, for thresholds that grow with them
+    remote_stock_pages : charged by another CPU's stock and never used (0..63 on a kernel)
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        kernel: Callable[..., int],
+        *,
+        rows: int,
+        unique_pages: int,
+        means: Means | None = None,
+        flush_times_ns: npt.NDArray[np.int64] | None = None,
+        clock_has_stalls: bool = False,
+        vma_readahead: bool = True,
+        cpus: int = 1,
+        remote_stock_pages: int = 0,
+    ) -> None:
+        self.scenario = scenario
+        self._kernel = kernel
+        self._flush_times = (
+            np.empty(0, np.int64)
+            if flush_times_ns is None
+            else np.ascontiguousarray(flush_times_ns)
+        )
+        size = st.FIRST_PAGE + unique_pages + 1
+        self.state = np.zeros(size, np.uint8)
+        self.pages = np.zeros(size, st.PAGE)
+        for head in range(st.FIRST_PAGE):
+            for link in ("prev", "next", "zprev", "znext"):
+                self.pages[link][head] = head
+        self._filled = st.FIRST_PAGE
+        self.zspages = np.zeros(unique_pages + 2, st.ZSPAGE)
+        self.events = np.zeros(EVENT_ROWS, st.EVENT)
+        self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
+        self.finished = True
+        self._rows = rows
+        self.machine = np.zeros(1, st.MACHINE)
+        self._configure(means or Means(), unique_pages, vma_readahead)
+        m = self.machine[0]
+        self.classes = class_table(int(m["allocator"]))
+        self.writes = np.zeros(int(m["device_depth"]) + 1, st.WRITE)
+        self.slots = np.zeros(0, np.uint32)
+        m["own_clock"] = 0 if clock_has_stalls else 1
+        if flush_times_ns is not None:
+            m["flush_period_ns"] = -1
+        m["oom_at_access"] = -1
+        m["cpus"] = cpus
+        m["remote_stock_pages"] = remote_stock_pages
+        m["usage_pages"] = remote_stock_pages
+
+    def _configure(self, means: Means, unique_pages: int, vma_readahead: bool) -> None:
+        scenario, m = self.scenario, self.machine[0]
+        policy = find_policy(scenario.policy)
+        profile = KERNELS[scenario.kernel]
+        textbook = scenario.reclaim in ("lru", "opt")
+        limit = scenario.memory_limit_bytes
+        if not policy.reclaim:
+            limit = st.NEVER
+        swap_slots = st.NEVER if scenario.swap_bytes is None else scenario.swap_bytes // PAGE_BYTES
+        pool_limit = scenario.pool_limit // PAGE_BYTES
+        allocator = _ALLOCATORS[scenario.allocator]
+        if allocator == st.ZSMALLOC and profile.zsmalloc_by_percent:
+            allocator = st.ZSMALLOC_6_1
+        values: dict[str, int] = {
+            "limit_pages": limit // PAGE_BYTES,
+            "limit_bytes": limit,
+            "charge_pool": scenario.cgroup == "v2" and not policy.synchronous,
+            "zswap_enabled": policy.zswap,
+            "incompressible": _INCOMPRESSIBLE[policy.incompressible],
+            "pool_full": st.KEEP if policy.pool_full == "keep" else st.TO_DEVICE,
+            "writeback": policy.writeback,
+            "has_device": policy.backing and (policy.writeback or not policy.zswap),
+            "synchronous": policy.synchronous,
+            "cutoff_bytes": policy.cutoff_bytes,
+            "shrinker": policy.shrinker,
+            "late_slots": policy.late_slots,
+            "pool_limit_pages": st.NEVER if policy.synchronous else pool_limit,
+            "accept_pages": pool_limit * scenario.accept_threshold_percent // 100,
+            "zswap_max_pages": st.NEVER
+            if scenario.zswap_max_bytes is None or scenario.cgroup == "v1"
+            else scenario.zswap_max_bytes // PAGE_BYTES,
+            "allocator": allocator,
+            "zeromap": profile.zeromap,
+            "same_filled": profile.same_filled,
+            "exclusive_loads": profile.exclusive_loads,
+            "strict_limit": profile.strict_limit,
+            "second_chance": profile.second_chance,
+            "worker_whole_page": profile.worker_whole_page,
+            "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,
+            "add_batch": profile.add_batch,
+            "flush_at_reclaim": profile.flush_at_reclaim,
+            "full_walk_retry": profile.full_walk_retry,
+            "map_writable": profile.map_writable,
+            "throttle_sane": scenario.cgroup == "v2",
+            "swappiness": scenario.swappiness,
+            "page_cluster": 0 if policy.synchronous else scenario.page_cluster,
+            "vma_readahead": vma_readahead,
+            "flush_period_ns": scenario.stat_flush_ns,
+            "swap_slots_total": swap_slots,
+            "textbook": textbook,
+            "header_bytes": profile.header_bytes,
+            "device_depth": 256,
+            "worker_delay_ns": 10_000,
+            "touch_ns": scenario.touch_ns,
+            "sample_every": max(1, -(-self._rows // FOOTPRINT_POINTS)),
+            **dataclasses.asdict(means),
+        }
+        for name, value in values.items():
+            m[name] = int(value)
+        phase = scenario.stat_flush_phase_ns
+        m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
+        m["slot_cursor"] = 1
+
+    # -- input -----------------------------------------------------------------------------------
+
+    def add_pages(
+        self,
+        compressed_bytes: npt.NDArray[np.uint16],
+        zero_filled: npt.NDArray[np.bool_],
+        same_filled: npt.NDArray[np.bool_],
+        table_bits: npt.NDArray[np.uint8],
+    ) -> None:
+        """Make the next page ids known, in order: their contents and the page tables they need.
+
+        Parameters
+        ----------
+        compressed_bytes : uint16, 1..4096, 4096 does not shrink
+        table_bits : uint8, state.NEW_TABLE and NEW_MIDDLE of the first page that needs one
+        """
+        start, stop = self._filled, self._filled + compressed_bytes.size
+        if stop > self.state.size - 1:
+            raise SettingsError(
+                "the trace has more distinct pages than its footer says; ingest it again"
+            )
+        size = np.minimum(compressed_bytes, PAGE_BYTES).astype(np.uint16)
+        size[same_filled] |= st.SAME_FILLED
+        size[zero_filled] = 0
+        self.pages["size"][start:stop] = size
+        if not self.machine[0]["textbook"]:
+            self.state[start:stop] = table_bits
+        self._filled = stop
+
+    def feed(
+        self,
+        first_row: int,
+        page_ids: npt.NDArray[np.uint32],
+        is_write: npt.NDArray[np.bool_],
+        time_ns: npt.NDArray[np.int64],
+        next_use: npt.NDArray[np.int64],
+        on_events: Callable[[npt.NDArray[Any]], None],
+    ) -> bool:
+        """Replay one batch; False once the scenario has ended in an OOM kill."""
+        start = 0
+        while self.finished and start < page_ids.size:
+            batch = (page_ids, is_write, time_ns, next_use, self._flush_times, first_row, start)
+            done = self._kernel(
+                batch,
+                self.machine,
+                self.state,
+                self.pages,
+                self.zspages,
+                self.classes,
+                self.writes,
+                self.slots,
+                (self.events, self.samples),
+            )
+            count = int(self.machine[0]["events"])
+            on_events(self.events[:count])
+            self.machine[0]["events"] = 0
+            if done < 0:
+                self.finished = False
+                done = -1 - done
+                self._rows = first_row + done
+                break
+            start = done
+        self.machine[0]["accesses"] = first_row + start if self.finished else self._rows
+        return self.finished
+
+    # -- output ----------------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, int]:
+        """Return every counter by name."""
+        m = self.machine[0]
+        return {name: int(m[name]) for name in st.COUNTERS}

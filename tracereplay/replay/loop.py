@@ -1,0 +1,696 @@
+"""The access loop: hits, faults, and what becomes of a page that reclaim picked.
+
+A reclaim model hands three hooks to `replay_accesses` and orders pages; all counting happens here,
+so a model cannot miscount. Source: mm/memory.c:do_swap_page(), mm/page_io.c:swap_writeout(),
+mm/vmscan.c:shrink_folio_list() as of v6.12 and v6.18.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracereplay._jit import inner
+from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
+from tracereplay.replay.state import (
+    BACKGROUND,
+    DEVICE,
+    FIRST_PAGE,
+    IN_ZEROMAP,
+    IN_ZSWAP,
+    KEPT,
+    KEPT_IDLE,
+    LINKED,
+    MAPPED,
+    MINOR,
+    NEVER,
+    ON_DEVICE,
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_READAHEAD,
+    PG_RECLAIM,
+    PG_REFERENCED,
+    PG_WRITEBACK,
+    PTE_DIRTY,
+    RAW,
+    READ_ONLY,
+    RESIDENT,
+    SEEN,
+    SWAP_CACHE,
+    SWAPCACHE,
+    YOUNG,
+    ZERO,
+    ZSWAP,
+    ZSWAP_FIFO,
+    ZSWAP_RAW,
+    ZSWAP_REFERENCED,
+    clear_flags,
+    has,
+    set_flags,
+    z_link_head,
+    z_unlink,
+)
+from tracereplay.replay.swap import (
+    alloc_slot,
+    complete_writes,
+    free_slot,
+    submit_write,
+    swap_is_full,
+)
+from tracereplay.replay.zswap import (
+    KEPT_BY_POLICY,
+    LINKED_BY_POLICY,
+    STORED,
+    forget_entry,
+    full_action,
+    is_full,
+    store,
+    stored_length,
+)
+
+FREED, ACTIVATE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
+WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
+# Statistics a fault or a freed page updates, near enough for the flush threshold of 64 per CPU
+# (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
+UPDATES_PER_FAULT = 7
+UPDATES_PER_EVICTION = 6
+SHRINK_BATCH = 128
+SHRINKER_SEEKS = 2  # DEFAULT_SEEKS
+_PAGE = 4096
+
+
+# ---- statistics reclaim decides with ---------------------------------------------------------------
+
+
+@inner
+def flush_statistics(m: Any) -> None:
+    """Bring the cgroup statistics up to date; mm/memcontrol.c:do_flush_stats()."""
+    m["stat_inactive"] = m["inactive_pages"]
+    m["stat_active"] = m["active_pages"]
+    m["stat_activate"] = m["workingset_activate_anon"]
+    m["stat_stored"] = m["stored_pages"]
+    m["stat_backing_bytes"] = m["pool_charged_bytes"]
+    m["stat_updates"] = 0
+
+
+@inner
+def flush_if_due(m: Any, flush_times: Any) -> None:
+    """Flush where the periodic worker, or a reader of memory.stat, has done so by now."""
+    if m["flush_period_ns"] > 0:
+        if m["clock_ns"] >= m["next_flush_ns"]:
+            flush_statistics(m)
+            period = m["flush_period_ns"]
+            m["next_flush_ns"] += (1 + (m["clock_ns"] - m["next_flush_ns"]) // period) * period
+    elif m["flush_period_ns"] < 0:
+        while (
+            m["flush_index"] < flush_times.size and flush_times[m["flush_index"]] <= m["clock_ns"]
+        ):
+            flush_statistics(m)
+            m["flush_index"] += 1
+
+
+# ---- out of memory ---------------------------------------------------------------------------------
+
+
+@inner
+def drop_backing(m: Any, pages: Any, zspages: Any, classes: Any, slots: Any, page: Any) -> None:
+    """Free the swap slot of a page and whatever holds its data; mm/swapfile.c:folio_free_swap()."""
+    if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
+        forget_entry(m, pages, zspages, classes, page)
+    if has(pages, page, ON_DEVICE):
+        m["device_pages"] -= 1
+    if pages[page]["slot"]:
+        free_slot(m, pages, slots, page)
+    clear_flags(pages, page, ON_DEVICE | IN_ZEROMAP | SWAPCACHE)
+    set_flags(pages, page, PG_DIRTY)
+
+
+@inner
+def _inverted(pages: Any, page: Any) -> Any:
+    """Tell whether an older page stays in memory because a policy kept it there."""
+    oldest = pages[KEPT]["zprev"]
+    return oldest != KEPT and pages[oldest]["shadow"] < pages[page]["shadow"]
+
+
+@inner
+def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
+    """Send a page of memory to the device; FREED where the write is synchronous, else WRITING."""
+    if m["fifo_pages"] > 0:
+        m["lru_inversions"] += 1  # what zswap holds was reclaimed earlier
+    if not has(pages, page, ON_DEVICE):
+        m["device_pages"] += 1
+        if m["device_pages"] > m["device_pages_peak"]:
+            m["device_pages_peak"] = m["device_pages"]
+    set_flags(pages, page, ON_DEVICE)
+    m["pswpout"] += 1
+    m["ev_written"] += 1
+    m["clock_ns"] += m["submit_ns"]
+    if m["synchronous"] or m["textbook"]:
+        return FREED
+    set_flags(pages, page, PG_WRITEBACK | PG_RECLAIM)
+    submit_write(m, pages, writes, page)
+    return WRITING
+
+
+@inner
+def keep_page(m: Any, pages: Any, page: Any) -> None:
+    """Note that a policy keeps this page: unmapped, in the swap cache, and older than what follows."""
+    if has(pages, page, KEPT_IDLE):
+        z_unlink(pages, page)
+    pages[page]["shadow"] = m["nonresident_age"]
+    set_flags(pages, page, KEPT_IDLE | PG_DIRTY)
+    z_link_head(pages, KEPT, page)
+
+
+@inner
+def forget_kept(pages: Any, page: Any) -> None:
+    """Note that a kept page was touched, or leaves after all."""
+    if has(pages, page, KEPT_IDLE):
+        z_unlink(pages, page)
+        clear_flags(pages, page, KEPT_IDLE)
+
+
+@inner
+def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
+    """Free the memory of an evicted page; its shadow stays behind (mm/workingset.c)."""
+    state[page] = SEEN
+    clear_flags(pages, page, SWAPCACHE | PG_ACTIVE | PG_REFERENCED | PG_READAHEAD)
+    pages[page]["shadow"] = m["nonresident_age"]
+    m["nonresident_age"] += 1
+    m["resident_pages"] -= 1
+    m["stat_updates"] += UPDATES_PER_EVICTION
+    if m["late_slots"] and has(pages, page, IN_ZSWAP | IN_ZEROMAP) and pages[page]["slot"]:
+        pages[page]["slot"] = 0
+        m["swap_slots"] -= 1
+    uncharge(m, 1)
+
+
+# ---- writeback from zswap --------------------------------------------------------------------------
+
+
+@inner
+def wake_worker(m: Any) -> None:
+    """Queue the writeback worker; nothing where it is queued or running already."""
+    if not m["worker_active"] and m["writeback"] and not m["no_pool_writeback"]:
+        m["worker_active"] = 1
+        m["worker_failures"] = 0
+        m["worker_attempts"] = 0
+        m["worker_ns"] = m["clock_ns"] + m["worker_delay_ns"]
+
+
+# ---- faults ----------------------------------------------------------------------------------------
+
+
+@inner
+def _load(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
+    """Bring the data of a page back; mm/page_io.c:swap_read_folio(). Return the service."""
+    if has(pages, page, IN_ZEROMAP):
+        m["swpin_zero"] += 1
+        m["clock_ns"] += m["zero_ns"]
+        return ZERO
+    if has(pages, page, IN_ZSWAP):
+        m["zswpin"] += 1
+        raw = has(pages, page, RAW)
+        m["clock_ns"] += m["raw_copy_ns"] if raw else m["load_ns"]
+        if m["exclusive_loads"]:
+            set_flags(pages, page, PG_DIRTY)
+            forget_entry(m, pages, zspages, classes, page)
+        return ZSWAP_RAW if raw else ZSWAP
+    m["pswpin"] += 1
+    m["disk_swapins"] += 1
+    m["clock_ns"] += m["device_read_ns"]
+    return DEVICE
+
+
+@inner
+def _note_peaks(m: Any) -> None:
+    m["resident_pages_peak"] = max(m["resident_pages_peak"], m["resident_pages"])
+    m["pool_pages_peak"] = max(m["pool_pages_peak"], m["pool_pages"])
+    m["stored_pages_peak"] = max(m["stored_pages_peak"], m["stored_pages"])
+    m["footprint_pages_peak"] = max(
+        m["footprint_pages_peak"], m["resident_pages"] + m["pool_pages"]
+    )
+    over = charged_bytes(m) - m["limit_bytes"]
+    m["overshoot_bytes_peak"] = max(m["overshoot_bytes_peak"], over)
+
+
+@inner
+def note_time(m: Any, samples: Any, access: Any) -> None:
+    """Account for the accesses since the last change: sums for the means, points of the footprint.
+
+    Nothing changes between two faults, so a point in between is taken when the next fault comes.
+    """
+    since = access - m["last_access"]
+    m["resident_sum"] += since * m["resident_pages"]
+    m["pool_sum"] += since * m["pool_pages"]
+    m["stored_sum"] += since * m["stored_pages"]
+    m["last_access"] = access
+    while m["next_sample"] < access and m["samples"] < samples.size:
+        point = m["samples"]
+        samples[point]["access"] = m["next_sample"]
+        samples[point]["clock_ns"] = m["clock_ns"]
+        samples[point]["resident_pages"] = m["resident_pages"]
+        samples[point]["active_pages"] = m["active_pages"]
+        samples[point]["inactive_pages"] = m["inactive_pages"]
+        samples[point]["pool_pages"] = m["pool_pages"]
+        samples[point]["stored_pages"] = m["stored_pages"]
+        samples[point]["device_pages"] = m["device_pages"]
+        samples[point]["swap_slots"] = m["swap_slots"]
+        m["samples"] = point + 1
+        m["next_sample"] += m["sample_every"]
+
+
+@inner
+def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: Any) -> None:
+    at = m["events"]
+    events[at]["access"] = access
+    events[at]["clock_ns"] = clock_ns
+    events[at]["service"] = service
+    events[at]["size_bytes"] = size
+    events[at]["scanned"] = m["ev_scanned"]
+    events[at]["stored"] = m["ev_stored"]
+    events[at]["stored_bytes"] = m["ev_stored_bytes"]
+    events[at]["raw"] = m["ev_raw"]
+    events[at]["rejected"] = m["ev_rejected"]
+    events[at]["dropped"] = m["ev_dropped"]
+    events[at]["written"] = m["ev_written"]
+    events[at]["written_back"] = m["ev_written_back"]
+    events[at]["written_back_bytes"] = m["ev_written_back_bytes"]
+    events[at]["read_ahead"] = m["ev_read_ahead"]
+    events[at]["read_ahead_loads"] = m["ev_read_ahead_loads"]
+    events[at]["waits"] = m["ev_waits"]
+    m["events"] = at + 1
+    m["ev_scanned"] = 0
+    m["ev_stored"] = 0
+    m["ev_stored_bytes"] = 0
+    m["ev_raw"] = 0
+    m["ev_rejected"] = 0
+    m["ev_dropped"] = 0
+    m["ev_written"] = 0
+    m["ev_written_back"] = 0
+    m["ev_written_back_bytes"] = 0
+    m["ev_read_ahead"] = 0
+    m["ev_read_ahead_loads"] = 0
+    m["ev_waits"] = 0
+
+
+@inner
+def _map(
+    m: Any,
+    state: Any,
+    pages: Any,
+    zspages: Any,
+    classes: Any,
+    slots: Any,
+    page: Any,
+    write: Any,
+) -> None:
+    """Map a page of the swap cache, and free its slot where the kernel does.
+
+    mm/memory.c:do_swap_page(), should_try_to_free_swap(): on a write, when swap is more than half
+    full, and always for a synchronous device; never under writeback.
+    """
+    bits = SEEN | RESIDENT | MAPPED | YOUNG
+    if write:
+        bits |= PTE_DIRTY
+    elif not m["map_writable"]:
+        bits |= READ_ONLY
+    state[page] = bits
+    if (write or m["synchronous"] or swap_is_full(m)) and not has(pages, page, PG_WRITEBACK):
+        drop_backing(m, pages, zspages, classes, slots, page)
+
+
+# ---- factories: what needs to know how the reclaim model adds a page -------------------------------
+# Functions made once at import and called by name keep numba's disk cache usable; functions handed
+# over as arguments do not (their addresses would stand in the machine code).
+
+
+def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
+    """Return (evict, run_worker, shrink_slab) for a reclaim model.
+
+    refault(m, pages, page) decides where a page that comes back belongs; add(m, pages, page) puts
+    it there.
+    """
+
+    @inner
+    def write_back(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        page: Any,
+    ) -> Any:
+        """Move one entry to the device; mm/zswap.c:zswap_writeback_entry(). False where it cannot.
+
+        The entry is decompressed into a new page of the swap cache, which is charged to the cgroup,
+        counts as a refault, joins the lists, and leaves once the device has it. Unlike the kernel, the
+        charge never reclaims by itself: the next fault does.
+        """
+        linked = has(pages, page, LINKED)
+        if state[page] & RESIDENT and not linked:
+            m["reject_reclaim_fail"] += 1
+            return False  # -EEXIST: in the swap cache already
+        if m["late_slots"] and not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
+            return False
+        if _inverted(pages, page):
+            m["lru_inversions"] += 1
+        if not has(pages, page, ON_DEVICE):
+            m["device_pages"] += 1
+            m["device_pages_peak"] = max(m["device_pages_peak"], m["device_pages"])
+        m["zswpwb"] += 1
+        m["pswpout"] += 1
+        m["ev_written_back"] += 1
+        m["clock_ns"] += m["submit_ns"]
+        if linked:
+            # mixed-lru: written straight from the page, without a copy.
+            forget_entry(m, pages, zspages, classes, page)
+            clear_flags(pages, page, PG_DIRTY)
+            set_flags(pages, page, ON_DEVICE)
+            forget_page(m, state, pages, page)
+            return True
+        m["ev_written_back_bytes"] += stored_length(pages, page)
+        m["clock_ns"] += m["load_ns"]
+        forget_entry(m, pages, zspages, classes, page)
+        set_flags(pages, page, ON_DEVICE)
+        if m["textbook"] or m["synchronous"]:
+            return True
+        force_charge(m)
+        m["resident_pages"] += 1
+        state[page] = SEEN | RESIDENT
+        set_flags(pages, page, SWAPCACHE | PG_WRITEBACK | PG_RECLAIM)
+        clear_flags(pages, page, PG_DIRTY)
+        refault(m, pages, page)
+        add(m, pages, page)
+        submit_write(m, pages, writes, page)
+        return True
+
+    @inner
+    def walk_one(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+    ) -> Any:
+        """Walk one entry from the old end; True if it was written back.
+
+        mm/zswap.c:shrink_memcg_cb(): a referenced entry loses the bit and goes round once more.
+        """
+        page = np.int64(pages[ZSWAP_FIFO]["zprev"])
+        if page == ZSWAP_FIFO:
+            return False
+        z_unlink(pages, page)
+        z_link_head(pages, ZSWAP_FIFO, page)
+        if m["second_chance"] and has(pages, page, ZSWAP_REFERENCED):
+            clear_flags(pages, page, ZSWAP_REFERENCED)
+            return False
+        return write_back(m, state, pages, zspages, classes, writes, slots, page)
+
+    @inner
+    def run_worker(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+    ) -> None:
+        """Let the writeback worker do what it had time for by now; mm/zswap.c:shrink_worker().
+
+        It walks one entry of the cgroup at a time (nr_to_walk 1), stops below the accept threshold,
+        or after 16 failures, which successes do not reset. It runs on a CPU of its own beside the
+        faulting thread, so its pace is its own cost: a cleared bit is a list operation, a written
+        entry a decompression and a submission.
+        """
+        while m["worker_active"] and m["worker_ns"] <= m["clock_ns"]:
+            if m["fifo_pages"] == 0:
+                m["worker_active"] = 0
+                break
+            here = m["clock_ns"]
+            m["clock_ns"] = m["worker_ns"]
+            written = walk_one(m, state, pages, zspages, classes, writes, slots)
+            if not written:
+                m["worker_failures"] += 1
+                m["clock_ns"] += m["scan_ns"]
+            m["worker_ns"] = m["clock_ns"]
+            m["clock_ns"] = here
+            if m["pool_pages"] <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
+                m["worker_active"] = 0
+
+    @inner
+    def evict(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        page: Any,
+    ) -> Any:
+        """Unmap a page and put its data somewhere; say what becomes of the page.
+
+        Returns FREED (the caller forgets it), ACTIVATE (it stays, at the active end), WRITING (it
+        stays until the device has it), or OFF_LRU (it stays, in the zswap order).
+        mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
+        """
+        if not has(pages, page, SWAPCACHE):
+            if not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
+                return ACTIVATE
+            set_flags(pages, page, SWAPCACHE | PG_DIRTY)
+        if state[page] & PTE_DIRTY:
+            set_flags(pages, page, PG_DIRTY)
+        state[page] = SEEN | RESIDENT
+        forget_kept(pages, page)
+        if not has(pages, page, PG_DIRTY):
+            m["ev_dropped"] += 1
+            return FREED
+        clear_flags(pages, page, PG_DIRTY)
+        size = np.int64(pages[page]["size"])
+        if size == 0 and m["zeromap"]:
+            if has(pages, page, IN_ZSWAP):
+                forget_entry(m, pages, zspages, classes, page)
+            set_flags(pages, page, IN_ZEROMAP)
+            m["swpout_zero"] += 1
+            m["pageouts"] += 1
+            m["ev_dropped"] += 1
+            m["clock_ns"] += m["zero_ns"]
+            return FREED
+        clear_flags(pages, page, IN_ZEROMAP)
+        action = np.int64(-1)
+        if m["zswap_enabled"]:
+            if m["worker_active"]:
+                run_worker(m, state, pages, zspages, classes, writes, slots)
+            limited = m["zswap_max_pages"] < NEVER
+            if limited and m["zswap_max_pages"] > 0:
+                flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
+            if limited and m["pool_charged_bytes"] // _PAGE >= m["zswap_max_pages"]:
+                action = full_action(m)
+                if m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]:
+                    # shrink_memcg() once; the store goes on if it wrote something back.
+                    if walk_one(m, state, pages, zspages, classes, writes, slots):
+                        action = np.int64(-1)
+            if action < 0:
+                full, wake = is_full(m)
+                if full:
+                    action = full_action(m)
+                if wake and m["writeback"]:
+                    wake_worker(m)
+            if action < 0:
+                action = store(m, pages, zspages, classes, page)
+            if action == STORED:
+                m["pageouts"] += 1
+                if has(pages, page, ON_DEVICE):
+                    clear_flags(pages, page, ON_DEVICE)
+                    m["device_pages"] -= 1
+                return FREED
+            if has(pages, page, IN_ZSWAP):
+                forget_entry(m, pages, zspages, classes, page)  # never let an older copy come back
+            if action == LINKED_BY_POLICY:
+                pages[page]["shadow"] = m["nonresident_age"]
+                set_flags(pages, page, LINKED | PG_DIRTY)
+                z_link_head(pages, ZSWAP_FIFO, page)
+                m["fifo_pages"] += 1
+                m["pool_pages"] += 1
+                return OFF_LRU
+            if action == KEPT_BY_POLICY or not m["has_device"]:
+                keep_page(m, pages, page)
+                return ACTIVATE
+        if not m["has_device"]:
+            keep_page(m, pages, page)
+            return ACTIVATE
+        m["pageouts"] += 1
+        return write_to_device(m, pages, writes, page)
+
+    @inner
+    def shrink_slab(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        priority: Any,
+    ) -> None:
+        """Let the dynamic shrinker write entries back under memory pressure.
+
+        mm/zswap.c:zswap_shrinker_count(), zswap_shrinker_scan(), driven by
+        mm/shrinker.c:do_shrink_slab(): batches of 128, two seeks, unfinished work deferred. Under
+        cgroup v1 the statistics it scales by stay 0, so it only flushes them.
+        """
+        if m["stat_updates"] > CHARGE_BATCH * m["cpus"]:
+            flush_statistics(m)
+        if not m["charge_pool"] or m["stat_stored"] == 0 or m["fifo_pages"] == 0:
+            return
+        freeable = m["fifo_pages"]
+        credit = m["disk_swapins"]
+        left = max(credit - freeable, 0)
+        m["disk_swapins"] = left
+        freeable -= credit - left
+        backing = m["stat_backing_bytes"] // _PAGE
+        stored = m["stat_stored"]
+        freeable = freeable // stored * backing + freeable % stored * backing // stored
+        if freeable == 0:
+            return
+        deferred = m["shrinker_deferred"]
+        delta = (freeable >> priority) * 4 // SHRINKER_SEEKS
+        total = min((deferred >> priority) + delta, 2 * freeable)
+        scanned = np.int64(0)
+        while total >= SHRINK_BATCH or total >= freeable:
+            step = min(SHRINK_BATCH, total)
+            freed = np.int64(0)
+            stop = False
+            for _ in range(step):
+                if m["fifo_pages"] == 0:
+                    break
+                before = m["reject_reclaim_fail"]
+                if walk_one(m, state, pages, zspages, classes, writes, slots):
+                    freed += 1
+                elif m["reject_reclaim_fail"] != before:
+                    stop = True  # a page in the swap cache: this is warm
+                    break
+            if stop or freed == 0:
+                break
+            total -= step
+            scanned += step
+            if step == 0:
+                break
+        m["shrinker_deferred"] = min(max(deferred + delta - scanned, 0), 2 * freeable)
+
+    return evict, run_worker, shrink_slab
+
+
+def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: Any) -> Any:
+    """Return the access loop of a reclaim model; see `replay_accesses` inside."""
+
+    @inner
+    def replay_accesses(
+        batch: Any,
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        out: Any,
+    ) -> Any:
+        """Replay rows of a batch until its end, an OOM kill, or a full event buffer; return rows done.
+
+        batch : (page_ids uint32, is_write bool, time_ns int64 or empty, next_use int64 or empty,
+            flush_times int64, first row of the batch in the trace, first row to replay)
+        out : (events EVENT, samples SAMPLE)
+        """
+        page_ids, is_write, time_ns, next_use, flush_times, first_row, start = batch
+        events, samples = out
+        timed = time_ns.size > 0
+        for row in range(start, page_ids.size):
+            page = np.int64(page_ids[row]) + FIRST_PAGE
+            bits = state[page]
+            write = is_write[row]
+            if bits & MAPPED and not (write and bits & READ_ONLY):
+                state[page] = bits | YOUNG | (PTE_DIRTY if write else 0)
+                on_hit(pages, page, next_use, row)
+                continue
+            if m["events"] + 2 > events.size:
+                return row
+            access = first_row + row
+            now = time_ns[row] if timed else access * m["touch_ns"]
+            m["stat_updates"] += UPDATES_PER_FAULT
+            m["clock_ns"] = now + m["clock_lead_ns"]
+            began_ns = m["clock_ns"]
+            note_time(m, samples, access)
+            flush_if_due(m, flush_times)
+            complete_writes(m, pages, writes)
+            if m["worker_active"]:
+                run_worker(m, state, pages, zspages, classes, writes, slots)
+                if m["ev_written_back"]:
+                    _emit(m, events, access, began_ns, BACKGROUND, 0)
+            size = np.int64(0)
+            if (
+                bits & MAPPED
+            ):  # 6.1: first write after a read fault; mm/memory.c:do_wp_page() reuses
+                service = np.int64(MINOR)
+                m["clock_ns"] += m["minor_fault_ns"]
+                m["minor_faults"] += 1
+                if has(pages, page, SWAPCACHE):
+                    drop_backing(m, pages, zspages, classes, slots, page)
+                state[page] = (bits & ~np.uint8(READ_ONLY)) | YOUNG | PTE_DIRTY
+                on_hit(pages, page, next_use, row)
+            elif bits & RESIDENT:  # unmapped but still in the swap cache
+                service = np.int64(SWAP_CACHE)
+                m["clock_ns"] += m["minor_fault_ns"]
+                m["minor_faults"] += 1
+                forget_kept(pages, page)
+                if has(pages, page, LINKED):
+                    forget_entry(m, pages, zspages, classes, page)
+                    add(m, pages, page)
+                if has(pages, page, PG_READAHEAD):
+                    clear_flags(pages, page, PG_READAHEAD)
+                    m["swap_ra_hit"] += 1
+                    m["ra_hits"] += 1
+                _map(m, state, pages, zspages, classes, slots, page, write)
+                on_hit(pages, page, next_use, row)
+            else:
+                new = not bits & SEEN
+                if not make_room(
+                    m, state, pages, zspages, classes, writes, slots, flush_times, page
+                ):
+                    m["oom_events"] += 1
+                    m["oom_at_access"] = access
+                    return -1 - row
+                m["resident_pages"] += 1
+                if new:
+                    service = np.int64(MINOR)
+                    m["clock_ns"] += m["minor_fault_ns"]
+                    m["minor_faults"] += 1
+                    m["unique_pages"] += 1
+                    state[page] = SEEN | RESIDENT | MAPPED | YOUNG | PTE_DIRTY
+                    add(m, pages, page)
+                else:
+                    m["pgmajfault"] += 1
+                    m["clock_ns"] += m["major_fault_ns"]
+                    if has(pages, page, IN_ZSWAP):
+                        size = stored_length(pages, page)
+                    service = np.int64(_load(m, pages, zspages, classes, page))
+                    set_flags(pages, page, SWAPCACHE)
+                    state[page] = SEEN | RESIDENT
+                    refault(m, pages, page)
+                    add(m, pages, page)
+                    _map(m, state, pages, zspages, classes, slots, page, write)
+                on_hit(pages, page, next_use, row)
+            _note_peaks(m)
+            _emit(m, events, access, began_ns, service, size)
+            if m["own_clock"]:
+                m["clock_lead_ns"] += m["clock_ns"] - began_ns
+        return page_ids.size
+
+    return replay_accesses

@@ -1,0 +1,176 @@
+"""A scenario: what is replayed, in the words users type; and kernels as profiles of semantics."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from tracereplay.errors import SettingsError, unknown_name
+from tracereplay.policies import find_policy
+
+DEFAULT_POOL_PERCENT = 20
+DEFAULT_STAT_FLUSH_NS = 2_000_000_000  # mm/memcontrol.c: FLUSH_TIME, 2 s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KernelProfile:
+    """Where kernels differ in what they count; every field names its function.
+
+    Attributes
+    ----------
+    zeromap : all-zero pages never reach zswap (mm/page_io.c:swap_writeout(), since 6.12)
+    same_filled : zswap stores one repeated word without memory (zswap_is_page_same_filled(), 6.1)
+    exclusive_loads : a load frees the entry (zswap_load(), unconditional since 6.9)
+    strict_limit : the pool is full only above its limit, and only then is the worker woken (6.1)
+    second_chance : the referenced bit of the zswap order (shrink_memcg_cb(), 6.12)
+    add_batch : pages in a per-CPU batch (PAGEVEC_SIZE: 15, since 6.11 31)
+    flush_at_reclaim : statistics are flushed when reclaim starts, whatever their age
+        (prepare_scan_control(), 6.1; rate-limited since 6.8)
+    full_walk_retry : one more round before giving up (do_try_to_free_pages(), since 6.11)
+    map_writable : a read fault maps an exclusive page writable (do_swap_page(), not 6.1)
+    zsmalloc_by_percent : the size classes of 6.1
+    zsmalloc_writeback : zsmalloc pages can be written back (not 6.1)
+    worker_whole_page : one run of the worker frees one page of the allocator (6.1)
+    header_bytes : kept with each object of zbud and z3fold (6.1)
+    allocators : the ones this kernel has
+    """
+
+    name: str
+    zeromap: bool = True
+    same_filled: bool = False
+    exclusive_loads: bool = True
+    strict_limit: bool = False
+    second_chance: bool = True
+    add_batch: int = 31
+    flush_at_reclaim: bool = False
+    full_walk_retry: bool = True
+    map_writable: bool = True
+    zsmalloc_by_percent: bool = False
+    zsmalloc_writeback: bool = True
+    worker_whole_page: bool = False
+    header_bytes: int = 0
+    allocators: tuple[str, ...] = ("zsmalloc", "ideal")
+
+
+KERNELS: dict[str, KernelProfile] = {
+    "6.18": KernelProfile(name="6.18"),
+    "6.12": KernelProfile(name="6.12", allocators=("zsmalloc", "zbud", "z3fold", "ideal")),
+    "6.1": KernelProfile(
+        name="6.1",
+        zeromap=False,
+        same_filled=True,
+        exclusive_loads=False,
+        strict_limit=True,
+        second_chance=False,
+        add_batch=15,
+        flush_at_reclaim=True,
+        full_walk_retry=False,
+        map_writable=False,
+        zsmalloc_by_percent=True,
+        zsmalloc_writeback=False,
+        worker_whole_page=True,
+        header_bytes=8,
+        allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
+    ),
+}
+
+RECLAIM_NAMES = ("two-list", "lru", "opt")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One replay: a policy, a reclaim model, sizes, and the kernel whose rules apply.
+
+    Attributes
+    ----------
+    name : unique in one comparison; made of the other fields where it is empty
+    memory_limit_bytes : limit of the memory cgroup
+    pool_limit_bytes : limit of the zswap pool; None is `pool_percent` of `ram_bytes`
+    ram_bytes : memory of the machine the percentage is of
+    swap_bytes : size of swap; None is as large as the trace needs
+    zswap_max_bytes : memory.zswap.max; None is max
+    stat_flush_ns : how often the cgroup statistics are flushed; 0 is always exact
+    stat_flush_phase_ns : time of the first flush after the trace begins
+    touch_ns : time one touch takes in a trace without a clock
+    """
+
+    policy: str = "store-raw"
+    memory_limit_bytes: int
+    reclaim: str = "two-list"
+    kernel: str = "6.18"
+    cgroup: Literal["v1", "v2"] = "v2"
+    codec: str = "lzo"
+    allocator: str = "zsmalloc"
+    pool_limit_bytes: int | None = None
+    ram_bytes: int = 16 << 30
+    accept_threshold_percent: int = 90
+    swap_bytes: int | None = None
+    zswap_max_bytes: int | None = None
+    page_cluster: int = 3
+    swappiness: int = 60
+    stat_flush_ns: int = DEFAULT_STAT_FLUSH_NS
+    stat_flush_phase_ns: int | None = None
+    device: str = "nvme"
+    touch_ns: int = 100
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        find_policy(self.policy)
+        for kind, value, known in (
+            ("kernel", self.kernel, tuple(KERNELS)),
+            ("reclaim model", self.reclaim, RECLAIM_NAMES),
+            ("cgroup version", self.cgroup, ("v1", "v2")),
+        ):
+            if value not in known:
+                raise unknown_name(kind, value, list(known))
+        known_allocators = KERNELS[self.kernel].allocators
+        if self.allocator not in known_allocators:
+            raise SettingsError(
+                f"kernel {self.kernel} has no allocator {self.allocator!r}; "
+                f"it has {', '.join(known_allocators)}"
+            )
+        if self.memory_limit_bytes < 1 << 18 and self.reclaim not in ("lru", "opt"):
+            raise SettingsError(
+                f"a memory limit of {self.memory_limit_bytes} bytes is under 256 KiB: "
+                "reclaim works in batches of 32 pages"
+            )
+        if self.memory_limit_bytes < 4096:
+            raise SettingsError("a memory limit below one page")
+        if not 0 <= self.accept_threshold_percent <= 100:
+            raise SettingsError("accept threshold: 0 to 100 percent")
+        if not 0 <= self.swappiness <= 200:
+            raise SettingsError("swappiness: 0 to 200")
+        if not 0 <= self.page_cluster <= 5:
+            raise SettingsError("page cluster: 0 to 5")
+        if not self.name:
+            object.__setattr__(self, "name", self._default_name())
+
+    def _default_name(self) -> str:
+        from tracereplay.units import format_size
+
+        parts = [self.policy, self.reclaim, format_size(self.memory_limit_bytes).replace(" ", "")]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for field in ("kernel", "cgroup", "codec", "allocator", "device"):
+            value = getattr(self, field)
+            if value != defaults[field]:
+                parts.append(str(value))
+        for field in (
+            "pool_limit_bytes",
+            "zswap_max_bytes",
+            "swap_bytes",
+            "page_cluster",
+            "swappiness",
+            "accept_threshold_percent",
+            "stat_flush_ns",
+        ):
+            value = getattr(self, field)
+            if value != defaults[field]:
+                parts.append(f"{field}={value}")
+        return "/".join(parts)
+
+    @property
+    def pool_limit(self) -> int:
+        """Limit of the pool in bytes."""
+        if self.pool_limit_bytes is not None:
+            return self.pool_limit_bytes
+        return self.ram_bytes // 4096 * DEFAULT_POOL_PERCENT // 100 * 4096

@@ -1,0 +1,115 @@
+"""Swap slots and the device: who has a slot, when a write completes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracereplay._jit import inner
+from tracereplay.replay.state import (
+    INACTIVE,
+    OFF_LIST,
+    PG_ACTIVE,
+    PG_RECLAIM,
+    PG_WRITEBACK,
+    clear_flags,
+    has,
+    link_tail,
+    unlink,
+)
+
+CLUSTER = 512  # SWAPFILE_CLUSTER
+
+
+@inner
+def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
+    """Give a page a swap slot; False where swap is full.
+
+    Slots are handed out in order through clusters of 512, and found again from there on; source:
+    mm/swapfile.c:cluster_alloc_swap_entry() as of v6.12. `slots` (slot → page) is empty where
+    nobody asks for neighbours (no slot-order readahead).
+    """
+    if m["swap_slots"] >= m["swap_slots_total"]:
+        return False
+    m["swap_slots"] += 1
+    if slots.size > 0:
+        cursor = m["slot_cursor"]
+        for _ in range(slots.size):
+            if cursor >= slots.size:
+                cursor = 1
+            if slots[cursor] == 0:
+                break
+            cursor += 1
+        slots[cursor] = page
+        pages[page]["slot"] = cursor
+        m["slot_cursor"] = cursor + 1
+    else:
+        pages[page]["slot"] = 1
+    return True
+
+
+@inner
+def free_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
+    """Take the slot of a page back."""
+    m["swap_slots"] -= 1
+    if slots.size > 0:
+        slots[pages[page]["slot"]] = 0
+    pages[page]["slot"] = 0
+
+
+@inner
+def swap_is_full(m: Any) -> Any:
+    """Tell whether more than half of the slots are in use; include/linux/swap.h:vm_swap_full()."""
+    return 2 * m["swap_slots"] > m["swap_slots_total"]
+
+
+@inner
+def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
+    """Queue a device write; a full queue makes the submitter wait for the oldest."""
+    if m["io_count"] >= m["device_depth"]:
+        m["ev_waits"] += 1
+        oldest = writes[m["io_head"]]["done_ns"]
+        m["clock_ns"] = max(m["clock_ns"], oldest)
+        complete_writes(m, pages, writes)
+    start = max(m["io_last_ns"], m["clock_ns"])
+    done = start + m["device_write_ns"]
+    m["io_last_ns"] = done
+    where = (m["io_head"] + m["io_count"]) % writes.size
+    writes[where]["page"] = page
+    writes[where]["done_ns"] = done
+    m["io_count"] += 1
+
+
+@inner
+def _end_write(m: Any, pages: Any, page: Any) -> None:
+    """Finish one write; mm/swap.c:folio_rotate_reclaimable() puts the page at the inactive tail."""
+    rotate = has(pages, page, PG_RECLAIM)
+    clear_flags(pages, page, PG_WRITEBACK | PG_RECLAIM)
+    if not rotate or has(pages, page, OFF_LIST):
+        return
+    unlink(pages, page)
+    if has(pages, page, PG_ACTIVE):
+        clear_flags(pages, page, PG_ACTIVE)
+        m["active_pages"] -= 1
+        m["inactive_pages"] += 1
+    link_tail(pages, INACTIVE, page)
+
+
+@inner
+def complete_writes(m: Any, pages: Any, writes: Any) -> None:
+    """Finish every write that is done by now."""
+    while m["io_count"] > 0 and writes[m["io_head"]]["done_ns"] <= m["clock_ns"]:
+        page = np.int64(writes[m["io_head"]]["page"])
+        m["io_head"] = (m["io_head"] + 1) % writes.size
+        m["io_count"] -= 1
+        _end_write(m, pages, page)
+
+
+@inner
+def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
+    """Sleep until the write of a page is done; mm/filemap.c:folio_wait_writeback()."""
+    m["ev_waits"] += 1
+    while has(pages, page, PG_WRITEBACK) and m["io_count"] > 0:
+        m["clock_ns"] = max(m["clock_ns"], writes[m["io_head"]]["done_ns"])
+        complete_writes(m, pages, writes)
