@@ -1,1 +1,76 @@
-"""Which page leaves memory; one file per model."""
+"""Which page leaves memory; one file per model, and the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from tracereplay.errors import unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Reclaim:
+    """A reclaim model: its compiled entry is imported when it is first asked for.
+
+    Attributes
+    ----------
+    entry : "module:function" of the compiled entry
+    textbook : capacity is exact, one page leaves per fault
+    needs_next_use : the trace has to be read backwards first
+    """
+
+    name: str
+    summary: str
+    source: str
+    entry: str
+    textbook: bool = False
+    needs_next_use: bool = False
+
+    def load(self) -> Callable[..., Any]:
+        """Return the compiled entry."""
+        module, function = self.entry.split(":")
+        entry: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return entry
+
+
+RECLAIM: dict[str, Reclaim] = {
+    model.name: model
+    for model in (
+        Reclaim(
+            "two-list",
+            "the kernel's active and inactive list, with its stale statistics",
+            "mm/vmscan.c, mm/workingset.c, mm/memcontrol.c",
+            "tracereplay.reclaim.two_list:replay_two_list",
+        ),
+        Reclaim(
+            "lru",
+            "exact LRU, the textbook model",
+            "Mattson et al., Evaluation techniques for storage hierarchies, 1970",
+            "tracereplay.reclaim.lru:replay_lru",
+            textbook=True,
+        ),
+        Reclaim(
+            "opt",
+            "the page used farthest ahead leaves: a bound, no kernel can know",
+            "Belady, IBM Systems Journal 5(2), 1966",
+            "tracereplay.reclaim.opt:replay_opt",
+            textbook=True,
+            needs_next_use=True,
+        ),
+    )
+}
+
+
+def find_reclaim(name: str) -> Reclaim:
+    """Return a reclaim model by name.
+
+    Raises
+    ------
+    SettingsError
+        There is none of this name; the nearest are offered.
+    """
+    if name not in RECLAIM:
+        raise unknown_name("reclaim model", name, list(RECLAIM))
+    return RECLAIM[name]

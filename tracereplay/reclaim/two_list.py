@@ -61,7 +61,7 @@ MAX_RECLAIM_RETRIES = 16
 
 
 @inner
-def _on_hit(pages: Any, page: Any, next_use: Any, row: Any) -> None:
+def _on_hit(pages: Any, page: Any, ahead: Any, row: Any) -> None:
     """Do nothing: a touch only sets the young bit, reclaim looks at it later."""
 
 
@@ -391,17 +391,17 @@ def _make_room(
     classes: Any,
     writes: Any,
     slots: Any,
-    flush_times: Any,
+    times: Any,
     page: Any,
 ) -> Any:
     """Charge the page of a fault, and the page tables its address needs first."""
     bits = state[page]
     for table in (NEW_TABLE, NEW_MIDDLE):
         if bits & table:
-            if not _charge(m, state, pages, zspages, classes, writes, slots, flush_times):
+            if not _charge(m, state, pages, zspages, classes, writes, slots, times[0]):
                 return False
             m["table_pages"] += 1
-    return _charge(m, state, pages, zspages, classes, writes, slots, flush_times)
+    return _charge(m, state, pages, zspages, classes, writes, slots, times[0])
 
 
 _replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, _run_worker)

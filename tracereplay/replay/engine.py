@@ -47,6 +47,7 @@ class Replay:
     ----------
     scenario : what to replay
     kernel : compiled entry of the reclaim model
+    textbook : the model has no kernel overheads and no batches
     rows : rows of the whole trace, for the spacing of footprint points
     unique_pages : distinct pages of the whole trace
     means : mean costs for the clock
@@ -61,6 +62,7 @@ class Replay:
         scenario: Scenario,
         kernel: Callable[..., int],
         *,
+        textbook: bool = False,
         rows: int,
         unique_pages: int,
         means: Means | None = None,
@@ -87,10 +89,11 @@ class Replay:
         self.zspages = np.zeros(unique_pages + 2, st.ZSPAGE)
         self.events = np.zeros(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
+        self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
         self.finished = True
         self._rows = rows
         self.machine = np.zeros(1, st.MACHINE)
-        self._configure(means or Means(), unique_pages, vma_readahead)
+        self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
         m = self.machine[0]
         self.classes = class_table(int(m["allocator"]))
         self.writes = np.zeros(int(m["device_depth"]) + 1, st.WRITE)
@@ -103,11 +106,10 @@ class Replay:
         m["remote_stock_pages"] = remote_stock_pages
         m["usage_pages"] = remote_stock_pages
 
-    def _configure(self, means: Means, unique_pages: int, vma_readahead: bool) -> None:
+    def _configure(self, means: Means, *, textbook: bool, vma_readahead: bool) -> None:
         scenario, m = self.scenario, self.machine[0]
         policy = find_policy(scenario.policy)
         profile = KERNELS[scenario.kernel]
-        textbook = scenario.reclaim in ("lru", "opt")
         limit = scenario.memory_limit_bytes
         if not policy.reclaim:
             limit = st.NEVER
@@ -207,7 +209,15 @@ class Replay:
         """Replay one batch; False once the scenario has ended in an OOM kill."""
         start = 0
         while self.finished and start < page_ids.size:
-            batch = (page_ids, is_write, time_ns, next_use, self._flush_times, first_row, start)
+            batch = (
+                page_ids,
+                is_write,
+                time_ns,
+                (next_use, self._keys),
+                self._flush_times,
+                first_row,
+                start,
+            )
             done = self._kernel(
                 batch,
                 self.machine,

@@ -605,11 +605,12 @@ def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: 
     ) -> Any:
         """Replay rows of a batch until its end, an OOM kill, or a full event buffer; return rows done.
 
-        batch : (page_ids uint32, is_write bool, time_ns int64 or empty, next_use int64 or empty,
-            flush_times int64, first row of the batch in the trace, first row to replay)
+        batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses, heap keys)
+            int64 or empty, flush_times int64, first row in the trace, first row to replay)
         out : (events EVENT, samples SAMPLE)
         """
-        page_ids, is_write, time_ns, next_use, flush_times, first_row, start = batch
+        page_ids, is_write, time_ns, ahead, flush_times, first_row, start = batch
+        times = (flush_times, ahead[1])
         events, samples = out
         timed = time_ns.size > 0
         for row in range(start, page_ids.size):
@@ -618,7 +619,7 @@ def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: 
             write = is_write[row]
             if bits & MAPPED and not (write and bits & READ_ONLY):
                 state[page] = bits | YOUNG | (PTE_DIRTY if write else 0)
-                on_hit(pages, page, next_use, row)
+                on_hit(pages, page, ahead, row)
                 continue
             if m["events"] + 2 > events.size:
                 return row
@@ -644,7 +645,7 @@ def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: 
                 if has(pages, page, SWAPCACHE):
                     drop_backing(m, pages, zspages, classes, slots, page)
                 state[page] = (bits & ~np.uint8(READ_ONLY)) | YOUNG | PTE_DIRTY
-                on_hit(pages, page, next_use, row)
+                on_hit(pages, page, ahead, row)
             elif bits & RESIDENT:  # unmapped but still in the swap cache
                 service = np.int64(SWAP_CACHE)
                 m["clock_ns"] += m["minor_fault_ns"]
@@ -658,11 +659,11 @@ def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: 
                     m["swap_ra_hit"] += 1
                     m["ra_hits"] += 1
                 _map(m, state, pages, zspages, classes, slots, page, write)
-                on_hit(pages, page, next_use, row)
+                on_hit(pages, page, ahead, row)
             else:
                 new = not bits & SEEN
                 if not make_room(
-                    m, state, pages, zspages, classes, writes, slots, flush_times, page
+                    m, state, pages, zspages, classes, writes, slots, times, page
                 ):
                     m["oom_events"] += 1
                     m["oom_at_access"] = access
@@ -686,7 +687,7 @@ def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: 
                     refault(m, pages, page)
                     add(m, pages, page)
                     _map(m, state, pages, zspages, classes, slots, page, write)
-                on_hit(pages, page, next_use, row)
+                on_hit(pages, page, ahead, row)
             _note_peaks(m)
             _emit(m, events, access, began_ns, service, size)
             if m["own_clock"]:

@@ -74,9 +74,6 @@ KERNELS: dict[str, KernelProfile] = {
     ),
 }
 
-RECLAIM_NAMES = ("two-list", "lru", "opt")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One replay: a policy, a reclaim model, sizes, and the kernel whose rules apply.
@@ -118,7 +115,6 @@ class Scenario:
         find_policy(self.policy)
         for kind, value, known in (
             ("kernel", self.kernel, tuple(KERNELS)),
-            ("reclaim model", self.reclaim, RECLAIM_NAMES),
             ("cgroup version", self.cgroup, ("v1", "v2")),
         ):
             if value not in known:
@@ -128,11 +124,6 @@ class Scenario:
             raise SettingsError(
                 f"kernel {self.kernel} has no allocator {self.allocator!r}; "
                 f"it has {', '.join(known_allocators)}"
-            )
-        if self.memory_limit_bytes < 1 << 18 and self.reclaim not in ("lru", "opt"):
-            raise SettingsError(
-                f"a memory limit of {self.memory_limit_bytes} bytes is under 256 KiB: "
-                "reclaim works in batches of 32 pages"
             )
         if self.memory_limit_bytes < 4096:
             raise SettingsError("a memory limit below one page")
