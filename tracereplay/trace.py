@@ -136,6 +136,11 @@ class Trace:
         pages, spaces = self._ids.keys()
         return pages, spaces, list(self._pids)
 
+    @property
+    def pages_numbered(self) -> int:
+        """Distinct pages that have an id so far."""
+        return len(self._ids)
+
     # -- rows ------------------------------------------------------------------------------------
 
     def batches(self, rows: int = BATCH_ROWS, *, only_ids: bool = False) -> Iterator[Batch]:

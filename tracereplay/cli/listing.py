@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,4 +23,43 @@ def formats(
         typer.echo(f"{name:{width}}  {entry.summary} [{entry.coverage}]")
         if record and entry.how_to_record:
             typer.echo(f"{'':{width}}    {entry.how_to_record}")
+    flush()
+
+
+@app.command(epilog="Example: tracereplay policies --format json")
+def policies(
+    format: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="What to print.")
+    ] = "table",
+) -> None:
+    """List the policies and reclaim models, one line each."""
+    import json
+
+    from tracereplay.policies import POLICIES
+    from tracereplay.reclaim import RECLAIM
+
+    if format == "json":
+        typer.echo(
+            json.dumps(
+                {
+                    "policies": [
+                        {"name": p.name, "summary": p.summary, "source": p.source}
+                        for p in POLICIES.values()
+                    ],
+                    "reclaim": [
+                        {"name": r.name, "summary": r.summary, "source": r.source}
+                        for r in RECLAIM.values()
+                    ],
+                },
+                indent=1,
+            )
+        )
+    else:
+        width = max(map(len, [*POLICIES, *RECLAIM]))
+        typer.echo("policies: what becomes of a page that reclaim picked (-p)")
+        for policy in POLICIES.values():
+            typer.echo(f"  {policy.name:{width}}  {policy.summary}")
+        typer.echo("\nreclaim models: which page leaves memory (-r)")
+        for model in RECLAIM.values():
+            typer.echo(f"  {model.name:{width}}  {model.summary}")
     flush()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner, kernel
-from tracereplay.reclaim.textbook import build_textbook
+from tracereplay.reclaim.textbook import build_textbook, no_batch
 from tracereplay.replay.loop import build_eviction, build_loop
 
 _UNTIL_TOUCHED = -1
@@ -104,7 +104,7 @@ def _put_back(m: Any, pages: Any, page: Any) -> None:
 
 _evict, _run_worker, _shrink_slab = build_eviction(_refault, _add)
 _make_room = build_textbook(_evict, _shrink_slab, _take, _put_back)
-_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, _run_worker)
+_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, no_batch, _run_worker)
 
 
 @kernel
@@ -120,6 +120,4 @@ def replay_opt(
     out: Any,
 ) -> Any:
     """Replay a batch with the bound; `batch` carries next uses. See replay.loop.build_loop()."""
-    return _replay_accesses(
-        batch, m[0], state, pages, zspages, classes, writes, slots, out
-    )
+    return _replay_accesses(batch, m[0], state, pages, zspages, classes, writes, slots, out)

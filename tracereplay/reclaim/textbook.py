@@ -14,6 +14,11 @@ from tracereplay.replay.state import PG_ACTIVE, clear_flags
 _PAGE = 4096
 
 
+@inner
+def no_batch(m: Any, pages: Any) -> None:
+    """Do nothing: a textbook model has no per-CPU batch to drain."""
+
+
 def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> Any:
     """Return `make_room` for a model that orders pages by `take` and `put_back`.
 

@@ -404,7 +404,7 @@ def _make_room(
     return _charge(m, state, pages, zspages, classes, writes, slots, times[0])
 
 
-_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, _run_worker)
+_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, drain_pending, _run_worker)
 
 
 @kernel

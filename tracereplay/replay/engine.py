@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracereplay._jit import kernel
 from tracereplay.errors import SettingsError
 from tracereplay.policies import find_policy
 from tracereplay.replay import state as st
 from tracereplay.replay.allocators import class_table
+from tracereplay.replay.loop import note_time
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.units import PAGE_BYTES
 
@@ -40,13 +42,18 @@ class Means:
     submit_ns: int = 2_000
 
 
+@kernel
+def _account(machine: Any, samples: Any, access: Any) -> None:
+    note_time(machine[0], samples, access)
+
+
 class Replay:
     """State of one scenario between batches.
 
     Parameters
     ----------
     scenario : what to replay
-    kernel : compiled entry of the reclaim model
+    entry : compiled entry of the reclaim model
     textbook : the model has no kernel overheads and no batches
     rows : rows of the whole trace, for the spacing of footprint points
     unique_pages : distinct pages of the whole trace
@@ -60,7 +67,7 @@ class Replay:
     def __init__(
         self,
         scenario: Scenario,
-        kernel: Callable[..., int],
+        entry: Callable[..., int],
         *,
         textbook: bool = False,
         rows: int,
@@ -73,7 +80,7 @@ class Replay:
         remote_stock_pages: int = 0,
     ) -> None:
         self.scenario = scenario
-        self._kernel = kernel
+        self._entry = entry
         self._flush_times = (
             np.empty(0, np.int64)
             if flush_times_ns is None
@@ -92,12 +99,13 @@ class Replay:
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
         self.finished = True
         self._rows = rows
+        self._done = 0
         self.machine = np.zeros(1, st.MACHINE)
         self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
         m = self.machine[0]
         self.classes = class_table(int(m["allocator"]))
         self.writes = np.zeros(int(m["device_depth"]) + 1, st.WRITE)
-        self.slots = np.zeros(0, np.uint32)
+        self.slots = self._make_slots(unique_pages)
         m["own_clock"] = 0 if clock_has_stalls else 1
         if flush_times_ns is not None:
             m["flush_period_ns"] = -1
@@ -167,6 +175,19 @@ class Replay:
         phase = scenario.stat_flush_phase_ns
         m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
         m["slot_cursor"] = 1
+        # mm/swap_state.c: a new VMA begins with 4 hits; the counter for slots has seen other swap-ins.
+        m["ra_hits"] = 4 if vma_readahead else 0
+
+    def _make_slots(self, unique_pages: int) -> npt.NDArray[np.uint32]:
+        """Return what readahead looks neighbours up in; empty where nothing is read ahead."""
+        m = self.machine[0]
+        if m["page_cluster"] == 0:
+            return np.zeros(0, np.uint32)
+        if m["vma_readahead"]:
+            return np.zeros(2 * self.state.size, np.uint32)
+        # Swap as large as the trace needs: room enough that slots are handed out in order.
+        slots = min(int(m["swap_slots_total"]), 4 * unique_pages + 512)
+        return np.zeros(slots + 1, np.uint32)
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -197,6 +218,15 @@ class Replay:
             self.state[start:stop] = table_bits
         self._filled = stop
 
+    def add_neighbours(self, page_ids: npt.NDArray[np.int64], above: npt.NDArray[np.int64]) -> None:
+        """Tell which page lies one address above another, for readahead by address.
+
+        page_ids, above : int64, shape (pairs,)
+        """
+        if self.machine[0]["vma_readahead"] and self.slots.size:
+            self.slots[2 * (page_ids + st.FIRST_PAGE) + 1] = above + st.FIRST_PAGE
+            self.slots[2 * (above + st.FIRST_PAGE)] = page_ids + st.FIRST_PAGE
+
     def feed(
         self,
         first_row: int,
@@ -205,6 +235,7 @@ class Replay:
         time_ns: npt.NDArray[np.int64],
         next_use: npt.NDArray[np.int64],
         on_events: Callable[[npt.NDArray[Any]], None],
+        run_len: npt.NDArray[np.uint32] | None = None,
     ) -> bool:
         """Replay one batch; False once the scenario has ended in an OOM kill."""
         start = 0
@@ -218,7 +249,7 @@ class Replay:
                 first_row,
                 start,
             )
-            done = self._kernel(
+            done = self._entry(
                 batch,
                 self.machine,
                 self.state,
@@ -234,12 +265,17 @@ class Replay:
             self.machine[0]["events"] = 0
             if done < 0:
                 self.finished = False
-                done = -1 - done
-                self._rows = first_row + done
+                start = -1 - done
                 break
             start = done
-        self.machine[0]["accesses"] = first_row + start if self.finished else self._rows
+        self._done = first_row + start
+        references = start if run_len is None else int(run_len[:start].sum())
+        self.machine[0]["accesses"] += references
         return self.finished
+
+    def finish(self) -> None:
+        """Account for the touches after the last fault, and take the last footprint point."""
+        _account(self.machine, self.samples, self._done)
 
     # -- output ----------------------------------------------------------------------------------
 

@@ -52,9 +52,11 @@ from tracereplay.replay.state import (
     z_unlink,
 )
 from tracereplay.replay.swap import (
+    address_window,
     alloc_slot,
     complete_writes,
     free_slot,
+    slot_window,
     submit_write,
     swap_is_full,
 )
@@ -221,6 +223,13 @@ def _load(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
     m["disk_swapins"] += 1
     m["clock_ns"] += m["device_read_ns"]
     return DEVICE
+
+
+@inner
+def _out_of_memory(m: Any, access: Any, row: Any) -> Any:
+    m["oom_events"] += 1
+    m["oom_at_access"] = access
+    return -1 - row
 
 
 @inner
@@ -588,8 +597,110 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
     return evict, run_worker, shrink_slab
 
 
-def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: Any) -> Any:
+def build_loop(
+    on_hit: Any, make_room: Any, refault: Any, add: Any, drain: Any, run_worker: Any
+) -> Any:
     """Return the access loop of a reclaim model; see `replay_accesses` inside."""
+
+    @inner
+    def bring_in(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+    ) -> Any:
+        """Bring a page into the swap cache; return the service, -1 where there is no room.
+
+        mm/swap_state.c:__read_swap_cache_async(): charged first, then read.
+        """
+        if not make_room(m, state, pages, zspages, classes, writes, slots, times, page):
+            return np.int64(-1)
+        m["resident_pages"] += 1
+        service = np.int64(_load(m, pages, zspages, classes, page))
+        set_flags(pages, page, SWAPCACHE)
+        state[page] = SEEN | RESIDENT
+        refault(m, pages, page)
+        add(m, pages, page)
+        return service
+
+    @inner
+    def read_around(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+    ) -> Any:
+        """Bring a page in with its neighbours; return its service, -1 where there is no room.
+
+        mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead(): neighbours in ascending
+        order, the page itself at its place among them.
+        """
+        service = np.int64(-1)
+        if m["vma_readahead"]:
+            begin, count = address_window(m, slots, page)
+            other = page
+            while begin < 0 and slots[2 * other] != 0:
+                other = np.int64(slots[2 * other])
+                begin += 1
+            count += begin  # what lies before the page table's first entry is cut off
+            slot = np.int64(0)
+        else:
+            count = slot_window(m, pages, page)
+            slot = np.int64(pages[page]["slot"]) & ~(count - 1)
+            if slot == 0 and count > 1:
+                slot += 1
+                count -= 1
+            elif count == 1:
+                slot = np.int64(pages[page]["slot"])
+            other = np.int64(0)
+        alone = count == 1
+        for step in range(count):
+            if m["vma_readahead"]:
+                if step > 0:
+                    other = np.int64(slots[2 * other + 1])
+                if other == 0:
+                    break
+            else:
+                if slot + step >= slots.size:
+                    break
+                other = np.int64(slots[slot + step])
+                if other == 0:
+                    continue
+            if other == page:
+                service = np.int64(
+                    bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
+                )
+                if service < 0:
+                    return service
+            elif not state[other] & RESIDENT and has(
+                pages, other, IN_ZSWAP | ON_DEVICE | IN_ZEROMAP
+            ):
+                from_pool = has(pages, other, IN_ZSWAP)
+                if bring_in(m, state, pages, zspages, classes, writes, slots, times, other) < 0:
+                    continue
+                set_flags(pages, other, PG_READAHEAD)
+                m["swap_ra"] += 1
+                if from_pool:
+                    m["ev_read_ahead_loads"] += 1
+                else:
+                    m["ev_read_ahead"] += 1
+        if not alone:
+            drain(m, pages)  # lru_add_drain()
+        if service < 0:
+            service = np.int64(
+                bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
+            )
+        return service
 
     @inner
     def replay_accesses(
@@ -658,35 +769,37 @@ def build_loop(on_hit: Any, make_room: Any, refault: Any, add: Any, run_worker: 
                     clear_flags(pages, page, PG_READAHEAD)
                     m["swap_ra_hit"] += 1
                     m["ra_hits"] += 1
+                if m["vma_readahead"]:
+                    m["ra_prev"] = page
                 _map(m, state, pages, zspages, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
-            else:
-                new = not bits & SEEN
-                if not make_room(
-                    m, state, pages, zspages, classes, writes, slots, times, page
-                ):
-                    m["oom_events"] += 1
-                    m["oom_at_access"] = access
-                    return -1 - row
+            elif not bits & SEEN:
+                if not make_room(m, state, pages, zspages, classes, writes, slots, times, page):
+                    return _out_of_memory(m, access, row)
+                service = np.int64(MINOR)
+                m["clock_ns"] += m["minor_fault_ns"]
+                m["minor_faults"] += 1
+                m["unique_pages"] += 1
                 m["resident_pages"] += 1
-                if new:
-                    service = np.int64(MINOR)
-                    m["clock_ns"] += m["minor_fault_ns"]
-                    m["minor_faults"] += 1
-                    m["unique_pages"] += 1
-                    state[page] = SEEN | RESIDENT | MAPPED | YOUNG | PTE_DIRTY
-                    add(m, pages, page)
+                state[page] = SEEN | RESIDENT | MAPPED | YOUNG | PTE_DIRTY
+                add(m, pages, page)
+                on_hit(pages, page, ahead, row)
+            else:
+                m["pgmajfault"] += 1
+                m["clock_ns"] += m["major_fault_ns"]
+                if has(pages, page, IN_ZSWAP):
+                    size = stored_length(pages, page)
+                if m["page_cluster"] > 0 and slots.size > 0:
+                    service = np.int64(
+                        read_around(m, state, pages, zspages, classes, writes, slots, times, page)
+                    )
                 else:
-                    m["pgmajfault"] += 1
-                    m["clock_ns"] += m["major_fault_ns"]
-                    if has(pages, page, IN_ZSWAP):
-                        size = stored_length(pages, page)
-                    service = np.int64(_load(m, pages, zspages, classes, page))
-                    set_flags(pages, page, SWAPCACHE)
-                    state[page] = SEEN | RESIDENT
-                    refault(m, pages, page)
-                    add(m, pages, page)
-                    _map(m, state, pages, zspages, classes, slots, page, write)
+                    service = np.int64(
+                        bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
+                    )
+                if service < 0:
+                    return _out_of_memory(m, access, row)
+                _map(m, state, pages, zspages, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             _note_peaks(m)
             _emit(m, events, access, began_ns, service, size)

@@ -74,6 +74,7 @@ KERNELS: dict[str, KernelProfile] = {
     ),
 }
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One replay: a policy, a reclaim model, sizes, and the kernel whose rules apply.

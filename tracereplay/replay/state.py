@@ -257,7 +257,7 @@ _STATE = (
     "skipped_deactivate",
     "ra_hits",
     "ra_last_window",
-    "ra_prev_offset",
+    "ra_prev",
     "max_seq",
     "min_seq",
     "mglru_a",

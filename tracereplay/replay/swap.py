@@ -27,13 +27,13 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
     """Give a page a swap slot; False where swap is full.
 
     Slots are handed out in order through clusters of 512, and found again from there on; source:
-    mm/swapfile.c:cluster_alloc_swap_entry() as of v6.12. `slots` (slot → page) is empty where
-    nobody asks for neighbours (no slot-order readahead).
+    mm/swapfile.c:cluster_alloc_swap_entry() as of v6.12. `slots` is slot → page for readahead in
+    slot order; where readahead follows addresses, or there is none, slots are only counted.
     """
     if m["swap_slots"] >= m["swap_slots_total"]:
         return False
     m["swap_slots"] += 1
-    if slots.size > 0:
+    if slots.size > 0 and not m["vma_readahead"]:
         cursor = m["slot_cursor"]
         for _ in range(slots.size):
             if cursor >= slots.size:
@@ -53,7 +53,7 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
 def free_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
     """Take the slot of a page back."""
     m["swap_slots"] -= 1
-    if slots.size > 0:
+    if slots.size > 0 and not m["vma_readahead"]:
         slots[pages[page]["slot"]] = 0
     pages[page]["slot"] = 0
 
@@ -113,3 +113,58 @@ def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     while has(pages, page, PG_WRITEBACK) and m["io_count"] > 0:
         m["clock_ns"] = max(m["clock_ns"], writes[m["io_head"]]["done_ns"])
         complete_writes(m, pages, writes)
+
+
+# ---- readahead ---------------------------------------------------------------------------------------
+
+
+@inner
+def _window(m: Any, beside: Any, hits: Any) -> Any:
+    """Return the pages to read at once; mm/swap_state.c:__swapin_nr_pages()."""
+    most = np.int64(1) << m["page_cluster"]
+    count = hits + 2
+    if count == 2:
+        if not beside:
+            count = np.int64(1)
+    else:
+        rounded = np.int64(4)
+        while rounded < count:
+            rounded *= 2
+        count = rounded
+    return max(min(count, most), m["ra_last_window"] // 2)
+
+
+@inner
+def slot_window(m: Any, pages: Any, page: Any) -> Any:
+    """Return how many slots to read around the one of a page; swapin_nr_pages()."""
+    slot = np.int64(pages[page]["slot"])
+    hits = m["ra_hits"]
+    m["ra_hits"] = 0
+    beside = abs(slot - m["ra_prev"]) == 1
+    count = _window(m, beside, hits)
+    if hits == 0:
+        m["ra_prev"] = slot
+    m["ra_last_window"] = count
+    return count
+
+
+@inner
+def address_window(m: Any, neighbours: Any, page: Any) -> Any:
+    """Return (first neighbour's distance, pages) to read around a page; swap_vma_ra_win().
+
+    `neighbours` holds, for page p, the page one address below at 2p and above at 2p + 1, 0 where
+    there is none or a page table ends. Unlike the kernel, which keeps this state per VMA, there is
+    one for the trace.
+    """
+    before = m["ra_prev"]
+    is_next = before > 0 and np.int64(neighbours[2 * before + 1]) == page
+    is_previous = before > 0 and np.int64(neighbours[2 * before]) == page
+    count = _window(m, is_next or is_previous, m["ra_hits"])
+    m["ra_prev"] = page
+    m["ra_last_window"] = count
+    m["ra_hits"] = 0
+    if is_next:
+        return np.int64(-1), count
+    if is_previous:
+        return 1 - count, count
+    return -((count - 1) // 2), count

@@ -1,0 +1,442 @@
+"""Run every scenario over one trace, side by side: the one function a notebook needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tracereplay import __version__
+from tracereplay.content import Content, PageContents, open_content
+from tracereplay.costs import Costs, load_costs
+from tracereplay.dense import DenseIds
+from tracereplay.errors import SettingsError
+from tracereplay.files import check_free, replacing
+from tracereplay.latency import LatencyModel, percentiles
+from tracereplay.metrics import footprint_frame, summary_frame, summary_row
+from tracereplay.next_use import NextUses
+from tracereplay.policies import POLICIES, find_policy
+from tracereplay.reclaim import find_reclaim
+from tracereplay.replay.engine import Replay
+from tracereplay.replay.settings import Scenario
+from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
+from tracereplay.schema import SCHEMA_VERSION
+from tracereplay.trace import BATCH_ROWS, Batch, Trace, open_trace
+from tracereplay.units import (
+    PAGE_BYTES,
+    format_size,
+    parse_duration,
+    parse_size,
+    parse_size_or_percent,
+)
+
+_TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
+_KERNEL_MINIMUM_BYTES = 1 << 18
+_NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a comparison found.
+
+    summary, latency, footprint : the tables of schema.py
+    run : versions, settings, trace, content, costs, notes: what stands in run.json
+    """
+
+    summary: pl.DataFrame
+    latency: pl.DataFrame
+    footprint: pl.DataFrame
+    run: dict[str, Any]
+
+    def write(self, folder: str | Path, *, force: bool = False) -> list[Path]:
+        """Write the tables and run.json into a folder; return the files written.
+
+        Raises
+        ------
+        OutputError
+            A file is there and `force` is not given, or the folder cannot be written.
+        """
+        target = make_folder(folder, force=force)
+        written = []
+        for name in ("summary", "latency", "footprint"):
+            path = target / f"{name}.parquet"
+            with replacing(path, force=force) as part:
+                getattr(self, name).write_parquet(
+                    part, metadata={"tracereplay.schema": SCHEMA_VERSION}
+                )
+            written.append(path)
+        path = target / "run.json"
+        with replacing(path, force=force) as part:
+            part.write_text(json.dumps(self.run, indent=1, ensure_ascii=False) + "\n")
+        return [*written, path]
+
+
+def make_folder(folder: str | Path, *, force: bool) -> Path:
+    """Make a result folder, or check that it may be written to before any work is done."""
+    from tracereplay.errors import OutputError
+
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file; name a folder")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target}: {error.strerror or error}") from error
+    if not os.access(target, os.W_OK):
+        raise OutputError(f"{target}: permission denied")
+    check_free(target / "summary.parquet", force=force)
+    return target
+
+
+def compare(
+    trace: Trace | str | Path | Sequence[str | Path],
+    scenarios: Sequence[Scenario],
+    *,
+    pages: str | Path | None = None,
+    content: str | None = None,
+    costs: str | Path | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    batch_rows: int = BATCH_ROWS,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> Result:
+    """Replay a trace once per scenario.
+
+    The trace is read once; every batch goes through all scenarios, on as many cores as `jobs`.
+    Batches of any size give the same counts.
+
+    Parameters
+    ----------
+    pages, content : contents of pages, see content.open_content
+    costs : cost table written by `calibrate`; None uses the bundled one
+    progress : called with (rows done, rows in all)
+    command : command line, for run.json
+
+    Raises
+    ------
+    TracereplayError
+        The trace, contents, costs or a scenario cannot be used; the message says what to do.
+    """
+    began = time.perf_counter()
+    if not isinstance(trace, Trace):
+        trace = open_trace(*([trace] if isinstance(trace, str | Path) else trace))
+    if not scenarios:
+        raise SettingsError("no scenario given")
+    if len({scenario.name for scenario in scenarios}) < len(scenarios):
+        raise SettingsError("two scenarios have the same name")
+    _check_limits(trace, scenarios)
+    rows, unique_pages = trace.count()
+    contents = {
+        codec: open_content(pages, content, codec, seed)
+        for codec in dict.fromkeys(scenario.codec for scenario in scenarios)
+    }
+    cases = [_Case(scenario, rows, unique_pages, costs, seed) for scenario in scenarios]
+    known = _KnownPages(trace, contents, cases)
+    workers = min(jobs or os.cpu_count() or 1, len(cases))
+    last_time: int | None = None
+    ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            for batch in trace.batches(batch_rows):
+                known.update()
+                next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
+                next_use.flags.writeable = False
+                tasks = [pool.submit(case.feed, batch, next_use) for case in cases]
+                for task in tasks:
+                    task.result()
+                if batch.time_ns is not None and batch.time_ns.size:
+                    last_time = int(batch.time_ns[-1])
+                if progress is not None:
+                    progress(batch.first_row + batch.page_ids.size, rows)
+    finally:
+        if ahead is not None:
+            ahead.close()
+    return _collect(trace, cases, contents, last_time, seed, began, command)
+
+
+class _Case:
+    """One scenario with its replay and its latencies."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        rows: int,
+        unique_pages: int,
+        costs: str | Path | None,
+        seed: int,
+    ) -> None:
+        model = find_reclaim(scenario.reclaim)
+        synchronous = find_policy(scenario.policy).synchronous
+        device = "zram" if synchronous else scenario.device
+        self.costs: Costs = load_costs(costs, device, scenario.codec)
+        self.scenario = scenario
+        self.needs_next_use = model.needs_next_use
+        self.replay = Replay(
+            scenario,
+            model.load(),
+            textbook=model.textbook,
+            rows=rows,
+            unique_pages=unique_pages,
+            means=self.costs.means(),
+            vma_readahead=scenario.device != "hdd",
+        )
+        self.latency = LatencyModel(self.costs, seed)
+
+    def feed(self, batch: Batch, next_use: npt.NDArray[np.int64]) -> None:
+        if not self.replay.finished:
+            return
+        time_ns = _NO_ROWS if batch.time_ns is None else batch.time_ns
+        time_ns.flags.writeable = False
+        self.replay.feed(
+            batch.first_row,
+            batch.page_ids,
+            batch.is_write,
+            time_ns,
+            next_use,
+            self.latency.add,
+            batch.run_len,
+        )
+
+
+class _KnownPages:
+    """Hands contents and page tables of new pages to every case, in the order of their ids."""
+
+    def __init__(self, trace: Trace, contents: dict[str, Content], cases: list[_Case]) -> None:
+        self._trace = trace
+        self._contents = contents
+        self._cases = cases
+        self._count = 0
+        self._tables = DenseIds()
+        self._middles = DenseIds()
+
+    def update(self) -> None:
+        if self._trace.pages_numbered == self._count:
+            return
+        pages, spaces, pids = self._trace.page_keys()
+        pages, spaces = pages[self._count :], spaces[self._count :]
+        self._count += pages.size
+        bits = np.zeros(pages.size, np.uint8)
+        shift = np.uint64(_TABLE_SHIFT)
+        bits[_first_of(self._tables, pages >> shift, spaces)] |= NEW_TABLE
+        bits[_first_of(self._middles, pages >> (shift + shift), spaces)] |= NEW_MIDDLE
+        below, above = self._neighbours()
+        drawn: dict[str, PageContents] = {
+            codec: content.for_pages(pages, spaces, pids)
+            for codec, content in self._contents.items()
+        }
+        for case in self._cases:
+            of = drawn[case.scenario.codec]
+            case.replay.add_pages(of.compressed_bytes, of.zero_filled, of.same_filled, bits)
+            case.replay.add_neighbours(below, above)
+
+    def _neighbours(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return ids of pages and of those one address above, within one page table."""
+        pages, spaces, _ = self._trace.page_keys()
+        order = np.lexsort((pages, spaces))
+        sorted_pages, sorted_spaces = pages[order], spaces[order]
+        adjacent = (
+            (sorted_pages[1:] == sorted_pages[:-1] + np.uint64(1))
+            & (sorted_spaces[1:] == sorted_spaces[:-1])
+            & (sorted_pages[1:] % np.uint64(1 << _TABLE_SHIFT) != 0)
+        )
+        return order[:-1][adjacent].astype(np.int64), order[1:][adjacent].astype(np.int64)
+
+
+def _first_of(
+    ids: DenseIds, keys: npt.NDArray[np.uint64], spaces: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.bool_]:
+    """Return where a key is seen for the first time; bool, shape (keys,)."""
+    before = len(ids)
+    numbers = ids.number(keys, spaces).astype(np.int64)
+    highest = np.maximum.accumulate(np.concatenate([[before - 1], numbers]))
+    first: npt.NDArray[np.bool_] = numbers > highest[:-1]
+    return first
+
+
+def _check_limits(trace: Trace, scenarios: Sequence[Scenario]) -> None:
+    reduced = int(trace.metadata.get("reduced_below_bytes", 0))
+    for scenario in scenarios:
+        model = find_reclaim(scenario.reclaim)
+        if reduced:
+            if scenario.memory_limit_bytes < reduced or scenario.reclaim != "lru":
+                raise SettingsError(
+                    f"{scenario.name}: the trace was reduced for exact LRU memories of at least "
+                    f"{format_size(reduced)}; ingest it again without --reduce-below"
+                )
+        if not model.textbook and scenario.memory_limit_bytes < _KERNEL_MINIMUM_BYTES:
+            raise SettingsError(
+                f"{scenario.name}: a memory limit under {format_size(_KERNEL_MINIMUM_BYTES)} is "
+                "smaller than the kernel's own batches; --reclaim lru takes any size"
+            )
+
+
+def _collect(
+    trace: Trace,
+    cases: list[_Case],
+    contents: dict[str, Content],
+    last_time: int | None,
+    seed: int,
+    began: float,
+    command: Sequence[str],
+) -> Result:
+    rows, latencies, footprints = [], [], []
+    for case in cases:
+        case.replay.finish()
+        frame = case.latency.frame(case.scenario.name)
+        rows.append(
+            summary_row(
+                case.replay,
+                trace_name=trace.name,
+                latency=percentiles(frame),
+                stall_total_ns=case.latency.stall_total_ns,
+                trace_time_ns=last_time,
+            )
+        )
+        latencies.append(frame)
+        footprints.append(footprint_frame(case.replay, has_time=trace.has_time))
+    notes = list(trace.notes)
+    if trace.coverage == "faults":
+        notes.insert(
+            0,
+            "this trace holds page faults only: a touch of a resident page left no record, so "
+            "counts hold at the memory size of the recording, smaller sizes are under-estimated, "
+            "and hit ratios mean nothing",
+        )
+    elif trace.coverage != "full":
+        notes.insert(0, f"this trace is {trace.coverage}: counts are those of its sample")
+    if not trace.has_time:
+        touch_ns = ", ".join(dict.fromkeys(str(c.scenario.touch_ns) for c in cases))
+        notes.append(
+            f"the trace has no clock in ns: {touch_ns} ns are assumed between two touches, which "
+            "decides when statistics are flushed and writes complete"
+        )
+    for each in contents.values():
+        notes += each.notes
+    first = cases[0]
+    run: dict[str, Any] = {
+        "tracereplay": __version__,
+        "schema": SCHEMA_VERSION,
+        "command": list(command),
+        "python": platform.python_version(),
+        "polars": pl.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "trace": {
+            "name": trace.name,
+            "path": [str(path) for path in trace.paths],
+            "coverage": trace.coverage,
+            "clock": trace.clock,
+            "sha256": [_file_hash(path) for path in trace.paths],
+            "rows": trace.count()[0],
+            "accesses": rows[0]["accesses"],
+            "unique_pages": trace.unique_pages,
+            "notes": trace.notes,
+        },
+        "content": "; ".join(each.describe() for each in contents.values()),
+        "costs": {"name": first.costs.name, "source": first.costs.source},
+        "scenarios": [dataclasses.asdict(case.scenario) for case in cases],
+        "seed": seed,
+        "notes": notes,
+        "wall_s": round(time.perf_counter() - began, 3),
+    }
+    return Result(
+        summary=summary_frame(rows),
+        latency=pl.concat(latencies),
+        footprint=pl.concat(footprints),
+        run=run,
+    )
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+DEFAULT_POLICIES = (
+    "no-zswap",
+    "swap-on-reject",
+    "keep-on-reject",
+    "store-raw",
+    "no-writeback",
+    "unlimited-memory",
+)
+_BASELINE = "no-zswap"
+_BOUND = "unlimited-memory"
+
+
+def make_scenarios(
+    trace: Trace,
+    *,
+    policies: Sequence[str] = (),
+    memory: Sequence[str] = (),
+    reclaim: Sequence[str] = (),
+    codecs: Sequence[str] = (),
+    pool_limit: str | None = None,
+    ram: str = "16GiB",
+    swap_size: str | None = None,
+    zswap_max: str | None = None,
+    stat_flush: str = "2s",
+    bounds: bool = True,
+    **settings: Any,
+) -> list[Scenario]:
+    """Return every combination of policies, memory limits, reclaim models and codecs.
+
+    Parameters
+    ----------
+    policies : names, or "all"; none gives those of the thread of October 2023
+    memory : sizes, or percentages of the trace's footprint; none gives 50 %
+    pool_limit : size, or percentage of `ram`; None is the kernel's 20 %
+    stat_flush : "2s", "exact", or a time
+    bounds : add the baseline without zswap and the bound without a limit
+    settings : further fields of Scenario
+
+    Raises
+    ------
+    SettingsError
+        A name or a size cannot be used.
+    """
+    names = list(dict.fromkeys(policies)) or list(DEFAULT_POLICIES)
+    if "all" in names:
+        names = list(POLICIES)
+    if bounds:
+        names += [name for name in (_BASELINE, _BOUND) if name not in names]
+    ram_bytes = parse_size(ram)
+    footprint = trace.unique_pages * PAGE_BYTES
+    limits = [
+        parse_size_or_percent(text, footprint, of="the trace's footprint")
+        for text in memory or ("50%",)
+    ]
+    common: dict[str, Any] = dict(
+        settings,
+        ram_bytes=ram_bytes,
+        pool_limit_bytes=None
+        if pool_limit is None
+        else parse_size_or_percent(pool_limit, ram_bytes, of="--ram"),
+        swap_bytes=None if swap_size is None else parse_size(swap_size),
+        zswap_max_bytes=None if zswap_max is None else parse_size(zswap_max),
+        stat_flush_ns=0 if stat_flush == "exact" else parse_duration(stat_flush),
+    )
+    models = list(dict.fromkeys(reclaim)) or ["two-list"]
+    for name in models:
+        find_reclaim(name)
+    return [
+        Scenario(policy=policy, memory_limit_bytes=limit, reclaim=model, codec=codec, **common)
+        for limit in dict.fromkeys(limits)
+        for model in models
+        for codec in list(dict.fromkeys(codecs)) or ["lzo"]
+        for policy in names
+    ]

@@ -1,0 +1,97 @@
+"""From what a replay counted to the rows of the summary and footprint tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracereplay.policies import find_policy
+from tracereplay.replay.engine import Replay
+from tracereplay.replay.state import COUNTERS
+from tracereplay.schema import FOOTPRINT, SUMMARY, SUMMARY_COUNTS, SUMMARY_DANGER, polars_schema
+from tracereplay.units import PAGE_BYTES
+
+
+def summary_row(
+    replay: Replay,
+    *,
+    trace_name: str,
+    latency: dict[str, int | None],
+    stall_total_ns: int,
+    trace_time_ns: int | None,
+) -> dict[str, Any]:
+    """Return one row of the summary table.
+
+    Parameters
+    ----------
+    latency : percentiles of the swap-in latency: p50, p90, p99, p999, max, mean
+    trace_time_ns : from the first touch to the last, None without a clock
+    """
+    scenario, counts = replay.scenario, replay.counters()
+    m = replay.machine[0]
+    touches = max(int(m["last_access"]), 1)
+    keys: dict[str, Any] = {
+        "scenario": scenario.name,
+        "trace": trace_name,
+        "policy": scenario.policy,
+        "reclaim": scenario.reclaim,
+        "kernel": scenario.kernel,
+        "cgroup": scenario.cgroup,
+        "codec": scenario.codec,
+        "allocator": scenario.allocator,
+        "memory_limit_bytes": scenario.memory_limit_bytes,
+        "pool_limit_bytes": scenario.pool_limit,
+        "device": scenario.device,
+        "page_cluster": scenario.page_cluster,
+    }
+    if find_policy(scenario.policy).synchronous:
+        # The kernel counts a zram device as any swap device.
+        for device, pool in (("pswpin", "zswpin"), ("pswpout", "zswpout")):
+            counts[device] += counts[pool]
+            counts[pool] = 0
+    resident = int(m["resident_sum"]) * PAGE_BYTES // touches
+    pool = int(m["pool_sum"]) * PAGE_BYTES // touches
+    memory = {
+        "resident_bytes_mean": resident,
+        "resident_bytes_peak": counts["resident_pages_peak"] * PAGE_BYTES,
+        "pool_bytes_mean": pool,
+        "pool_bytes_peak": counts["pool_pages_peak"] * PAGE_BYTES,
+        "stored_pages_mean": int(m["stored_sum"]) // touches,
+        "stored_pages_peak": counts["stored_pages_peak"],
+        "device_bytes_peak": counts["device_pages_peak"] * PAGE_BYTES,
+        "footprint_bytes_mean": resident + pool,
+        "footprint_bytes_peak": counts["footprint_pages_peak"] * PAGE_BYTES,
+    }
+    danger: dict[str, Any] = {
+        column.name: counts[column.name] for column in SUMMARY_DANGER if column.name in COUNTERS
+    }
+    danger["overshoot_bytes_peak"] = max(counts["overshoot_bytes_peak"], 0)
+    danger["finished"] = replay.finished
+    danger["oom_at_access"] = None if replay.finished else int(m["oom_at_access"])
+    times: dict[str, Any] = {f"swapin_latency_{name}_ns": value for name, value in latency.items()}
+    times["stall_total_ns"] = stall_total_ns
+    times["stall_ratio"] = (
+        stall_total_ns / (trace_time_ns + stall_total_ns) if trace_time_ns else None
+    )
+    row = keys | {c.name: counts[c.name] for c in SUMMARY_COUNTS} | memory | danger | times
+    return {column.name: row[column.name] for column in SUMMARY}
+
+
+def summary_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Return the summary table; schema SUMMARY."""
+    return pl.DataFrame(rows, schema=polars_schema(SUMMARY))
+
+
+def footprint_frame(replay: Replay, *, has_time: bool) -> pl.DataFrame:
+    """Return the footprint of one scenario over the trace; schema FOOTPRINT."""
+    points = replay.samples[: int(replay.machine[0]["samples"])]
+    columns: dict[str, Any] = {
+        "scenario": [replay.scenario.name] * points.size,
+        "access": points["access"].astype(np.int64),
+        "time_ns": points["clock_ns"].astype(np.int64) if has_time else [None] * points.size,
+    }
+    for column in FOOTPRINT[3:]:
+        columns[column.name] = points[column.name].astype(np.int64)
+    return pl.DataFrame(columns, schema=polars_schema(FOOTPRINT))
