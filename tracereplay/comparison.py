@@ -271,12 +271,11 @@ def _check_limits(trace: Trace, scenarios: Sequence[Scenario]) -> None:
     reduced = int(trace.metadata.get("reduced_below_bytes", 0))
     for scenario in scenarios:
         model = find_reclaim(scenario.reclaim)
-        if reduced:
-            if scenario.memory_limit_bytes < reduced or scenario.reclaim != "lru":
-                raise SettingsError(
-                    f"{scenario.name}: the trace was reduced for exact LRU memories of at least "
-                    f"{format_size(reduced)}; ingest it again without --reduce-below"
-                )
+        if reduced and (scenario.memory_limit_bytes < reduced or scenario.reclaim != "lru"):
+            raise SettingsError(
+                f"{scenario.name}: the trace was reduced for exact LRU memories of at least "
+                f"{format_size(reduced)}; ingest it again without --reduce-below"
+            )
         if not model.textbook and scenario.memory_limit_bytes < _KERNEL_MINIMUM_BYTES:
             raise SettingsError(
                 f"{scenario.name}: a memory limit under {format_size(_KERNEL_MINIMUM_BYTES)} is "

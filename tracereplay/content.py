@@ -91,8 +91,10 @@ class Content:
         """What was assumed, in plain sentences."""
         if self._keys is not None and self._drawn_pages:
             return [
-                f"{self._drawn_pages:,} of {self._asked_pages:,} pages are not in the page table: "
-                "their contents are drawn from the pages that are"
+                (
+                    f"{self._drawn_pages:,} of {self._asked_pages:,} pages are not in the page table: "
+                    "their contents are drawn from the pages that are"
+                )
             ]
         return []
 

@@ -48,9 +48,9 @@ def summary_row(
     }
     if find_policy(scenario.policy).synchronous:
         # The kernel counts a zram device as any swap device.
-        for device, pool in (("pswpin", "zswpin"), ("pswpout", "zswpout")):
-            counts[device] += counts[pool]
-            counts[pool] = 0
+        for to, source in (("pswpin", "zswpin"), ("pswpout", "zswpout")):
+            counts[to] += counts[source]
+            counts[source] = 0
     resident = int(m["resident_sum"]) * PAGE_BYTES // touches
     pool = int(m["pool_sum"]) * PAGE_BYTES // touches
     memory = {

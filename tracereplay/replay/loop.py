@@ -142,8 +142,7 @@ def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
         m["lru_inversions"] += 1  # what zswap holds was reclaimed earlier
     if not has(pages, page, ON_DEVICE):
         m["device_pages"] += 1
-        if m["device_pages"] > m["device_pages_peak"]:
-            m["device_pages_peak"] = m["device_pages"]
+        m["device_pages_peak"] = max(m["device_pages_peak"], m["device_pages"])
     set_flags(pages, page, ON_DEVICE)
     m["pswpout"] += 1
     m["ev_written"] += 1
@@ -502,10 +501,10 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
             if limited and m["pool_charged_bytes"] // _PAGE >= m["zswap_max_pages"]:
                 action = full_action(m)
-                if m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]:
-                    # shrink_memcg() once; the store goes on if it wrote something back.
-                    if walk_one(m, state, pages, zspages, classes, writes, slots):
-                        action = np.int64(-1)
+                # shrink_memcg() once; the store goes on if it wrote something back.
+                can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
+                if can_walk and walk_one(m, state, pages, zspages, classes, writes, slots):
+                    action = np.int64(-1)
             if action < 0:
                 full, wake = is_full(m)
                 if full:

@@ -311,7 +311,7 @@ _SUMS = ("resident_sum", "pool_sum", "stored_sum")
 
 MACHINE = np.dtype(
     [(name, np.int64) for name in (*_SETTINGS, *_STATE, *COUNTERS, *_SUMS)]
-    + [(f"ev_{name}", np.int64) for name in EVENT.names[3:]]
+    + [(f"ev_{name}", np.int64) for name in (EVENT.names or ())[3:]]
     + [("oom_at_access", np.int64)],
     align=True,
 )

@@ -106,19 +106,18 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
     raw = False
     if same_filled and m["same_filled"]:
         length = np.int64(0)
-    else:
-        if length >= m["cutoff_bytes"]:
-            if m["incompressible"] == STORE_RAW:
-                raw = True
-                length = np.int64(_PAGE)
-            else:
-                m["ev_rejected"] += 1
-                m["clock_ns"] += m["reject_ns"]
-                if m["incompressible"] == LINK:
-                    return LINKED_BY_POLICY
-                if m["strict_limit"] == 0:  # 6.1 counts it nowhere
-                    m["reject_compress_fail"] += 1
-                return KEPT_BY_POLICY if m["incompressible"] == KEEP else REJECTED
+    elif length >= m["cutoff_bytes"]:
+        if m["incompressible"] == STORE_RAW:
+            raw = True
+            length = np.int64(_PAGE)
+        else:
+            m["ev_rejected"] += 1
+            m["clock_ns"] += m["reject_ns"]
+            if m["incompressible"] == LINK:
+                return LINKED_BY_POLICY
+            if m["strict_limit"] == 0:  # 6.1 counts it nowhere
+                m["reject_compress_fail"] += 1
+            return KEPT_BY_POLICY if m["incompressible"] == KEEP else REJECTED
     if has(pages, page, IN_ZSWAP):
         forget_entry(m, pages, zspages, classes, page)
     if length > 0:
@@ -133,8 +132,9 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
         if raw:
             set_flags(pages, page, RAW)
             m["stored_incompressible"] += 1
-            if m["stored_incompressible"] > m["stored_incompressible_pages"]:
-                m["stored_incompressible_pages"] = m["stored_incompressible"]
+            m["stored_incompressible_pages"] = max(
+                m["stored_incompressible_pages"], m["stored_incompressible"]
+            )
             m["ev_raw"] += 1
         z_link_head(pages, ZSWAP_FIFO, page)
         m["fifo_pages"] += 1
