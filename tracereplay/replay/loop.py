@@ -77,6 +77,8 @@ WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
 # (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
 UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
+# One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
+WORKER_STEP_NS = 1_000
 SHRINK_BATCH = 128
 SHRINKER_SEEKS = 2  # DEFAULT_SEEKS
 _PAGE = 4096
@@ -444,9 +446,12 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             here = m["clock_ns"]
             m["clock_ns"] = m["worker_ns"]
             written = walk_one(m, state, pages, zspages, classes, writes, slots)
-            if not written:
+            m["clock_ns"] += WORKER_STEP_NS
+            if written:
+                # Its page is charged to a cgroup at its limit: it reclaims one for it.
+                m["clock_ns"] += m["scan_ns"] + m["store_ns"]
+            else:
                 m["worker_failures"] += 1
-                m["clock_ns"] += m["scan_ns"]
             m["worker_ns"] = m["clock_ns"]
             m["clock_ns"] = here
             if m["pool_pages"] <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
