@@ -29,7 +29,7 @@ from tracereplay.next_use import NextUses
 from tracereplay.policies import POLICIES, find_policy
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
-from tracereplay.replay.settings import Scenario
+from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
 from tracereplay.schema import SCHEMA_VERSION
 from tracereplay.trace import BATCH_ROWS, Batch, Trace, open_trace
@@ -110,6 +110,7 @@ def compare(
     costs: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    flush_phases: int = 1,
     batch_rows: int = BATCH_ROWS,
     progress: Progress | None = None,
     command: Sequence[str] = (),
@@ -123,6 +124,8 @@ def compare(
     ----------
     pages, content : contents of pages, see content.open_content
     costs : cost table written by `calibrate`; None uses the bundled one
+    flush_phases : replay each scenario so many times, with the statistics flushed at different
+        phases, and count how many end in an OOM kill
     progress : called with (rows done, rows in all)
     command : command line, for run.json
 
@@ -145,8 +148,13 @@ def compare(
         for codec in dict.fromkeys(scenario.codec for scenario in scenarios)
     }
     cases = [_Case(scenario, rows, unique_pages, costs, seed) for scenario in scenarios]
-    known = _KnownPages(trace, contents, cases)
-    workers = min(jobs or os.cpu_count() or 1, len(cases))
+    shadows = [
+        [_Case(each, rows, unique_pages, costs, seed, counts_latency=False) for each in others]
+        for others in (_other_phases(scenario, trace, flush_phases) for scenario in scenarios)
+    ]
+    replayed = [*cases, *(case for others in shadows for case in others)]
+    known = _KnownPages(trace, contents, replayed)
+    workers = min(jobs or os.cpu_count() or 1, len(replayed))
     last_time: int | None = None
     ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
     try:
@@ -155,7 +163,7 @@ def compare(
                 known.update()
                 next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
                 next_use.flags.writeable = False
-                tasks = [pool.submit(case.feed, batch, next_use) for case in cases]
+                tasks = [pool.submit(case.feed, batch, next_use) for case in replayed]
                 for task in tasks:
                     task.result()
                 if batch.time_ns is not None and batch.time_ns.size:
@@ -165,7 +173,7 @@ def compare(
     finally:
         if ahead is not None:
             ahead.close()
-    return _collect(trace, cases, contents, last_time, seed, began, command)
+    return _collect(trace, cases, shadows, contents, last_time, seed, began, command)
 
 
 class _Case:
@@ -178,6 +186,8 @@ class _Case:
         unique_pages: int,
         costs: str | Path | None,
         seed: int,
+        *,
+        counts_latency: bool = True,
     ) -> None:
         model = find_reclaim(scenario.reclaim)
         synchronous = find_policy(scenario.policy).synchronous
@@ -195,6 +205,7 @@ class _Case:
             vma_readahead=scenario.device != "hdd",
         )
         self.latency = LatencyModel(self.costs, seed)
+        self._counts_latency = counts_latency
 
     def feed(self, batch: Batch, next_use: npt.NDArray[np.int64]) -> None:
         if not self.replay.finished:
@@ -207,9 +218,34 @@ class _Case:
             batch.is_write,
             time_ns,
             next_use,
-            self.latency.add,
+            self.latency.add if self._counts_latency else _ignore,
             batch.run_len,
         )
+
+
+def _ignore(events: npt.NDArray[Any]) -> None:
+    """Drop the events of a replay that is only asked how it ends."""
+
+
+def _other_phases(scenario: Scenario, trace: Trace, count: int) -> list[Scenario]:
+    """Return the scenario at the other phases of the statistics flush.
+
+    When the kernel last flushed before the trace begins is unknown, and it decides whether stale
+    statistics end in an OOM kill. Only where reclaim decides with them, and the trace has a clock.
+    """
+    if (
+        not trace.has_time
+        or scenario.reclaim != "two-list"
+        or KERNELS[scenario.kernel].flush_at_reclaim
+        or scenario.stat_flush_ns == 0
+        or not find_policy(scenario.policy).reclaim
+    ):
+        return []
+    step = scenario.stat_flush_ns // count
+    return [
+        dataclasses.replace(scenario, stat_flush_phase_ns=step * number)
+        for number in range(1, count)
+    ]
 
 
 class _KnownPages:
@@ -286,6 +322,7 @@ def _check_limits(trace: Trace, scenarios: Sequence[Scenario]) -> None:
 def _collect(
     trace: Trace,
     cases: list[_Case],
+    shadows: list[list[_Case]],
     contents: dict[str, Content],
     last_time: int | None,
     seed: int,
@@ -293,8 +330,10 @@ def _collect(
     command: Sequence[str],
 ) -> Result:
     rows, latencies, footprints = [], [], []
-    for case in cases:
+    for case, others in zip(cases, shadows, strict=True):
         case.replay.finish()
+        phases = [case, *others]
+        killed = sum(not each.replay.finished for each in phases)
         frame = case.latency.frame(case.scenario.name)
         rows.append(
             summary_row(
@@ -303,6 +342,7 @@ def _collect(
                 latency=percentiles(frame),
                 stall_total_ns=case.latency.stall_total_ns,
                 trace_time_ns=last_time,
+                flush_phases=(len(phases), killed),
             )
         )
         latencies.append(frame)

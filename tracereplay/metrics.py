@@ -21,12 +21,15 @@ def summary_row(
     latency: dict[str, int | None],
     stall_total_ns: int,
     trace_time_ns: int | None,
+    flush_phases: tuple[int, int] = (1, 0),
 ) -> dict[str, Any]:
     """Return one row of the summary table.
 
     Parameters
     ----------
     latency : percentiles of the swap-in latency: p50, p90, p99, p999, max, mean
+    flush_phases : replays with the statistics flushed at different phases, and how many ended in
+        an OOM kill; the row itself is the first of them
     trace_time_ns : from the first touch to the last, None without a clock
     """
     scenario, counts = replay.scenario, replay.counters()
@@ -70,6 +73,7 @@ def summary_row(
     danger["overshoot_bytes_peak"] = max(counts["overshoot_bytes_peak"], 0)
     danger["finished"] = replay.finished
     danger["oom_at_access"] = None if replay.finished else int(m["oom_at_access"])
+    danger["flush_phases"], danger["flush_phases_killed"] = flush_phases
     times: dict[str, Any] = {f"swapin_latency_{name}_ns": value for name, value in latency.items()}
     times["stall_total_ns"] = stall_total_ns
     times["stall_ratio"] = (

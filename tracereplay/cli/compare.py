@@ -146,6 +146,16 @@ def compare(
             rich_help_panel=_MODEL,
         ),
     ] = "2s",
+    flush_phases: Annotated[
+        int,
+        typer.Option(
+            "--flush-phases",
+            min=1,
+            help="Replay so many phases of the flush: when it falls decides whether stale "
+            "statistics end in an OOM kill. Needs a trace with a clock.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = 5,
     bounds: Annotated[
         bool,
         typer.Option(
@@ -246,6 +256,7 @@ def compare(
             costs=costs,
             seed=seed,
             jobs=jobs,
+            flush_phases=flush_phases,
             progress=progress,
             command=["tracereplay", *sys.argv[1:]],
         )
