@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracereplay._jit import kernel
+from tracereplay.costs import Means
 from tracereplay.errors import SettingsError
 from tracereplay.policies import find_policy
 from tracereplay.replay import state as st
@@ -25,23 +26,6 @@ WORKER_WAKE_NS = 25_000
 _PAGES_PER_TABLE_SHIFT = 9  # entries of one page table on x86-64
 _ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
-
-
-@dataclasses.dataclass(frozen=True)
-class Means:
-    """Mean costs the replay's own clock runs by, ns; what a user reads comes from distributions."""
-
-    minor_fault_ns: int = 600
-    major_fault_ns: int = 1_500
-    scan_ns: int = 150
-    store_ns: int = 3_000
-    load_ns: int = 1_800
-    raw_copy_ns: int = 300
-    zero_ns: int = 150
-    reject_ns: int = 3_000
-    device_read_ns: int = 90_000
-    device_write_ns: int = 20_000
-    submit_ns: int = 2_000
 
 
 @kernel

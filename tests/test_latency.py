@@ -1,0 +1,261 @@
+"""Costs, latencies and queueing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from tracereplay.costs import Costs, Quantiles, known_devices, load_costs
+from tracereplay.errors import InputError, SettingsError
+from tracereplay.latency import EDGES_NS, SWAP_IN_SERVICES, LatencyModel, percentiles
+from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT
+from tracereplay.schema import CODECS, LATENCY, SERVICES, polars_schema
+
+
+def events_of(count: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    events = np.zeros(count, EVENT)
+    events["access"] = np.cumsum(rng.integers(1, 5, count))
+    events["clock_ns"] = np.cumsum(rng.integers(1, 30_000, count))
+    events["service"] = rng.choice([0, 1, 2, 3, 3, 3, 4, 5, BACKGROUND], count)
+    events["size_bytes"] = rng.integers(1, 4096, count)
+    reclaims = rng.random(count) < 0.05
+    events["scanned"][reclaims] = 140
+    events["stored"][reclaims] = 40
+    events["stored_bytes"][reclaims] = 40 * 1500
+    events["raw"][reclaims] = 3
+    events["rejected"][reclaims] = 2
+    events["written"][reclaims] = 4
+    events["waits"][reclaims] = rng.integers(0, 2, int(reclaims.sum()))
+    events["read_ahead"][events["service"] == DEVICE] = 3
+    events["written_back"][events["service"] == BACKGROUND] = 2
+    return events
+
+
+def histogram(pairs: list[tuple[str, int, int]]) -> pl.DataFrame:
+    """Return a histogram of (service, latency, count)."""
+    rows = []
+    for service, latency, count in pairs:
+        at = int(np.searchsorted(EDGES_NS, latency, "right")) - 1
+        rows.append(("s", service, int(EDGES_NS[at]), int(EDGES_NS[at + 1]), count))
+    return pl.DataFrame(rows, schema=polars_schema(LATENCY), orient="row")
+
+
+def fixed_device(read_ns: float, write_ns: float = 0.0, channels: int = 1) -> Costs:
+    """Return costs where only the device takes time, always the same."""
+    costs = load_costs(device="nvme")
+    device = dataclasses.replace(
+        costs.device,
+        read_ns=Quantiles.constant(read_ns),
+        write_ns=Quantiles.constant(write_ns),
+        extra_page_ns=0.0,
+        submit_ns=0.0,
+        channels=channels,
+    )
+    return dataclasses.replace(
+        costs,
+        device=device,
+        faults=dict.fromkeys(costs.faults, 0.0),
+        codec=dict.fromkeys(costs.codec, 0.0),
+    )
+
+
+def test_buckets_are_at_most_five_percent_wide() -> None:
+    low, high = EDGES_NS[:-1], EDGES_NS[1:]
+    assert (high > low).all()
+    assert ((high - low == 1) | (high <= low * 1.05)).all()
+
+
+def test_every_touch_is_counted_in_the_bucket_that_holds_its_latency() -> None:
+    events = events_of(4000)
+    model = LatencyModel(load_costs(), seed=3)
+    latency = model.latencies(events)
+    touches = events["service"] != BACKGROUND
+    assert model.stall_total_ns == int(latency.sum())
+    frame = model.frame("s")
+    assert frame.schema == polars_schema(LATENCY)
+    for index, service in enumerate(SERVICES):
+        of = latency[touches & (events["service"] == index)]
+        rows = frame.filter(service=service)
+        assert rows["count"].sum() == of.size
+        for row in rows.iter_rows(named=True):
+            inside = (of >= row["latency_ns_low"]) & (of < row["latency_ns_high"])
+            assert int(inside.sum()) == row["count"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=some.lists(some.integers(0, 600), max_size=6))
+def test_splitting_into_batches_changes_nothing(cuts: list[int]) -> None:
+    events = events_of(600)
+    whole = LatencyModel(load_costs(), seed=9)
+    whole.add(events)
+    split = LatencyModel(load_costs(), seed=9)
+    for part in np.split(events, sorted(cuts)):
+        split.add(part)
+    assert split.frame("s").equals(whole.frame("s"))
+    assert split.stall_total_ns == whole.stall_total_ns
+
+
+def test_equal_seeds_agree_and_others_differ() -> None:
+    events = events_of(500)
+    first, same, other = (LatencyModel(load_costs(), seed).latencies(events) for seed in (1, 1, 2))
+    assert (first == same).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("load", [0.1, 0.5, 0.9])
+def test_queueing_delay_is_that_of_an_m_d_1_queue(load: float) -> None:
+    service_ns, count = 100_000, 200_000
+    rng = np.random.default_rng(5)
+    events = np.zeros(count, EVENT)
+    events["access"] = np.arange(count)
+    events["service"] = DEVICE
+    events["clock_ns"] = np.cumsum(rng.exponential(service_ns / load, count)).astype(np.int64)
+    model = LatencyModel(fixed_device(service_ns), overlap=True)
+    waited = model.latencies(events) - service_ns
+    expected = load / (2 * (1 - load)) * service_ns
+    assert waited.min() == 0
+    assert np.mean(waited) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_read_waits_for_the_writes_before_it() -> None:
+    events = np.zeros(2, EVENT)
+    events["service"] = [BACKGROUND, DEVICE]
+    events["written_back"] = [3, 0]
+    events["clock_ns"] = [0, 10]
+    one = LatencyModel(fixed_device(100.0, 1000.0)).latencies(events)
+    assert one.tolist() == [0, 3000 - 10 + 100]
+    four = LatencyModel(fixed_device(100.0, 1000.0, channels=4)).latencies(events)
+    assert four.tolist() == [0, 100]
+
+
+def test_reclaim_that_waits_sleeps_until_the_oldest_write_is_done() -> None:
+    events = np.zeros(2, EVENT)
+    events["service"] = 0
+    events["written"] = [3, 0]
+    events["scanned"] = 1
+    events["waits"] = [2, 0]
+    latency = LatencyModel(fixed_device(0.0, 1000.0)).latencies(events)
+    assert latency.tolist() == [2000, 0]
+
+
+def test_a_touch_starts_when_the_one_before_is_done() -> None:
+    events = np.zeros(2, EVENT)
+    events["service"] = DEVICE
+    events["clock_ns"] = [0, 10]
+    assert LatencyModel(fixed_device(500.0)).latencies(events).tolist() == [500, 500]
+    assert LatencyModel(fixed_device(500.0), overlap=True).latencies(events).tolist() == [500, 990]
+
+
+def test_percentiles_are_upper_edges_of_the_buckets_that_hold_them() -> None:
+    frame = histogram([("zswap", 3000, 90), ("device", 80_000, 9), ("zero", 5_000_000, 1)])
+    found = percentiles(frame)
+    for name, latency in {"p50": 3000, "p90": 3000, "p99": 80_000, "p999": 5_000_000}.items():
+        value = found[name]
+        assert value is not None
+        assert latency < value <= latency * 1.05 + 1
+    assert found["max"] == found["p999"]
+    assert found["mean"] == pytest.approx((3000 * 90 + 80_000 * 9 + 5_000_000) / 100, rel=0.03)
+
+
+def test_minor_faults_are_no_swap_ins() -> None:
+    assert "minor" not in SWAP_IN_SERVICES
+    frame = histogram([("minor", 1000, 5)])
+    assert set(percentiles(frame).values()) == {None}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    some.lists(
+        some.tuples(
+            some.sampled_from(SWAP_IN_SERVICES), some.integers(0, 1 << 40), some.integers(1, 9)
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_percentiles_bound_the_true_ones_from_above(pairs: list[tuple[str, int, int]]) -> None:
+    found = percentiles(histogram(pairs))
+    every = sorted(np.repeat([p[1] for p in pairs], [p[2] for p in pairs]).tolist())
+    for name, share in {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}.items():
+        true = every[math.ceil(share * len(every)) - 1]
+        value = found[name]
+        assert value is not None
+        assert true < value <= max(true * 1.05, true + 1)
+    order = [found[name] for name in ("p50", "p90", "p99", "p999", "max")]
+    assert order == sorted(order, key=lambda value: value or 0)
+
+
+def test_a_table_of_quantiles_keeps_mean_and_order() -> None:
+    quantiles = Quantiles(np.array([0.0, 0.5, 0.99, 1.0]), np.array([10.0, 20.0, 100.0, 900.0]))
+    table = quantiles.table(4096)
+    assert (np.diff(table) >= 0).all()
+    assert table.mean() == pytest.approx(quantiles.mean(), rel=1e-3)
+    assert Quantiles.constant(7.0).mean() == 7.0
+
+
+@pytest.mark.parametrize("device", known_devices())
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_bundled_table_knows_every_codec_and_device(device: str, codec: str) -> None:
+    costs = load_costs(device=device, codec=codec)
+    means = costs.means()
+    assert means.load_ns > 0
+    assert means.store_ns > means.load_ns
+    assert (means.device_read_ns > 0) == (device not in ("zram", "none"))
+
+
+def test_every_bundled_figure_has_a_source() -> None:
+    raw = load_costs().raw
+    for section in (raw["faults"], raw["codecs"], raw["devices"]):
+        for figure, given_value in section.items():
+            assert given_value["source"], figure
+
+
+def test_a_table_of_ones_own_takes_the_rest_from_the_bundled_one(tmp_path) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(
+        json.dumps({"name": "mine", "machine": "m", "codecs": {"lzo": {"decompress_ns": 12345}}})
+    )
+    costs = load_costs(path)
+    assert costs.codec["decompress_ns"] == 12345
+    assert costs.codec["compress_ns"] == load_costs().codec["compress_ns"]
+    assert costs.name == "mine"
+    assert "bundled" in costs.source
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "no cost table"),
+        ("[1]", "no cost table"),
+        ('{"codecs": {"lzo": {"decompress_ns": -1}}}', "decompress_ns is -1"),
+        ('{"codecs": {"lzo": {"decompress_ns": "fast"}}}', "not a usable cost table"),
+        ('{"codecs": 3}', "no object"),
+        ('{"schema": "9", "codecs": {}}', "schema 9"),
+        ('{"devices": {"nvme": {"channels": 0}}}', "at least 1"),
+        ('{"devices": {"nvme": {"read_ns": {"quantiles": [[0, 5], [1, 2]]}}}}', "ascend"),
+    ],
+)
+def test_a_broken_table_is_one_line_that_names_the_file(tmp_path, text: str, says: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says) as caught:
+        load_costs(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_are_answered_with_near_ones(tmp_path) -> None:
+    with pytest.raises(SettingsError, match="nvme"):
+        load_costs(device="nvm")
+    with pytest.raises(SettingsError, match="lzo"):
+        load_costs(codec="lzoo")
+    with pytest.raises(InputError, match="No such file"):
+        load_costs(tmp_path / "absent.json")

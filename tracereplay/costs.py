@@ -1,0 +1,294 @@
+"""What work costs in nanoseconds: faults, codecs, swap devices, as distributions.
+
+A cost table is a JSON file: each figure stands beside the text of its source. The bundled table is
+complete; a table written by `calibrate` holds what was measured, and the bundled one fills in what
+it lacks. Times that vary are `Quantiles`; times of one kind are a number times a spread of factors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracereplay.errors import InputError, unknown_name
+
+_BUNDLED = Path(__file__).parent / "data" / "costs" / "default.json"
+SCHEMA = "1"
+NO_DEVICE = "none"
+# What a page in the pool takes on average, for the mean costs of the replay's clock.
+_TYPICAL_BYTES = 1500
+_WRITE_BATCH = 32  # SWAP_CLUSTER_MAX: writes come from reclaim in batches of this size
+
+FAULT_FIGURES = (
+    "minor_fault_ns",  # trap, page allocation and zeroing, charge, map
+    "swap_cache_ns",  # trap, look-up, map
+    "major_fault_ns",  # trap, page allocation, charge, swap cache, map; without the data itself
+    "zero_fill_ns",  # clear a page that the zero map knows
+    "raw_copy_ns",  # copy a page stored uncompressed out of the pool
+    "reclaim_ns",  # one reclaim run, whatever it finds
+    "scan_ns",  # a page reclaim looks at
+    "unmap_ns",  # a page reclaim unmaps and frees: rmap, swap slot, swap cache
+    "pool_ns",  # allocate from the pool and link an entry
+)
+CODEC_FIGURES = (
+    "compress_ns",  # fixed part
+    "compress_ns_per_byte",  # of the result
+    "decompress_ns",
+    "decompress_ns_per_byte",
+    "compress_fail_ns",  # a page that does not shrink
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantiles:
+    """A distribution by points of its quantile function, linear in between.
+
+    probability, value : float64, shape (points,), both ascending; probability from 0 to 1
+    """
+
+    probability: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
+
+    @classmethod
+    def constant(cls, value: float) -> Quantiles:
+        """Return the distribution that always gives one value."""
+        return cls(np.array([0.0, 1.0]), np.array([value, value]))
+
+    def table(self, points: int) -> npt.NDArray[np.float64]:
+        """Return `points` equally likely values, ascending: midpoints of equal probabilities."""
+        return np.interp((np.arange(points) + 0.5) / points, self.probability, self.value)
+
+    def mean(self) -> float:
+        """Return the mean."""
+        middle = (self.value[1:] + self.value[:-1]) / 2
+        return float((np.diff(self.probability) * middle).sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A swap device.
+
+    Attributes
+    ----------
+    read_ns, write_ns : time one page keeps a channel busy; a read's is also its unloaded latency
+    extra_page_ns : each further page of one read (readahead)
+    submit_ns : the submitter's own time for a write
+    channels : requests in service at a time; the rest queue, first come first served
+    load_extra_ns, store_extra_ns : on top of the codec, for a device that compresses (zram)
+    """
+
+    name: str
+    read_ns: Quantiles
+    write_ns: Quantiles
+    extra_page_ns: float
+    submit_ns: float
+    channels: int
+    load_extra_ns: float
+    store_extra_ns: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Costs of one scenario: faults of a machine, one codec, one device.
+
+    Attributes
+    ----------
+    name, source : of the table, for people
+    faults, codec : figure → ns, names in FAULT_FIGURES and CODEC_FIGURES
+    fault_spread, reclaim_spread : factors on the work of a fault, of a whole reclaim run
+    decompress_spread : factors on a decompression
+    """
+
+    name: str
+    source: str
+    faults: Mapping[str, float]
+    fault_spread: Quantiles
+    reclaim_spread: Quantiles
+    codec_name: str
+    codec: Mapping[str, float]
+    decompress_spread: Quantiles
+    device: Device
+    raw: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
+
+    def load_ns(self, compressed_bytes: float) -> float:
+        """Return the mean time to decompress a page."""
+        fixed, slope = self.codec["decompress_ns"], self.codec["decompress_ns_per_byte"]
+        mean = (fixed + slope * compressed_bytes) * self.decompress_spread.mean()
+        return mean + self.device.load_extra_ns
+
+    def store_ns(self, compressed_bytes: float) -> float:
+        """Return the mean time to compress a page and link it into the pool."""
+        fixed, slope = self.codec["compress_ns"], self.codec["compress_ns_per_byte"]
+        return (
+            fixed + slope * compressed_bytes + self.faults["pool_ns"] + self.device.store_extra_ns
+        )
+
+    def means(self) -> Means:
+        """Return the mean costs the replay's clock runs by."""
+        faults, device = self.faults, self.device
+        fault = self.fault_spread.mean()
+        reclaim = self.reclaim_spread.mean()
+        unmap = faults["unmap_ns"]
+        return Means(
+            minor_fault_ns=round(faults["minor_fault_ns"] * fault),
+            major_fault_ns=round(faults["major_fault_ns"] * fault),
+            scan_ns=round(faults["scan_ns"] * reclaim),
+            store_ns=round((self.store_ns(_TYPICAL_BYTES) + unmap) * reclaim),
+            load_ns=round(self.load_ns(_TYPICAL_BYTES)),
+            raw_copy_ns=round(faults["raw_copy_ns"] * fault),
+            zero_ns=round(faults["zero_fill_ns"] * fault),
+            reject_ns=round((self.codec["compress_fail_ns"] + unmap) * reclaim),
+            device_read_ns=round(device.read_ns.mean()),
+            device_write_ns=round(device.write_ns.mean() / device.channels),
+            submit_ns=round(device.submit_ns),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """Mean costs the replay's own clock runs by, ns; what a user reads comes from distributions."""
+
+    minor_fault_ns: int = 600
+    major_fault_ns: int = 1_500
+    scan_ns: int = 150
+    store_ns: int = 3_000
+    load_ns: int = 1_800
+    raw_copy_ns: int = 300
+    zero_ns: int = 150
+    reject_ns: int = 3_000
+    device_read_ns: int = 90_000
+    device_write_ns: int = 20_000
+    submit_ns: int = 2_000
+
+
+def load_costs(path: str | Path | None = None, device: str = "nvme", codec: str = "lzo") -> Costs:
+    """Load a cost table; figures it lacks come from the bundled one.
+
+    Raises
+    ------
+    InputError
+        The table cannot be read, or a figure is no number.
+    SettingsError
+        Neither table knows the codec or the device.
+    """
+    bundled = _read(_BUNDLED)
+    table, where, name = bundled, str(_BUNDLED), str(bundled["name"])
+    if path is not None:
+        where = str(path)
+        table = _read(Path(path))
+        name = str(table.get("name", Path(path).stem))
+    merged: dict[str, Any] = {"faults": {**bundled["faults"], **_section(table, "faults", where)}}
+    borrowed = [] if "faults" in table else ["faults"]
+    for kind, wanted in (("codecs", codec), ("devices", device)):
+        own, theirs = _section(table, kind, where), bundled[kind]
+        if wanted == NO_DEVICE and kind == "devices":
+            merged[kind] = {}
+            continue
+        if wanted not in own and wanted not in theirs:
+            raise unknown_name(kind[:-1], wanted, sorted({*own, *theirs, NO_DEVICE}))
+        if wanted not in own:
+            borrowed.append(wanted)
+        merged[kind] = {**theirs.get(wanted, {}), **own.get(wanted, {})}
+    source = str(table.get("source", table.get("machine", "no source given")))
+    if path is not None and borrowed:
+        source += f"; {', '.join(borrowed)} from the bundled table ({bundled['name']})"
+    try:
+        return _build(merged, name, source, codec, device)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{where}: not a usable cost table: {error}; write one with `tracereplay calibrate`"
+        ) from error
+
+
+def known_devices() -> list[str]:
+    """Return the devices of the bundled table, and `none`."""
+    return [*_read(_BUNDLED)["devices"], NO_DEVICE]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no cost table: {error}") from error
+    if not isinstance(table, dict) or not {"faults", "codecs", "devices"} & table.keys():
+        raise InputError(
+            f"{path}: no cost table: neither faults, codecs nor devices; "
+            "write one with `tracereplay calibrate`"
+        )
+    if str(table.get("schema", SCHEMA)) != SCHEMA:
+        raise InputError(f"{path}: cost table of schema {table['schema']}, this reads {SCHEMA}")
+    return table
+
+
+def _section(table: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
+    section = table.get(kind, {})
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: `{kind}` is no object")
+    return section
+
+
+def _number(section: Mapping[str, Any], figure: str, default: float | None = None) -> float:
+    """Return a figure: a bare number, or {"value": number, "source": text}."""
+    if figure not in section and default is not None:
+        return default
+    if figure not in section:
+        raise KeyError(f"no {figure}")
+    given = section[figure]
+    value = float(given["value"] if isinstance(given, dict) else given)
+    if not np.isfinite(value) or value < 0:
+        raise ValueError(f"{figure} is {value}")
+    return value
+
+
+def _quantiles(section: Mapping[str, Any], figure: str, default: float | None = None) -> Quantiles:
+    """Return a distribution: {"quantiles": [[probability, value], …]}, or a number: a constant."""
+    given = section.get(figure)
+    if given is None and default is not None:
+        return Quantiles.constant(default)
+    if not (isinstance(given, dict) and "quantiles" in given):
+        return Quantiles.constant(_number(section, figure))
+    points = np.array(given["quantiles"], np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or points.shape[0] < 2:
+        raise ValueError(f"{figure}: quantiles are pairs of probability and value")
+    probability, value = points[:, 0].copy(), points[:, 1].copy()
+    if probability[0] != 0 or probability[-1] != 1:
+        raise ValueError(f"{figure}: probabilities run from 0 to 1")
+    if not np.isfinite(points).all() or (np.diff(points, axis=0) < 0).any() or value[0] < 0:
+        raise ValueError(f"{figure}: quantiles do not ascend")
+    return Quantiles(probability, value)
+
+
+def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device: str) -> Costs:
+    faults, of_codec, of_device = merged["faults"], merged["codecs"], merged["devices"]
+    channels = int(_number(of_device, "channels", 1))
+    if channels < 1:
+        raise ValueError("channels: at least 1")
+    return Costs(
+        name=name,
+        source=source,
+        faults={figure: _number(faults, figure) for figure in FAULT_FIGURES},
+        fault_spread=_quantiles(faults, "fault_spread", 1.0),
+        reclaim_spread=_quantiles(faults, "reclaim_spread", 1.0),
+        codec_name=codec,
+        codec={figure: _number(of_codec, figure) for figure in CODEC_FIGURES},
+        decompress_spread=_quantiles(of_codec, "decompress_spread", 1.0),
+        device=Device(
+            name=device,
+            read_ns=_quantiles(of_device, "read_ns", 0.0),
+            write_ns=_quantiles(of_device, "write_ns", 0.0),
+            extra_page_ns=_number(of_device, "extra_page_ns", 0.0),
+            submit_ns=_number(of_device, "submit_ns", 0.0),
+            channels=channels,
+            load_extra_ns=_number(of_device, "load_extra_ns", 0.0),
+            store_extra_ns=_number(of_device, "store_extra_ns", 0.0),
+        ),
+        raw=merged,
+    )
