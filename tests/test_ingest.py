@@ -244,7 +244,7 @@ def test_the_command_says_what_it_did_on_stderr_only(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--format", "perf-scrip"], 1, "did you mean perf-script?"),
+        (["--format", "perf-scrip"], 1, "did you mean perf-script"),
         (["--formt", "x"], 2, "No such option"),
         (["--address-base", "8"], 2, "10 or 16"),
         (["--column", "vaddr"], 2, "OURS=THEIRS"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SOURCE = "Source"
 _OUTPUT = "Output"
+_REDUCTION = "Reduction"
 
 
 @contextmanager
@@ -146,6 +147,30 @@ def ingest(
     keep_comm: Annotated[
         bool, typer.Option("--keep-comm", help="Keep command names.", rich_help_panel=_SOURCE)
     ] = False,
+    data_only: Annotated[
+        bool,
+        typer.Option(
+            "--data-only",
+            help="Leave out instruction fetches (lackey).",
+            rich_help_panel=_REDUCTION,
+        ),
+    ] = False,
+    collapse: Annotated[
+        bool,
+        typer.Option(
+            "--collapse",
+            help="Fold runs of accesses to the same page into one row (exact).",
+            rich_help_panel=_REDUCTION,
+        ),
+    ] = False,
+    reduce_below: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Also drop accesses that no LRU memory of at least SIZE can feel.",
+            rich_help_panel=_REDUCTION,
+        ),
+    ] = None,
     allow_bad: Annotated[
         bool,
         typer.Option(
@@ -169,6 +194,7 @@ def ingest(
     from tracereplay.readers import Options
     from tracereplay.readers import ingest as ingest_trace
     from tracereplay.schema import COVERAGES
+    from tracereplay.units import parse_size
 
     if coverage is not None and coverage not in COVERAGES:
         raise typer.BadParameter(", ".join(COVERAGES), param_hint="--coverage")
@@ -181,6 +207,9 @@ def ingest(
         address_field=address_field,
         tick_ns=tick_ns,
         keep_comm=keep_comm,
+        data_only=data_only,
+        collapse=collapse,
+        reduce_below_bytes=parse_size(reduce_below) if reduce_below else 0,
         allow_bad=allow_bad,
         allow_lost=allow_lost,
     )

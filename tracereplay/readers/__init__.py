@@ -21,11 +21,26 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import polars as pl
+
 from tracereplay import __version__
 from tracereplay.errors import FormatError, InputError, unknown_name
 from tracereplay.files import Input, check_free, replacing
-from tracereplay.readers import delimited, perf_script, table
+from tracereplay.readers import (
+    accessed_bits,
+    bpftrace,
+    delimited,
+    filemap,
+    ftrace,
+    lackey,
+    perf_json,
+    perf_mem,
+    perf_script,
+    perf_trace,
+    table,
+)
 from tracereplay.readers.base import Format, Head, Options, Report, peek
+from tracereplay.readers.reduce import Collapse, SafelyDrop
 from tracereplay.readers.write import AccessWriter
 from tracereplay.schema import COVERAGES, SCHEMA_VERSION
 from tracereplay.units import PAGE_SHIFT
@@ -37,7 +52,16 @@ FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
         table.FORMAT,
+        perf_json.FORMAT,
+        ftrace.TRACE_CMD,
+        ftrace.FTRACE,
+        perf_mem.FORMAT,
+        bpftrace.FORMAT,
+        lackey.FORMAT,
+        perf_trace.FORMAT,
+        filemap.FORMAT,
         perf_script.FORMAT,
+        accessed_bits.FORMAT,
         delimited.FORMAT,
     )
 }
@@ -121,6 +145,7 @@ def ingest(
     reports: list[Report] = []
     used: list[Format] = []
     with replacing(output, force=force) as part, AccessWriter(part) as writer:
+        reduction = _Reduction(options, writer)
         for path in paths:
             with Input(path) as stream:
                 head = peek(stream)
@@ -129,12 +154,13 @@ def ingest(
                 reports.append(report)
                 used.append(entry)
                 for frame in entry.read(stream, options, report):
-                    writer.write(frame)
                     report.records += frame.height
+                    reduction.write(frame)
                     if progress:
-                        progress(stream, writer.records)
+                        progress(stream, report.records)
                     _stop_if_mostly_bad(report, options)
                 _check(report, entry, options)
+        reduction.finish()
         metadata = _footer(reports, used, options, writer)
         writer.close(metadata)
     return Ingested(
@@ -153,6 +179,30 @@ def ingest(
         examples=[example for report in reports for example in report.examples][:3],
         notes=[note for report in reports for note in report.notes],
     )
+
+
+class _Reduction:
+    """Passes frames to the writer, folded and thinned as the options ask."""
+
+    def __init__(self, options: Options, writer: AccessWriter) -> None:
+        self._writer = writer
+        self._stages: list[Collapse | SafelyDrop] = []
+        if options.collapse or options.reduce_below_bytes:
+            self._stages.append(Collapse())
+        if options.reduce_below_bytes:
+            self._stages.append(SafelyDrop(options.reduce_below_bytes))
+
+    def write(self, frame: pl.DataFrame | None, first: int = 0) -> None:
+        for stage in self._stages[first:]:
+            if frame is None or not frame.height:
+                return
+            frame = stage.feed(frame)
+        if frame is not None:
+            self._writer.write(frame)
+
+    def finish(self) -> None:
+        for at, stage in enumerate(self._stages):
+            self.write(stage.finish(), at + 1)
 
 
 def _check(report: Report, entry: Format, options: Options) -> None:
@@ -230,8 +280,12 @@ def _footer(
         metadata["time_resolution_ns"] = str(max(resolutions))
     if folded := sum(report.folded_duplicates for report in reports):
         metadata["folded_duplicates"] = str(folded)
+    below = [options.reduce_below_bytes]
     for report in reports:
+        below.append(int(report.metadata.pop("reduced_below_bytes", 0)))
         metadata.update(report.metadata)
+    if max(below):
+        metadata["reduced_below_bytes"] = str(max(below))
     if metadata["coverage"] not in COVERAGES:
         raise unknown_name("coverage", metadata["coverage"], list(COVERAGES))
     return metadata

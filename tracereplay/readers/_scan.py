@@ -530,3 +530,93 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
         state[0]["line"] += 1
         at += 1
     state[0]["position"] = at
+
+
+# One reference of lackey: kind is 0 I, 1 L, 2 S, 3 M.
+REFERENCE = np.dtype(
+    [
+        ("address", np.uint64),
+        ("instruction", np.uint64),
+        ("size_bytes", np.uint32),
+        ("kind", np.uint8),
+    ],
+    align=True,
+)
+
+
+@kernel
+def scan_lackey(buffer: Any, references: Any, odd: Any, state: Any) -> None:
+    """Cut lackey lines into references until the buffer ends or a table is full.
+
+    buffer uint8, whole lines; references REFERENCE; odd ODD; state STATE (1,), whose `events`
+    counts instructions over the whole input.
+    """
+    at = state[0]["position"]
+    size = buffer.size
+    instruction = state[0]["events"]
+    rows = state[0]["rows"]
+    line = state[0]["line"]
+    while at + 4 < size:
+        if rows >= references.size or state[0]["odd"] >= odd.size:
+            break
+        begin = at
+        kind = -1
+        if buffer[at] == 73 and buffer[at + 1] == BLANK and buffer[at + 2] == BLANK:  # "I  "
+            kind = 0
+        elif buffer[at] == BLANK and buffer[at + 2] == BLANK:
+            if buffer[at + 1] == 76:  # " L "
+                kind = 1
+            elif buffer[at + 1] == 83:  # " S "
+                kind = 2
+            elif buffer[at + 1] == 77:  # " M "
+                kind = 3
+        good = kind >= 0
+        if good:
+            at += 3
+            address = np.uint64(0)
+            first = at
+            digit = hex_value(buffer[at])
+            while digit != 255:
+                address = (address << np.uint64(4)) | np.uint64(digit)
+                at += 1
+                digit = hex_value(buffer[at])
+            good = first < at <= first + 16 and buffer[at] == 44
+            if good:
+                at += 1
+                length = np.uint32(0)
+                first = at
+                while ZERO <= buffer[at] <= NINE and at - first < 9:
+                    length = length * np.uint32(10) + np.uint32(buffer[at] - ZERO)
+                    at += 1
+                good = at > first and (
+                    buffer[at] == NEWLINE or (buffer[at] == 13 and buffer[at + 1] == NEWLINE)
+                )
+                if good:
+                    references[rows]["address"] = address
+                    references[rows]["instruction"] = instruction
+                    references[rows]["size_bytes"] = length
+                    references[rows]["kind"] = kind
+                    rows += 1
+                    if kind == 0:
+                        instruction += 1
+        while buffer[at] != NEWLINE:
+            at += 1
+        if not good:
+            odd[state[0]["odd"]]["start"] = begin
+            odd[state[0]["odd"]]["end"] = at
+            odd[state[0]["odd"]]["line"] = line
+            state[0]["odd"] += 1
+        line += 1
+        at += 1
+    if size - at <= 4 and rows < references.size and state[0]["odd"] < odd.size:
+        if at < size:  # too short for a reference
+            odd[state[0]["odd"]]["start"] = at
+            odd[state[0]["odd"]]["end"] = size - 1
+            odd[state[0]["odd"]]["line"] = line
+            state[0]["odd"] += 1
+            line += 1
+        at = size
+    state[0]["position"] = at
+    state[0]["rows"] = rows
+    state[0]["line"] = line
+    state[0]["events"] = instruction

@@ -35,6 +35,9 @@ class Options:
     address_field : "first" takes the one number of a perf line as the data address
     tick_ns : length of one tick of an integer clock
     keep_comm : keep the command name
+    data_only : leave out instruction fetches
+    collapse : fold runs of references to the same page
+    reduce_below_bytes : drop what cannot matter to an LRU memory of at least this size; 0 nothing
     extra : further options of single formats, by name
     """
 
@@ -46,6 +49,9 @@ class Options:
     address_field: str = "auto"
     tick_ns: float | None = None
     keep_comm: bool = False
+    data_only: bool = False
+    collapse: bool = False
+    reduce_below_bytes: int = 0
     allow_bad: bool = False
     allow_lost: bool = False
     extra: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -78,14 +78,16 @@ def map_columns(header: Sequence[str], options: Options) -> dict[str, str]:
     return found
 
 
-def _header(line: bytes) -> tuple[bytes, list[str]]:
+def split_header(line: bytes) -> tuple[bytes, list[str]]:
+    """Return the separator and the names of a header line."""
     separator = max(_SEPARATORS, key=line.count)
     text = line.decode("utf-8", "replace").lstrip("\ufeff#").strip()
     return separator, [name.strip().strip('"') for name in text.split(separator.decode())]
 
 
-def _is_header(line: bytes) -> bool:
-    _, fields = _header(line)
+def is_header(line: bytes) -> bool:
+    """Return whether the line names columns, an address or page among them."""
+    _, fields = split_header(line)
     known = [field for field in fields if field.lower() in _BY_NAME]
     address = any(_BY_NAME[field.lower()] in ("vaddr", "page") for field in known)
     return address and not any(field[:1].isdigit() for field in fields)
@@ -93,7 +95,7 @@ def _is_header(line: bytes) -> bool:
 
 def _detect(head: Head) -> bool:
     first = next((line for line in head.lines if line.strip()), b"")
-    return _is_header(first)
+    return is_header(first)
 
 
 def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
@@ -107,7 +109,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
                 line = chunk[start:end].tobytes()
                 start = end + 1
                 report.lines += 1
-            separator, header = _header(line)
+            separator, header = split_header(line)
             found = map_columns(header, options)
             if "vaddr" not in found and "page" not in found:
                 raise FormatError(
@@ -148,6 +150,9 @@ class DelimitedReader:
             self._fields[at]["kind"] = _KINDS.get(ours, _scan.DECIMAL)
             self._fields[at]["slot"] = self.slots[ours]
         self._found = found
+        self.header_line = b""
+        self.default_event = options.event or ""
+        self._found_again: list[pl.DataFrame] = []
         self._comm_at = next((at for at, name in enumerate(header) if name.lower() == "comm"), -1)
         self._values = np.zeros((_ROWS, len(found) + 1), np.uint64)
         self._odd = np.zeros(1 << 14, _scan.ODD)
@@ -206,16 +211,46 @@ class DelimitedReader:
             frame = self._frame(self._values[: int(state["rows"][0])], texts)
             if frame is not None:
                 yield frame
+            # Few, and a chunk later at most than their place: between frames is near enough.
+            yield from self._found_again
+            self._found_again.clear()
 
     def _odd_lines(self, chunk: Bytes) -> None:
         for start, end, line in self._odd[: int(self._state["odd"][0])].tolist():
             text = chunk[start:end].tobytes()
-            if text.strip() and not text.startswith(b"#"):
+            if text.strip() and not text.startswith(b"#") and text != self.header_line:
                 self.odd_line(line + 1, text)
 
     def odd_line(self, number: int, line: bytes) -> None:
-        """Count a line the scanner could not read."""
-        self._report.bad(number, line)
+        """Read a line the scanner left to us, or count it as bad."""
+        if not self._again(line):
+            self._report.bad(number, line)
+
+    def _again(self, line: bytes) -> bool:
+        """Scan a line once more with its quotes and its command name's separators taken away."""
+        fields = self._split(line)
+        if len(fields) != len(self._header):
+            return False
+        plain = "\x1f".join(fields).encode()
+        if b'"' in plain or b"\n" in plain or plain.count(b"\x1f") != len(fields) - 1:
+            return False
+        values = np.zeros((1, self._values.shape[1]), np.uint64)
+        odd = np.zeros(2, _scan.ODD)
+        texts = np.zeros(4, _scan.TEXT)
+        state = np.zeros(1, _scan.STATE)
+        state["separator"] = 0x1F
+        buffer = np.frombuffer(plain + b"\n", np.uint8)
+        _scan.scan_delimited(buffer, self._fields, values, odd, texts, state)
+        if not state["rows"][0]:
+            return False
+        names_found = [
+            buffer[start:end].tobytes().decode("utf-8", "replace")
+            for _, start, end in texts[: int(state["events"][0])].tolist()
+        ]
+        frame = self._frame(values, names_found)
+        if frame is not None:
+            self._found_again.append(frame)
+        return True
 
     def _frame(self, values: Any, texts: list[str]) -> pl.DataFrame | None:
         if not len(values):
@@ -244,8 +279,8 @@ class DelimitedReader:
         for ours in ("event", "comm"):
             if ours in self.slots:
                 columns[ours] = names(values[:, self.slots[ours]].astype(np.uint32), texts or ["?"])
-        if "event" not in columns and self._options.event:
-            columns["event"] = names(np.zeros(len(values), np.uint32), [self._options.event])
+        if "event" not in columns and self.default_event:
+            columns["event"] = self._events(values, present)
         frame = pl.DataFrame(columns)
         if self._options.pid is not None:
             pid = pl.lit(self._options.pid, pl.UInt32)
@@ -263,6 +298,17 @@ class DelimitedReader:
                 pl.col("page").fill_null(pl.col("vaddr") // (1 << PAGE_SHIFT))
             )
         return frame if frame.height else None
+
+    def _events(self, values: Any, present: Any) -> pl.Series:
+        """Name the event by the mode bit of the error code, where there is one."""
+        codes = np.zeros(len(values), np.uint32)
+        known = [self.default_event]
+        if "error_code" in self.slots and not self._options.event:
+            slot = self.slots["error_code"]
+            has = (present >> np.uint64(slot)) & np.uint64(1) != 0
+            codes = np.where(has, 1 + (values[:, slot] >> np.uint64(2) & np.uint64(1)), 0)
+            known += ["page_fault_kernel", "page_fault_user"]
+        return names(codes.astype(np.uint32), known)
 
 
 def _base(ours: str, tokens: list[str], options: Options, report: Report) -> int:
