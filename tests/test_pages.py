@@ -1,0 +1,239 @@
+"""`pages`: sizes by the real codecs, of processes, cores and images."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import lz4.block
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.comparison import compare
+from tracereplay.errors import FormatError, HostError, InputError, SettingsError
+from tracereplay.host import pages as host
+from tracereplay.replay.settings import Scenario
+
+PAGE = 4096
+
+
+def generated_pages() -> list[bytes]:
+    """Return zero, same-filled, text-like, half random and random pages."""
+    rng = np.random.default_rng(11)
+    made = [bytes(PAGE), b"\x05" * PAGE, b"abcdefgh" * 512, bytes(PAGE - 1) + b"\x01"]
+    made += [rng.bytes(lines * 64) + bytes(PAGE - lines * 64) for lines in range(65)]
+    for _ in range(600):
+        words = rng.choice([b"user", b'":"', b"2023-", b"0.37,", b"\n", b"name"], 1200)
+        made.append((b"".join(words) + bytes(PAGE))[:PAGE])
+    return made
+
+
+def image(tmp_path: Path, texts: list[bytes], name: str = "memory.raw") -> Path:
+    path = tmp_path / name
+    path.write_bytes(b"".join(texts))
+    return path
+
+
+def measure(where: Path | str, **options) -> pl.DataFrame:
+    columns, _ = host.choose_columns()
+    with host.closing(host.open_source(str(where))) as source:
+        return host.measure_pages(source, columns, **options)
+
+
+def core(segments: list[tuple[int, bytes]], pid: int = 4242) -> bytes:
+    """Return an ELF core with these (address, bytes) segments."""
+    note = struct.pack("<III", 5, 136, 3) + b"CORE\0\0\0\0"
+    note += bytes(24) + struct.pack("<i", pid) + bytes(108)
+    count = len(segments) + 1
+    offset = 64 + 56 * count
+    headers = struct.pack("<IIQQQQQQ", 4, 0, offset, 0, 0, len(note), 0, 1)
+    body = note + bytes(-(offset + len(note)) % PAGE)
+    for address, text in segments:
+        at = offset + len(body)
+        headers += struct.pack("<IIQQQQQQ", 1, 6, at, address, 0, len(text), len(text), PAGE)
+        body += text
+    head = b"\x7fELF\x02\x01\x01" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    return head + headers + body
+
+
+def test_sizes_are_those_of_the_libraries_on_every_page(tmp_path) -> None:
+    texts = generated_pages()
+    frame = measure(image(tmp_path, texts))
+    assert frame["page"].to_list() == list(range(len(texts)))
+
+    def deflate(text: bytes) -> bytes:
+        stream = zlib.compressobj(6, zlib.DEFLATED, -11)
+        return stream.compress(text) + stream.flush()
+
+    libraries = {
+        "lz4_bytes": lambda text: lz4.block.compress(text, store_size=False),
+        "zstd_bytes": zstandard.ZstdCompressor(level=3).compress,
+        "zstd1_bytes": zstandard.ZstdCompressor(level=1).compress,
+        "deflate_bytes": deflate,
+    }
+    for column, library in libraries.items():
+        assert frame[column].to_list() == [min(len(library(text)), PAGE) for text in texts]
+
+
+def test_flags_tell_zero_filled_from_same_filled(tmp_path) -> None:
+    texts = generated_pages()
+    frame = measure(image(tmp_path, texts))
+    assert frame["zero_filled"].to_list() == [text == bytes(PAGE) for text in texts]
+    assert frame["same_filled"].to_list() == [text == text[:8] * 512 for text in texts]
+
+
+def test_threads_and_blocks_keep_the_order(tmp_path) -> None:
+    path = image(tmp_path, generated_pages())
+    assert measure(path, threads=1).equals(measure(path, threads=7))
+
+
+def test_a_sample_holds_that_many_of_the_same_pages(tmp_path) -> None:
+    path = image(tmp_path, generated_pages())
+    whole, some = measure(path), measure(path, sample=50, seed=3)
+    assert some.height == 50
+    assert some.equals(whole.join(some.select("page"), on="page", how="semi"))
+    assert some.equals(measure(path, sample=50, seed=3))
+    assert not some.equals(measure(path, sample=50, seed=4))
+
+
+def test_a_core_gives_addresses_and_the_pid(tmp_path) -> None:
+    texts = generated_pages()[4:10]
+    path = tmp_path / "core.1"
+    path.write_bytes(
+        core([(0x7F0000001000, b"".join(texts[:4])), (0x55000000, b"".join(texts[4:]))])
+    )
+    frame = measure(path)
+    assert frame["pid"].to_list() == [4242] * 6
+    assert frame["page"].to_list() == [0x7F0000001 + n for n in range(4)] + [0x55000, 0x55001]
+    same = measure(image(tmp_path, texts))
+    assert frame.drop("pid", "page").equals(same.drop("pid", "page"))
+
+
+def test_a_folder_of_images_is_numbered_on(tmp_path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    texts = generated_pages()[:6]
+    (folder / "a.img").write_bytes(b"".join(texts[:2]) + b"tail")
+    (folder / "b.img").write_bytes(b"".join(texts[2:]))
+    with host.closing(host.open_source(str(folder))) as source:
+        assert source.pages.tolist() == list(range(6))
+        assert "4 bytes after the last whole page" in source.notes[0]
+
+
+def test_bad_inputs_are_one_line_each(tmp_path) -> None:
+    short = tmp_path / "short.core"
+    short.write_bytes(core([(0x1000, bytes(8 * PAGE))])[: -2 * PAGE])
+    header = tmp_path / "header.core"
+    header.write_bytes(core([(0x1000, bytes(PAGE))])[:80])
+    (tmp_path / "empty").mkdir()
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<H", 2) + bytes(100))
+    cases = [
+        (short, InputError, "truncated core"),
+        (header, InputError, "truncated core"),
+        (program, FormatError, "no core"),
+        (tmp_path / "absent", InputError, "No such file"),
+        (tmp_path / "empty", InputError, "no files"),
+        (image(tmp_path, [b"x"], "tiny"), InputError, "not one whole page"),
+        ("4194305", HostError, "no process 4194305"),
+    ]
+    for where, kind, says in cases:
+        with pytest.raises(kind, match=says) as caught:
+            host.open_source(str(where))
+        assert "\n" not in str(caught.value)
+
+
+def test_unknown_codecs_are_answered_with_near_ones(monkeypatch) -> None:
+    with pytest.raises(SettingsError, match="zstd"):
+        host.choose_columns(["zsdt"])
+    with pytest.raises(HostError, match="no library"):
+        host.choose_columns(["lzo-rle"])
+    monkeypatch.setattr(host, "has_lzo", lambda: False)
+    with pytest.raises(HostError, match=r"tracereplay\[lzo\]"):
+        host.choose_columns(["lzo"])
+    columns, notes = host.choose_columns()
+    assert "lzo_bytes" not in columns
+    assert any("tracereplay[lzo]" in line for line in notes)
+
+
+_CHILD = """
+import ctypes, mmap, sys
+area = mmap.mmap(-1, 64 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(64):
+    area[page * 4096 : page * 4096 + page * 8] = bytes(range(1, 9)) * page
+    area[page * 4096 + 4095] = 7
+address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+print(address // 4096, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_live_process_is_read_and_joins_with_a_trace_of_it(tmp_path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    try:
+        first = int(child.stdout.readline())
+        out = tmp_path / "live.parquet"
+        done = CliRunner().invoke(app, ["pages", str(child.pid), "-o", str(out)])
+    finally:
+        child.communicate("")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    table = pl.read_parquet(out)
+    assert table["pid"].unique().to_list() == [child.pid]
+    own = table.filter(pl.col("page").is_between(first, first + 63))
+    assert own.height == 64
+    trace = tmp_path / "trace.parquet"
+    touched = np.tile(np.arange(first, first + 64, dtype=np.uint64), 5)
+    pl.DataFrame(
+        {"pid": np.full(touched.size, child.pid, np.uint32), "page": touched}
+    ).write_parquet(trace)
+    scenario = Scenario(memory_limit_bytes=32 * PAGE, reclaim="lru", codec="lz4")
+    result = compare(trace, [scenario], pages=out)
+    assert "measured" in result.run["content"]
+    assert not any("drawn" in line for line in result.run["notes"])
+    assert result.summary["zswpin"][0] > 0
+    shrunk = own.filter(pl.col("lz4_bytes") < PAGE)
+    assert shrunk.height == 64
+
+
+def test_a_process_that_ends_or_is_not_ours_is_named(monkeypatch) -> None:
+    gone = host._process_error(7, ProcessLookupError(3, "No such process"))
+    assert "no process 7" in str(gone)
+    barred = host._process_error(7, PermissionError(13, "Permission denied"))
+    assert "process 7: permission denied" in str(barred)
+    reader, writer = os.pipe()
+    os.close(writer)
+    monkeypatch.setattr(host.os, "pread", lambda *_: b"")
+    with pytest.raises(HostError, match="ended while its memory was read"):
+        host._read_memory(reader, 7, 1, 2)
+    os.close(reader)
+
+
+def test_the_command_refuses_to_overwrite(tmp_path) -> None:
+    raw = image(tmp_path, generated_pages()[:5])
+    out = tmp_path / "out.parquet"
+    out.write_text("mine")
+    done = CliRunner().invoke(app, ["pages", str(raw), "-o", str(out)])
+    assert done.exit_code == 1
+    assert out.read_text() == "mine"
+    done = CliRunner().invoke(app, ["pages", str(raw), "-o", str(out), "--force", "--codec", "lz4"])
+    assert done.exit_code == 0
+    assert pl.read_parquet(out).columns == [
+        "pid",
+        "page",
+        "zero_filled",
+        "same_filled",
+        "lz4_bytes",
+    ]
