@@ -28,12 +28,13 @@ _LEAST_POSITIONS = 1 << 16
 _MOST_POSITIONS = 1 << 31
 _ROWS = 1 << 16  # rows between two tallies: their distances stay in cache
 _NEVER = -1
+FIRST_USE = 0xFFFF_FFFF  # the distance of a page that was not used before
 
 # Prefetch distances in accesses, by measurement: far enough for DRAM, near enough to stay in L1.
 _AHEAD_PAGE = 32
 _AHEAD_POSITION = 12
 
-LINE = np.dtype([("next", np.int64), ("holes", np.int64), ("first_uses", np.int64)])
+LINE = np.dtype([("next", np.int64), ("holes", np.int64)])
 
 
 def new_tree(positions: int) -> tuple[npt.NDArray[Any], ...]:
@@ -75,8 +76,8 @@ def make_hole(tree: Any, position: Any) -> None:
 
 
 @kernel
-def _measure(page_ids: Any, last: Any, line: Any, tree: Any, distances: Any) -> Any:
-    """Write the distance of each access but first ones; return how many were written.
+def _measure(page_ids: Any, last: Any, line: Any, tree: Any, distances: Any) -> None:
+    """Write the distance of each access, FIRST_USE for a page's first.
 
     page_ids uint32 (rows,), last int32 (pages,): position of each page or -1, line LINE (1,) with
     room for all rows, distances uint32 (rows,).
@@ -84,7 +85,6 @@ def _measure(page_ids: Any, last: Any, line: Any, tree: Any, distances: Any) -> 
     rows = page_ids.size
     position = line[0]["next"]
     holes = line[0]["holes"]
-    written = 0
     for row in range(rows):
         if row + _AHEAD_PAGE < rows:
             prefetch(last, page_ids[row + _AHEAD_PAGE])
@@ -95,34 +95,44 @@ def _measure(page_ids: Any, last: Any, line: Any, tree: Any, distances: Any) -> 
                 prefetch(tree[1], soon >> 6)
         page = page_ids[row]
         before = np.int64(last[page])
-        if before == position - 1:  # the page of the access before
-            if before >= 0:
-                distances[written] = 0
-                written += 1
-                continue
-            line[0]["first_uses"] += 1
-        elif before < 0:
-            line[0]["first_uses"] += 1
+        if before < 0:
+            distances[row] = FIRST_USE
+        elif before == position - 1:  # the page of the access before
+            distances[row] = 0
+            continue
         else:
             holes_between = holes - holes_before(tree, before)
-            distances[written] = position - before - 1 - holes_between
-            written += 1
+            distances[row] = position - before - 1 - holes_between
             make_hole(tree, before)
             holes += 1
         last[page] = position
         position += 1
     line[0]["next"] = position
     line[0]["holes"] = holes
-    return written
 
 
 @kernel
-def _tally(distances: Any, histogram: Any) -> None:
+def _drop(pages: Any, last: Any, line: Any, tree: Any) -> None:
+    for row in range(pages.size):
+        position = np.int64(last[pages[row]])
+        if position >= 0:
+            make_hole(tree, position)
+            line[0]["holes"] += 1
+            last[pages[row]] = _NEVER
+
+
+@kernel
+def _tally(distances: Any, histogram: Any) -> Any:
+    """Count the distances; return how many were no first use."""
     rows = distances.size
+    counted = 0
     for row in range(rows):
-        if row + _AHEAD_PAGE < rows:
+        if row + _AHEAD_PAGE < rows and distances[row + _AHEAD_PAGE] != FIRST_USE:
             prefetch(histogram, distances[row + _AHEAD_PAGE])
-        histogram[distances[row]] += 1
+        if distances[row] != FIRST_USE:
+            histogram[distances[row]] += 1
+            counted += 1
+    return counted
 
 
 @kernel
@@ -134,24 +144,30 @@ def _squeeze(last: Any, tree: Any) -> None:
             last[page] = position - holes_before(tree, position)
 
 
-class StackDistances:
-    """Takes accesses batch by batch and keeps the histogram of their stack distances.
+class RecencyLine:
+    """Pages in the order of their last use; tells how far back each access reaches.
 
-    Memory: 4 bytes a page for its position, 4 for the histogram (8 once a trace passes 4 billion
-    accesses) and 0.65 for the tree, all rounded up to the next power of two of pages; a batch
-    needs 0.5 MiB.
+    Memory: 4 bytes a page for its position and 0.65 for the tree, rounded up to the next power of
+    two of pages where their number was not known before.
     """
 
     def __init__(self, expected_pages: int = 0) -> None:
         self._last = np.full(max(expected_pages, 1), _NEVER, np.int32)
-        self._histogram: npt.NDArray[Any] = np.zeros(self._last.size, np.uint32)
         self._line = np.zeros(1, LINE)
         self._tree = new_tree(_positions_for(self._last.size))
-        self._distances = np.empty(_ROWS, np.uint32)
-        self._rows = 0
 
-    def add(self, page_ids: PageIds) -> None:
-        """Count the distances of these accesses; uint32, shape (rows,).
+    @property
+    def room_for_pages(self) -> int:
+        """Page ids below this are taken without growing."""
+        return self._last.size
+
+    def measure(self, page_ids: PageIds, distances: npt.NDArray[np.uint32]) -> None:
+        """Write the stack distance of each access, FIRST_USE for a page's first.
+
+        Parameters
+        ----------
+        page_ids : uint32, shape (rows,)
+        distances : uint32, shape (rows,), is filled
 
         Raises
         ------
@@ -161,30 +177,31 @@ class StackDistances:
         if not page_ids.size:
             return
         self._make_room(int(page_ids.max()) + 1)
-        self._rows += page_ids.size
-        if self._rows >= 1 << 32 and self._histogram.dtype == np.uint32:
-            self._histogram = self._histogram.astype(np.int64)
         start = 0
         while start < page_ids.size:
             room = self._tree[0].size * 64 - int(self._line[0]["next"])
             if not room:
                 self._squeeze(self._tree[0].size * 64)
                 continue
-            part = page_ids[start : start + min(room, _ROWS)]
-            written = _measure(part, self._last, self._line, self._tree, self._distances)
-            _tally(self._distances[:written], self._histogram)
-            start += part.size
+            stop = min(start + room, page_ids.size)
+            part = distances[start:stop]
+            _measure(page_ids[start:stop], self._last, self._line, self._tree, part)
+            start = stop
+
+    def drop_pages(self, kept: npt.NDArray[np.bool_]) -> None:
+        """Forget pages; those with `kept`, bool of shape (pages,), get new ids in the old order."""
+        self._make_room(kept.size)
+        _drop(np.flatnonzero(~kept), self._last, self._line, self._tree)
+        staying = self._last[: kept.size][kept]
+        self._last[: staying.size] = staying
+        self._last[staying.size :] = _NEVER
 
     def _make_room(self, pages: int) -> None:
         if pages > self._last.size:
             if pages > _MOST_POSITIONS // 2:
                 raise InputError("more than 2**30 distinct pages; split the trace, or --sample it")
-            size = 1 << (pages - 1).bit_length()
-            more = size - self._last.size
+            more = (1 << (pages - 1).bit_length()) - self._last.size
             self._last = np.concatenate([self._last, np.full(more, _NEVER, np.int32)])
-            self._histogram = np.concatenate(
-                [self._histogram, np.zeros(more, self._histogram.dtype)]
-            )
         positions = _positions_for(self._last.size)
         if positions > self._tree[0].size * 64:
             self._squeeze(positions)
@@ -199,6 +216,39 @@ class StackDistances:
         else:
             self._tree = new_tree(positions)
 
+
+class StackDistances:
+    """Takes accesses batch by batch and keeps the histogram of their stack distances.
+
+    Memory beyond that of the line: 4 bytes a page for the histogram (8 once a trace passes 4
+    billion accesses) and 0.25 MiB for a batch.
+    """
+
+    def __init__(self, expected_pages: int = 0) -> None:
+        self._line = RecencyLine(expected_pages)
+        self._histogram: npt.NDArray[Any] = np.zeros(self._line.room_for_pages, np.uint32)
+        self._distances = np.empty(_ROWS, np.uint32)
+        self._rows = 0
+        self._first_uses = 0
+
+    def add(self, page_ids: PageIds) -> None:
+        """Count the distances of these accesses; uint32, shape (rows,)."""
+        for start in range(0, page_ids.size, _ROWS):
+            part = page_ids[start : start + _ROWS]
+            distances = self._distances[: part.size]
+            self._line.measure(part, distances)
+            self._rows += part.size
+            self._fit_histogram()
+            self._first_uses += part.size - _tally(distances, self._histogram)
+
+    def _fit_histogram(self) -> None:
+        more = self._line.room_for_pages - self._histogram.size
+        if more:
+            fresh = np.zeros(more, self._histogram.dtype)
+            self._histogram = np.concatenate([self._histogram, fresh])
+        if self._rows >= 1 << 32 and self._histogram.dtype == np.uint32:
+            self._histogram = self._histogram.astype(np.int64)
+
     @property
     def accesses(self) -> int:
         """Accesses taken so far."""
@@ -207,16 +257,16 @@ class StackDistances:
     @property
     def first_uses(self) -> int:
         """Accesses that were the first to their page, that is distinct pages."""
-        return int(self._line[0]["first_uses"])
+        return self._first_uses
 
     def histogram(self) -> Counts:
         """Return how many accesses had each distance; int64, shape (distinct pages,)."""
-        return self._histogram[: self.first_uses].astype(np.int64)
+        return self._histogram[: self._first_uses].astype(np.int64)
 
     def misses(self) -> Counts:
         """Return LRU misses at 0, 1, 2, … distinct pages; int64, shape (distinct pages + 1,)."""
-        misses = np.zeros(self.first_uses + 1, np.int64)
-        np.cumsum(self._histogram[: self.first_uses], out=misses[1:])
+        misses = np.zeros(self._first_uses + 1, np.int64)
+        np.cumsum(self._histogram[: self._first_uses], out=misses[1:])
         np.subtract(self._rows, misses, out=misses)
         return misses
 

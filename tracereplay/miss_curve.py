@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,16 @@ import polars as pl
 from tracereplay.distances import Counts, StackDistances
 from tracereplay.errors import SettingsError
 from tracereplay.lru_grid import REFUSED, ZERO_FILLED, LruGrid
-from tracereplay.schema import ACCESSES, CURVE, POOL_CURVE, empty_frame, polars_schema
+from tracereplay.sampling import DEFAULT_PAGES as DEFAULT_SAMPLE_PAGES
+from tracereplay.sampling import LEAST_DISTANCE, SampledDistances
+from tracereplay.schema import (
+    ACCESSES,
+    CURVE,
+    POOL_CURVE,
+    SAMPLED_CURVE,
+    empty_frame,
+    polars_schema,
+)
 from tracereplay.trace import Batch, Trace, open_trace
 from tracereplay.units import PAGE_BYTES, format_size
 
@@ -169,6 +179,68 @@ def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, M
         pid: MissCounts(distances.misses(), total)
         for pid, distances, total in zip(pids, apart, accesses, strict=True)
     }
+
+
+def sampled_curve(
+    trace: str | Path | Trace,
+    sizes: Sequence[int] | None = None,
+    *,
+    rate: float = 0.01,
+    pages: int = DEFAULT_SAMPLE_PAGES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Return LRU misses estimated from a sample of the pages, with an error bar.
+
+    Parameters
+    ----------
+    sizes : memory sizes in bytes; None for 200 from the smallest the sample can answer for
+    rate : share of the pages to come down to, as long as more than `pages` are in the sample
+    pages : keep this many pages at least; with rate 0, at most: memory is bounded
+    seed : chooses the sample
+
+    Returns
+    -------
+    frame of `schema.SAMPLED_CURVE`; the true misses lie between misses_low and misses_high at 95 %
+    of the sizes. Exact where every page is in the sample.
+
+    Raises
+    ------
+    SettingsError
+        A size is too small for the sample, or below what a reduced trace can answer for.
+    """
+    opened = trace if isinstance(trace, Trace) else open_trace(trace)
+    page_bytes, least_bytes = _limits(opened)
+    sample = SampledDistances(rate, pages, seed)
+    accesses = 0
+    for page_numbers, spaces, in_batch in opened.page_batches():
+        sample.add(page_numbers, spaces)
+        accesses += in_batch
+        if progress:
+            progress(sample.accesses)
+    unique_pages = int(opened.metadata.get("unique_pages", 0)) or None
+    if len(opened.paths) > 1:
+        unique_pages = None
+    if sample.rate == 1:
+        unique_pages = sample.sampled_pages
+    whole = unique_pages or max(round(sample.sampled_pages / sample.rate), 1)
+    if sample.rate < 1:
+        least_bytes = max(least_bytes, math.ceil(LEAST_DISTANCE / sample.rate) * page_bytes)
+    if sizes is None:
+        least = min(-(-least_bytes // page_bytes), whole)
+        capacities = np.unique(np.geomspace(least, whole, 200).round().astype(np.int64))
+        memory_bytes = capacities * page_bytes
+    else:
+        check_sizes(sizes, least_bytes, f"{opened.name}, sampled at {sample.rate:.3g},")
+        memory_bytes = np.array(sizes, np.int64)
+        capacities = memory_bytes // page_bytes
+    found = sample.estimate(capacities, unique_pages)
+    frame = _curve_frame(memory_bytes, found.misses.round().astype(np.int64), whole, accesses)
+    frame = frame.with_columns(
+        misses_low=pl.Series(np.floor(found.low).astype(np.int64)),
+        misses_high=pl.Series(np.ceil(found.high).astype(np.int64)),
+    )
+    return frame.select(column.name for column in SAMPLED_CURVE)
 
 
 def _few_sizes(

@@ -163,6 +163,12 @@ CURVE: tuple[Column, ...] = (
     Column("miss_ratio", "Float64", "", "misses over accesses"),
 )
 
+SAMPLED_CURVE: tuple[Column, ...] = (
+    *CURVE,
+    Column("misses_low", "Int64", "accesses", "low end of the error bar, 95 %"),
+    Column("misses_high", "Int64", "accesses", "high end of the error bar, 95 %"),
+)
+
 POOL_CURVE: tuple[Column, ...] = (
     Column("memory_bytes", "Int64", "bytes", "memory size, the pool not counted"),
     Column("pool_limit_bytes", "Int64", "bytes", "limit of the pool, in bytes of its objects"),

@@ -158,10 +158,7 @@ class Trace:
         last_ns = 0
         for frame in self._frames:
             for part in _collect_batches(frame.select(wanted), rows):
-                pages = part[wanted[0]].cast(pl.UInt64)
-                if wanted[0] == "vaddr":
-                    pages = pages // (1 << PAGE_SHIFT)
-                page_ids = self._ids.number(kernel_array(pages), self._space_numbers(part))
+                page_ids = self._ids.number(_page_numbers(part), self._space_numbers(part))
                 page_ids.flags.writeable = False
                 time_ns = None
                 if "time_ns" in part.columns:
@@ -184,6 +181,22 @@ class Trace:
                 yield Batch(first_row, page_ids, is_write, time_ns, run_len)
                 first_row += page_ids.size
 
+    def page_batches(
+        self, rows: int = BATCH_ROWS
+    ) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32] | None, int]]:
+        """Yield page numbers, numbers of their address spaces, and accesses, without page ids.
+
+        For passes whose memory must not grow with the number of distinct pages.
+        """
+        wanted = ["page" if "page" in self._columns else "vaddr"]
+        wanted += [name for name in ("pid", "run_len") if name in self._columns]
+        for frame in self._frames:
+            for part in _collect_batches(frame.select(wanted), rows):
+                accesses = part.height
+                if "run_len" in part.columns:
+                    accesses = int(part["run_len"].cast(pl.UInt64).fill_null(1).sum())
+                yield _page_numbers(part), self._space_numbers(part), accesses
+
     def _space_numbers(self, part: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
         if "pid" not in part.columns:
             self._pids.setdefault(None, 0)
@@ -196,6 +209,12 @@ class Trace:
         known = list(self._pids)
         numbers = pids.replace_strict(known, list(range(len(known))), return_dtype=pl.UInt32)
         return kernel_array(numbers)
+
+
+def _page_numbers(part: pl.DataFrame) -> npt.NDArray[np.uint64]:
+    if "page" in part.columns:
+        return kernel_array(part["page"].cast(pl.UInt64))
+    return kernel_array(part["vaddr"].cast(pl.UInt64) // (1 << PAGE_SHIFT))
 
 
 def open_trace(*paths: str | Path) -> Trace:

@@ -37,6 +37,18 @@ def curve(
             rich_help_panel="Model",
         ),
     ] = False,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            "--sample",
+            help="Estimate from a share of the pages, 1% (more where that are fewer than 8192), "
+            "or from at most so many pages, 20000: memory is then bounded.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Chooses the sample.", rich_help_panel="Model")
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Parquet file for the curve.", rich_help_panel="Output"),
@@ -49,8 +61,12 @@ def curve(
         bool, typer.Option("--force", help="Overwrite.", rich_help_panel="Output")
     ] = False,
 ) -> None:
-    """Misses of an exact LRU at every memory size, from one pass over the trace."""
+    """Misses of an exact LRU at every memory size, from one pass over the trace.
+
+    Folded repeats count as accesses that hit. A knee is a size beyond which more memory wins less.
+    """
     from tracereplay import miss_curve
+    from tracereplay.errors import SettingsError
     from tracereplay.files import check_free, replacing
     from tracereplay.trace import open_trace
 
@@ -58,7 +74,13 @@ def curve(
         check_free(out, force=force)
     opened = open_trace(trace)
     wanted = _sizes_in_bytes(sizes, opened) if sizes else None
-    frame = miss_curve.curve(opened, wanted, by_pid=by_pid)
+    if sample is not None:
+        if by_pid:
+            raise SettingsError("--sample answers for all processes together; leave --by-pid out")
+        rate, pages = _sample_of(sample)
+        frame = miss_curve.sampled_curve(opened, wanted, rate=rate, pages=pages, seed=seed)
+    else:
+        frame = miss_curve.curve(opened, wanted, by_pid=by_pid)
     for line in opened.notes:
         note(f"note: {line}")
     if format == "json":
@@ -89,6 +111,24 @@ def _sizes_in_bytes(sizes: list[str], trace: Trace) -> list[int]:
     ]
 
 
+def _sample_of(text: str) -> tuple[float, int]:
+    """Return the rate and the pages to keep, for "1%" or for a number of pages."""
+    from tracereplay.errors import SettingsError
+    from tracereplay.sampling import DEFAULT_PAGES
+
+    stripped = text.strip()
+    try:
+        if stripped.endswith("%"):
+            rate = float(stripped[:-1]) / 100
+            if 0 < rate <= 1:
+                return rate, DEFAULT_PAGES
+        elif int(stripped) >= 256:
+            return 0.0, int(stripped)
+    except ValueError:
+        pass
+    raise SettingsError(f"--sample {text}: write 1%, or a number of pages from 256 on")
+
+
 def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -97,7 +137,15 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     by_pid = "pid" in frame.columns
-    for heading in (*(["pid"] if by_pid else []), "memory", "misses", "refaults", "miss ratio"):
+    sampled = "misses_low" in frame.columns
+    headings = [
+        "memory",
+        "misses",
+        "refaults",
+        "miss ratio",
+        *(["95 % between"] if sampled else []),
+    ]
+    for heading in (*(["pid"] if by_pid else []), *headings):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     parts = frame.partition_by("pid", maintain_order=True) if by_pid else [frame]
@@ -111,6 +159,7 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
                 f"{point['misses']:,}",
                 f"{point['misses'] - point['cold_misses']:,}",
                 f"{point['miss_ratio']:.4%}",
+                *([f"{point['misses_low']:,} and {point['misses_high']:,}"] if sampled else []),
                 "knee" if row in marked else "",
             )
     console = Console(highlight=False, markup=False)

@@ -1,0 +1,166 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import tracereplay
+from tracereplay.cli import app
+from tracereplay.distances import StackDistances
+from tracereplay.errors import SettingsError
+from tracereplay.miss_curve import sampled_curve
+from tracereplay.sampling import GROUPS, LEAST_DISTANCE, SampledDistances
+
+SQLITE = Path(__file__).parent / "data" / "sqlite-index-pages.parquet"
+ROWS = 400_000
+
+
+def numbered(pages):
+    return np.unique(pages, return_inverse=True)[1].astype(np.uint32)
+
+
+def zipf(exponent, pages, rows=ROWS, seed=1):
+    rng = np.random.default_rng(seed)
+    weights = np.cumsum(1 / np.arange(1, pages + 1) ** exponent)
+    ranks = np.searchsorted(weights / weights[-1], rng.random(rows))
+    return rng.permutation(pages)[np.minimum(ranks, pages - 1)]
+
+
+def loop_and_random():
+    rng = np.random.default_rng(2)
+    pages = rng.integers(0, 40_000, ROWS)
+    in_loop = rng.random(ROWS) < 0.5
+    pages[in_loop] = np.arange(in_loop.sum()) % 10_000
+    return pages
+
+
+TRACES = {
+    "zipf 0.8": lambda: zipf(0.8, 40_000),
+    "zipf 1.0": lambda: zipf(1.0, 60_000),
+    "zipf 1.2": lambda: zipf(1.2, 100_000),
+    "loop": lambda: np.arange(ROWS) % 30_000,
+    "loop and random": loop_and_random,
+    "phases": lambda: np.concatenate(
+        [zipf(1.0, 20_000, ROWS // 5, seed) + 12_000 * seed for seed in range(5)]
+    ),
+    "two loops": lambda: np.concatenate(
+        [np.arange(ROWS // 2) % 6_000, 20_000 + np.arange(ROWS // 2) % 25_000]
+    ),
+    "recorded": lambda: pl.read_parquet(SQLITE)["page"].to_numpy()[:ROWS],
+}
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("rate", "pages"), [(0.05, 200), (0.0, 1500)])
+def test_the_truth_lies_within_the_error_bar_at_95_percent_of_the_sizes(name, known, rate, pages):
+    page_ids = numbered(TRACES[name]())
+    unique = int(page_ids.max()) + 1
+    exact = StackDistances(unique)
+    exact.add(page_ids)
+    truth = exact.misses()
+    if unique < 5000:
+        rate, pages = max(rate, 0.3), 300
+    inside = []
+    for seed in range(20):
+        sample = SampledDistances(rate, pages, seed)
+        for part in np.array_split(page_ids, 7):
+            sample.add(part)
+        least = LEAST_DISTANCE / sample.rate
+        sizes = np.unique(np.geomspace(min(least, unique), unique, 50).astype(np.int64))
+        found = sample.estimate(sizes, unique if known else None)
+        assert (found.low <= found.misses).all()
+        assert (found.misses <= found.high).all()
+        inside.append((found.low <= truth[sizes] + 1) & (truth[sizes] - 1 <= found.high))
+    assert np.mean(np.concatenate(inside)) >= 0.95
+
+
+@pytest.mark.compiled
+def test_the_error_bar_is_no_wider_than_the_error_asks_for():
+    page_ids = numbered(zipf(1.0, 60_000))
+    unique = int(page_ids.max()) + 1
+    sample = SampledDistances(0.1, 0)
+    sample.add(page_ids)
+    found = sample.estimate(np.array([unique // 10, unique // 2]), unique)
+    assert (found.high - found.low < 0.12 * ROWS).all()
+
+
+def test_a_sample_of_every_page_is_exact():
+    page_ids = numbered(zipf(1.0, 300, 3000))
+    exact = StackDistances()
+    exact.add(page_ids)
+    sample = SampledDistances(0.01)
+    for part in np.array_split(page_ids, 5):
+        sample.add(part)
+    sizes = np.arange(1, exact.first_uses + 1)
+    found = sample.estimate(sizes)
+    assert sample.rate == 1
+    assert np.allclose(found.misses, exact.misses()[1:])
+    assert np.allclose(found.low, found.misses)
+    assert np.allclose(found.high, found.misses)
+
+
+def test_a_loop_is_exact_where_its_length_is_known():
+    page_ids = np.tile(np.arange(3000, dtype=np.uint32), 3)
+    sample = SampledDistances(0.1, 0, seed=3)
+    sample.add(page_ids)
+    found = sample.estimate(np.array([2900, 3000]), 3000)
+    assert found.misses.tolist() == pytest.approx([9000, 3000])
+
+
+def test_the_sample_does_not_grow_with_the_trace():
+    rng = np.random.default_rng(5)
+    sample = SampledDistances(0.0, 300)
+    for _ in range(8):
+        sample.add(rng.integers(0, 1 << 50, 16384, dtype=np.uint64))
+        assert sample.sampled_pages <= 300
+    assert sample.sampled_pages / sample.rate == pytest.approx(8 * 16384, rel=0.3)
+    assert sample._histogram.shape == (GROUPS, sample._line.room_for_pages)
+    assert sample._line.room_for_pages == 16384
+
+
+def test_address_spaces_are_told_apart_and_batches_change_nothing():
+    rng = np.random.default_rng(6)
+    pages = rng.integers(0, 400, 4000, dtype=np.uint64)
+    spaces = rng.integers(0, 3, 4000, dtype=np.uint32)
+    both = [SampledDistances(0.2, 0), SampledDistances(0.2, 0)]
+    both[0].add(pages, spaces)
+    for rows in np.array_split(np.arange(4000), 900):
+        both[1].add(pages[rows], spaces[rows])
+    sizes = np.arange(1, 1200)
+    one, other = (sample.estimate(sizes) for sample in both)
+    assert np.allclose(one.misses, other.misses)
+    assert both[0].sampled_pages == both[1].sampled_pages
+    assert both[0].sampled_pages / both[0].rate == pytest.approx(1200, rel=0.3)
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "t.parquet"
+    pages = zipf(0.9, 3000, 20_000)
+    pl.DataFrame({"page": pl.Series(pages, dtype=pl.UInt64)}).write_parquet(path)
+    return path
+
+
+def test_from_a_table_small_traces_are_exact_and_large_ones_say_what_they_cannot_answer(table):
+    frame = sampled_curve(table)
+    exact = tracereplay.curve(table, frame["memory_bytes"].to_list())
+    assert frame["misses"].to_list() == exact["misses"].to_list()
+    few = sampled_curve(table, rate=0.2, pages=256)
+    assert few["memory_bytes"][0] >= LEAST_DISTANCE / 0.5 * 4096
+    assert (few["misses_low"] <= few["misses_high"]).all()
+    with pytest.raises(SettingsError, match=r"sampled at 0\.2, cannot answer"):
+        sampled_curve(table, [8192], rate=0.2, pages=256)
+
+
+def test_the_command_prints_the_error_bar(table):
+    runner = CliRunner()
+    result = runner.invoke(app, ["curve", str(table), "--sample", "500", "--seed", "4"])
+    assert result.exit_code == 0, result.output
+    assert "95 % between" in result.stdout
+    for bad in ("0%", "x", "20"):
+        refused = runner.invoke(app, ["curve", str(table), "--sample", bad])
+        assert refused.exit_code == 1
+        assert "number of pages" in refused.stderr
