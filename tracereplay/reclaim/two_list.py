@@ -58,6 +58,7 @@ from tracereplay.replay.swap import complete_writes, swap_is_full, wait_for_writ
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
+LEVEL_NS = 300  # a priority level that finds nothing still takes time: writes complete meanwhile
 
 
 @inner
@@ -320,6 +321,7 @@ def _reclaim(
                 m["flush_at_reclaim"] and m["stat_updates"] > CHARGE_BATCH * (m["cpus"] + 1)
             ):
                 flush_statistics(m)
+            m["clock_ns"] += LEVEL_NS
             freed += _shrink_lruvec(
                 m, state, pages, zspages, classes, writes, slots, DEF_PRIORITY - step
             )

@@ -15,44 +15,47 @@ from tracereplay._jit import inner
 
 # ---- list heads: the first records of the page array ----------------------------------------------
 
-INACTIVE = 0
-ACTIVE = 1
-ZSWAP_FIFO = 2  # linked by zprev/znext: pages in zswap, head is the newest
-KEPT = 3  # linked by zprev/znext: unmapped pages a policy kept in memory, head is the newest
-PENDING = 8  # the per-CPU batch: on no LRU list yet
-ISOLATED = 9  # taken off the lists by reclaim
-GENERATIONS = 4  # four heads, by generation number modulo 4 (mglru)
+# (np.int64: numba compiles a helper anew for every plain integer it is given.)
+INACTIVE = np.int64(0)
+ACTIVE = np.int64(1)
+ZSWAP_FIFO = np.int64(2)  # linked by zprev/znext: pages in zswap, head is the newest
+KEPT = np.int64(
+    3
+)  # linked by zprev/znext: unmapped pages a policy kept in memory, head is the newest
+PENDING = np.int64(8)  # the per-CPU batch: on no LRU list yet
+ISOLATED = np.int64(9)  # taken off the lists by reclaim
+GENERATIONS = np.int64(4)  # four heads, by generation number modulo 4 (mglru)
 FIRST_PAGE = 16
 
 # ---- one byte per page for the hit path: a hit touches nothing else --------------------------------
 
-MAPPED = 1  # a page table entry points to it: the next touch costs nothing
-YOUNG = 2  # accessed bit of the page table entry
-PTE_DIRTY = 4
-READ_ONLY = 8  # mapped without write permission (6.1 after a read fault)
-RESIDENT = 16  # in memory, mapped or in the swap cache
-SEEN = 32  # touched before
-NEW_TABLE = 64  # its first touch needs a page table
-NEW_MIDDLE = 128  # and a table above it
+MAPPED = np.int64(1)  # a page table entry points to it: the next touch costs nothing
+YOUNG = np.int64(2)  # accessed bit of the page table entry
+PTE_DIRTY = np.int64(4)
+READ_ONLY = np.int64(8)  # mapped without write permission (6.1 after a read fault)
+RESIDENT = np.int64(16)  # in memory, mapped or in the swap cache
+SEEN = np.int64(32)  # touched before
+NEW_TABLE = np.int64(64)  # its first touch needs a page table
+NEW_MIDDLE = np.int64(128)  # and a table above it
 
 # ---- page flags, the kernel's names where it has them ----------------------------------------------
 
-PG_DIRTY = 1
-PG_ACTIVE = 2
-PG_REFERENCED = 4
-PG_WORKINGSET = 8  # while evicted: the workingset bit of its shadow
-PG_RECLAIM = 16
-PG_WRITEBACK = 32
-PG_READAHEAD = 64
-SWAPCACHE = 128  # has a swap slot while in memory
-IN_ZSWAP = 256
-ON_DEVICE = 512
-IN_ZEROMAP = 1024
-RAW = 2048  # stored uncompressed
-ZSWAP_REFERENCED = 4096  # second chance of the zswap list
-KEPT_IDLE = 8192  # a policy kept it in memory, unmapped, and nobody has touched it since
-OFF_LIST = 16384  # in a per-CPU batch or isolated: on no list
-LINKED = 32768  # in the zswap order without a copy (mixed-lru): no LRU list has it
+PG_DIRTY = np.int64(1)
+PG_ACTIVE = np.int64(2)
+PG_REFERENCED = np.int64(4)
+PG_WORKINGSET = np.int64(8)  # while evicted: the workingset bit of its shadow
+PG_RECLAIM = np.int64(16)
+PG_WRITEBACK = np.int64(32)
+PG_READAHEAD = np.int64(64)
+SWAPCACHE = np.int64(128)  # has a swap slot while in memory
+IN_ZSWAP = np.int64(256)
+ON_DEVICE = np.int64(512)
+IN_ZEROMAP = np.int64(1024)
+RAW = np.int64(2048)  # stored uncompressed
+ZSWAP_REFERENCED = np.int64(4096)  # second chance of the zswap list
+KEPT_IDLE = np.int64(8192)  # a policy kept it in memory, unmapped, and nobody has touched it since
+OFF_LIST = np.int64(16384)  # in a per-CPU batch or isolated: on no list
+LINKED = np.int64(32768)  # in the zswap order without a copy (mixed-lru): no LRU list has it
 
 PAGE = np.dtype(
     [
