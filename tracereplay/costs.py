@@ -243,7 +243,7 @@ def _number(section: Mapping[str, Any], figure: str, default: float | None = Non
         raise KeyError(f"no {figure}")
     given = section[figure]
     value = float(given["value"] if isinstance(given, dict) else given)
-    if not np.isfinite(value) or value < 0:
+    if not np.isfinite(value) or (value < 0 and not figure.endswith("_per_byte")):
         raise ValueError(f"{figure} is {value}")
     return value
 
@@ -266,6 +266,14 @@ def _quantiles(section: Mapping[str, Any], figure: str, default: float | None = 
     return Quantiles(probability, value)
 
 
+def _codec(section: Mapping[str, Any]) -> dict[str, float]:
+    figures = {figure: _number(section, figure) for figure in CODEC_FIGURES}
+    for kind in ("compress", "decompress"):
+        if figures[f"{kind}_ns"] + 4096 * figures[f"{kind}_ns_per_byte"] < 0:
+            raise ValueError(f"{kind}: less than no time at 4096 bytes")
+    return figures
+
+
 def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device: str) -> Costs:
     faults, of_codec, of_device = merged["faults"], merged["codecs"], merged["devices"]
     channels = int(_number(of_device, "channels", 1))
@@ -278,7 +286,7 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
         fault_spread=_quantiles(faults, "fault_spread", 1.0),
         reclaim_spread=_quantiles(faults, "reclaim_spread", 1.0),
         codec_name=codec,
-        codec={figure: _number(of_codec, figure) for figure in CODEC_FIGURES},
+        codec=_codec(of_codec),
         decompress_spread=_quantiles(of_codec, "decompress_spread", 1.0),
         device=Device(
             name=device,

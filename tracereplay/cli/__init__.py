@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tracereplay.cli.app import app, main
 
+from tracereplay.cli import calibrate  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import compare  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import curve  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import ingest  # noqa: F401  isort: skip  (registers its commands)

@@ -1,0 +1,431 @@
+"""What work costs on this machine: codecs, memory, faults, and a device under O_DIRECT.
+
+Each part is bounded in time and space and leaves nothing behind: the test file has no name from the
+moment it is open. What cannot be measured without special rights is left out; costs.load_costs()
+takes it from the bundled table and says so.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import importlib
+import mmap
+import os
+import platform
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracereplay.costs import SCHEMA
+from tracereplay.errors import HostError
+from tracereplay.host.pages import COMPRESSORS, PageSource, choose_columns, closing, open_source
+from tracereplay.units import PAGE_BYTES, format_size
+
+Progress = Callable[[str], None]
+Times = npt.NDArray[np.float64]
+
+DEPTHS = (1, 2, 4, 8, 16, 32)
+_GRID = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
+# Work of the CPU itself: what is slower than this was interrupted by something else.
+_UNDISTURBED = 0.9995
+_ROUNDS = 7  # timings of a page, of which the median counts
+_MADV_PAGEOUT = 21  # include/uapi/asm-generic/mman-common.h; mmap names it since Python 3.12
+_MEMORY_PAGES = 8192
+_MAX_PAGES = 1500  # pages the codecs are timed on
+
+
+def calibrate(
+    *,
+    directory: str | Path | None = None,
+    device: str | None = None,
+    pages: str | None = None,
+    codecs: Sequence[str] = (),
+    seconds: float = 5.0,
+    size_bytes: int = 256 << 20,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Measure this machine; return a cost table (see costs.py) and what was left out.
+
+    Parameters
+    ----------
+    directory : where the device test puts its file; None leaves the device out
+    device : name of the measured device; None asks the kernel what it is
+    pages : process, core or image whose pages the codecs are timed on; None generates pages
+    seconds, size_bytes : bounds of the device test
+
+    Raises
+    ------
+    HostError, InputError, SettingsError
+        A codec is not to be had, the directory cannot be written, the disk is full.
+    """
+    say = progress or (lambda _: None)
+    columns, notes = choose_columns(codecs)
+    if directory is not None:
+        _check_directory(Path(directory), size_bytes)
+    texts, kind = _read_pages(pages, seed)
+    table: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": platform.node() or "this machine",
+        "machine": f"{_cpu_name()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "method": f"codecs on {len(texts):,} {kind}, median of {_ROUNDS} timings a page",
+    }
+    table["source"] = f"measured on {table['machine']}, {table['date']}"
+    say("memory")
+    table["faults"] = _measure_memory()
+    table["codecs"] = {}
+    for column in columns:
+        name = {"zstd1_bytes": "zstd1"}.get(column, column[: -len("_bytes")])
+        say(f"codec {name}")
+        table["codecs"][name] = _measure_codec(column, texts, kind)
+    if "lzo" in table["codecs"]:
+        table["codecs"]["lzo-rle"] = table["codecs"]["lzo"] | {"note": "as lzo: no library has it"}
+    table["devices"] = {}
+    if directory is not None:
+        name = device or _device_kind(Path(directory))
+        say(f"device {name} at {directory}, {seconds:g} s")
+        table["devices"][name] = _measure_device(Path(directory), seconds, size_bytes, seed)
+    else:
+        notes.append("no device was measured; --directory names one to test")
+    return table, notes
+
+
+# ---- codecs ----------------------------------------------------------------------------------------
+
+
+def _decompressor(column: str) -> Callable[[bytes], Any]:
+    if column == "lz4_bytes":
+        from lz4 import block
+
+        return lambda text: block.decompress(text, uncompressed_size=PAGE_BYTES)
+    if column.startswith("zstd"):
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompress
+    if column == "lzo_bytes":
+        lzo: Any = importlib.import_module("lzo")
+        return lambda text: lzo.decompress(text, False, PAGE_BYTES)
+    return lambda text: zlib.decompress(text, -11, PAGE_BYTES)
+
+
+def generate_pages(count: int, seed: int) -> list[bytes]:
+    """Return pages of every compressibility: words of a small vocabulary, random bytes, zeros."""
+    rng = np.random.default_rng(seed)
+    vocabulary = [rng.bytes(int(length)) for length in rng.integers(3, 14, 400)]
+    made = []
+    for index in range(count):
+        noise = int(PAGE_BYTES * (index / count) ** 4)
+        words = rng.integers(0, 2 + int(398 * rng.random()), 1500)
+        filled = int((PAGE_BYTES - noise) * rng.random())
+        text = b"".join(vocabulary[word] for word in words)[:filled]
+        page = bytearray((text + bytes(PAGE_BYTES))[:PAGE_BYTES])
+        at = int(rng.integers(0, PAGE_BYTES - noise + 1))
+        page[at : at + noise] = rng.bytes(noise)
+        made.append(bytes(page))
+    return made
+
+
+def _read_pages(where: str | None, seed: int) -> tuple[list[bytes], str]:
+    if where is None:
+        return generate_pages(_MAX_PAGES // 2, seed), "generated pages of every compressibility"
+    with closing(open_source(where)) as source:
+        return _draw(source, seed), f"pages of {source.name}"
+
+
+def _draw(source: PageSource, seed: int) -> list[bytes]:
+    chosen = np.arange(source.pages.size, dtype=np.int64)
+    if chosen.size > _MAX_PAGES:
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(chosen, _MAX_PAGES, replace=False))
+    texts = [text for text in source.read(chosen) if text is not None and text.strip(b"\0")]
+    if not texts:
+        raise HostError(f"{source.name}: every page is zero or cannot be read")
+    return texts
+
+
+def _time_each(work: Callable[[Any], Any], inputs: Sequence[Any]) -> Times:
+    """Return the time of each call, ns, shape (rounds, inputs); calling costs are taken off."""
+    clock = time.perf_counter_ns
+    times = np.empty((_ROUNDS, len(inputs)))
+    empty = np.empty((_ROUNDS, len(inputs)))
+
+    def nothing(_: Any) -> None:
+        return None
+
+    for function, into in ((nothing, empty), (work, times)):
+        for turn in range(_ROUNDS):
+            for index, each in enumerate(inputs):
+                began = clock()
+                function(each)
+                into[turn, index] = clock() - began
+    return np.maximum(times - np.median(empty), 1.0)
+
+
+def _line(sizes: Times, times: Times) -> tuple[float, float]:
+    """Fit time = fixed + slope · size through medians of size classes; never below 0.
+
+    The slope may be negative: what compresses well may take longer to match than to give up on.
+    """
+    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, 17)))
+    at = np.clip(np.searchsorted(edges, sizes, "right") - 1, 0, max(edges.size - 2, 0))
+    kept = [cls for cls in range(max(edges.size - 1, 1)) if (at == cls).sum() >= 3]
+    middle = np.array([np.median(sizes[at == cls]) for cls in kept] or [np.median(sizes)])
+    median = np.array([np.median(times[at == cls]) for cls in kept] or [np.median(times)])
+    if middle.size < 2 or np.ptp(middle) < 64:
+        return float(np.median(times)), 0.0
+    slope, fixed = np.polyfit(middle, median, 1)
+    if fixed + slope * PAGE_BYTES < 0:
+        return float(np.median(times)), 0.0
+    if fixed < 0:
+        return 0.0, float((median * middle).sum() / (middle**2).sum())
+    return float(fixed), float(slope)
+
+
+def _measure_codec(column: str, texts: list[bytes], kind: str) -> dict[str, Any]:
+    compress, decompress = COMPRESSORS[column](), _decompressor(column)
+    packed = [compress(text) for text in texts]
+    sizes = np.array([min(len(text), PAGE_BYTES) for text in packed], np.float64)
+    shrinks = sizes < PAGE_BYTES
+    source = f"measured: {kind}"
+    packing = np.median(_time_each(compress, texts), axis=0)
+    hard = [text for text, good in zip(texts, shrinks, strict=True) if not good]
+    if len(hard) < 16:
+        rng = np.random.default_rng(1)
+        hard = [rng.bytes(PAGE_BYTES) for _ in range(64)]
+    failing = float(np.median(_time_each(compress, hard)))
+    result: dict[str, Any] = {"compress_fail_ns": _figure(failing, source)}
+    if not shrinks.any():
+        raise HostError(f"{column}: no page shrinks; give --pages other pages")
+    good = [text for text, is_good in zip(packed, shrinks, strict=True) if is_good]
+    every = _time_each(decompress, good)
+    unpacking = np.median(every, axis=0)
+    for name, times in (("compress", packing[shrinks]), ("decompress", unpacking)):
+        fixed, slope = _line(sizes[shrinks], times)
+        result[f"{name}_ns"] = _figure(fixed, source)
+        result[f"{name}_ns_per_byte"] = _figure(slope, source, digits=4)
+    fitted = result["decompress_ns"]["value"] + result["decompress_ns_per_byte"]["value"] * sizes
+    ratio = every / np.maximum(fitted[shrinks], 1.0)
+    result["decompress_spread"] = _distribution(ratio.ravel(), source, 4, _UNDISTURBED)
+    result["pages"] = {"mean_bytes": round(float(sizes.mean()), 1), "count": len(texts)}
+    return result
+
+
+# ---- memory and faults -----------------------------------------------------------------------------
+
+
+def _measure_memory() -> dict[str, Any]:
+    """Time copies, zero fills and first touches of cold pages; with zswap on, its own loads."""
+    source = np.random.default_rng(1).integers(0, 255, (_MEMORY_PAGES, PAGE_BYTES), np.uint8)
+    target = np.zeros_like(source)
+    order = np.random.default_rng(2).permutation(_MEMORY_PAGES)
+    copies, fills, touches = [], [], []
+    clock = time.perf_counter_ns
+    for index in order[:4096]:
+        began = clock()
+        target[index] = source[index]
+        copies.append(clock() - began)
+    for index in order[4096:]:
+        began = clock()
+        target[index] = 0
+        fills.append(clock() - began)
+    overhead = []
+    for index in order[:1024]:
+        tiny = target[index, :1]
+        began = clock()
+        tiny[...] = 0
+        overhead.append(clock() - began)
+    base = float(np.median(overhead))
+    with mmap.mmap(
+        -1, _MEMORY_PAGES * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    ) as area:
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            area.madvise(mmap.MADV_NOHUGEPAGE)
+        for index in order:
+            at = int(index) * PAGE_BYTES
+            began = clock()
+            area[at] = 1
+            touches.append(clock() - began)
+        resident = []
+        for index in order[:1024]:
+            at = int(index) * PAGE_BYTES
+            began = clock()
+            area[at] = 2
+            resident.append(clock() - began)
+    fault = np.maximum(np.array(touches) - np.median(resident), 1.0)
+    middle = float(np.median(fault))
+    how = f"measured: {_MEMORY_PAGES} pages in random order"
+    return {
+        "raw_copy_ns": _figure(max(float(np.median(copies)) - base, 1.0), how),
+        "zero_fill_ns": _figure(max(float(np.median(fills)) - base, 1.0), how),
+        "minor_fault_ns": _figure(middle, how),
+        "fault_spread": _distribution(fault / middle, how, 4, _UNDISTURBED),
+    }
+
+
+# ---- device ----------------------------------------------------------------------------------------
+
+
+def _check_directory(directory: Path, size_bytes: int) -> None:
+    if not directory.is_dir():
+        raise HostError(f"{directory}: no such folder; name one on the device to test")
+    if not os.access(directory, os.W_OK):
+        raise HostError(f"{directory}: permission denied; name a folder you may write to")
+    room = os.statvfs(directory)
+    free = room.f_bavail * room.f_frsize
+    if free < size_bytes:
+        raise HostError(
+            f"{directory}: {format_size(free)} free, the test file takes "
+            f"{format_size(size_bytes)}; a smaller --size will do"
+        )
+
+
+def _device_error(directory: Path, error: OSError) -> HostError:
+    if error.errno == errno.EINVAL:
+        return HostError(f"{directory}: its file system has no O_DIRECT; name a folder on a disk")
+    if error.errno == errno.ENOSPC:
+        return HostError(f"{directory}: the disk is full; a smaller --size will do")
+    return HostError(f"{directory}: {error.strerror or error}")
+
+
+def _measure_device(directory: Path, seconds: float, size_bytes: int, seed: int) -> dict[str, Any]:
+    blocks = max(size_bytes // PAGE_BYTES, 64)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".tracereplay-", dir=directory)
+        try:
+            direct = os.open(name, os.O_RDWR | os.O_DIRECT)
+        finally:
+            os.close(handle)
+            Path(name).unlink()  # the open file has no name from here on
+    except OSError as error:
+        raise _device_error(directory, error) from error
+    try:
+        with mmap.mmap(-1, 1 << 20) as chunk:
+            chunk[:] = np.random.default_rng(seed).bytes(1 << 20)
+            for at in range(0, blocks * PAGE_BYTES, 1 << 20):
+                step = min(1 << 20, blocks * PAGE_BYTES - at)
+                with memoryview(chunk) as whole, whole[:step] as part:
+                    os.pwrite(direct, part, at)
+        os.fsync(direct)
+        share = seconds / (2 * len(DEPTHS) + 1)
+        reads = {depth: _load(direct, blocks, depth, share, seed, write=False) for depth in DEPTHS}
+        eight = _load(direct, blocks, 1, share, seed, write=False, pages=8)
+        writes = {depth: _load(direct, blocks, depth, share, seed, write=True) for depth in DEPTHS}
+    except OSError as error:
+        raise _device_error(directory, error) from error
+    finally:
+        os.close(direct)
+    best = max(rate for _, rate in reads.values())
+    alone, rate_alone = reads[1]
+    channels = int(np.clip(round(best / rate_alone), 1, DEPTHS[-1]))
+    write_times = writes[1][0]
+    # A channel is busy for as long as makes the best rate seen; the shape is that of depth 1.
+    busy = channels / max(rate for _, rate in writes.values()) * 1e9
+    further = max(float(np.median(eight[0]) - np.median(alone)) / 7, 0.0)
+    how = (
+        f"measured: O_DIRECT, random 4 KiB, {format_size(blocks * PAGE_BYTES)} in {directory}, "
+        f"depths {DEPTHS[0]} to {DEPTHS[-1]}, {seconds:g} s"
+    )
+    return {
+        "read_ns": _distribution(alone, how),
+        "write_ns": _distribution(write_times * busy / write_times.mean(), how),
+        "extra_page_ns": _figure(further, how),
+        "channels": _figure(channels, how),
+        "reads_per_s_by_depth": {str(depth): round(rate) for depth, (_, rate) in reads.items()},
+        "writes_per_s_by_depth": {str(depth): round(rate) for depth, (_, rate) in writes.items()},
+    }
+
+
+def _load(
+    handle: int, blocks: int, depth: int, seconds: float, seed: int, *, write: bool, pages: int = 1
+) -> tuple[Times, float]:
+    """Keep `depth` requests in flight; return the latency of each, ns, and requests a second."""
+    found: list[list[int]] = [[] for _ in range(depth)]
+    failed: list[OSError] = []
+    clock = time.perf_counter_ns
+    until = clock() + int(seconds * 1e9)
+
+    def work(which: int) -> None:
+        rng = np.random.default_rng((seed, which, depth, write, pages))
+        own = found[which]
+        with mmap.mmap(-1, pages * PAGE_BYTES) as area:
+            area[:] = rng.bytes(pages * PAGE_BYTES)
+            try:
+                while True:
+                    for block in rng.integers(0, blocks - pages + 1, 64).tolist():
+                        began = clock()
+                        if write:
+                            os.pwritev(handle, [area], block * PAGE_BYTES)
+                        else:
+                            os.preadv(handle, [area], block * PAGE_BYTES)
+                        now = clock()
+                        own.append(now - began)
+                        if now >= until:
+                            return
+            except OSError as error:
+                failed.append(error)
+
+    began = clock()
+    threads = [threading.Thread(target=work, args=(which,)) for which in range(depth)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    took = (clock() - began) / 1e9
+    times = np.concatenate([np.array(own, np.float64) for own in found])
+    return times, times.size / took
+
+
+def _device_kind(directory: Path) -> str:
+    """Return nvme, ssd or hdd for the device below a folder, as sysfs has it."""
+    number = directory.stat().st_dev
+    link = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    try:
+        real = link.resolve(strict=True)
+    except OSError:
+        return "disk"
+    if "nvme" in str(real):
+        return "nvme"
+    for folder in (real, real.parent):
+        flag = folder / "queue" / "rotational"
+        if flag.exists():
+            return "hdd" if flag.read_text().strip() == "1" else "ssd"
+    return "disk"
+
+
+# ---- figures ---------------------------------------------------------------------------------------
+
+
+def _figure(value: float, source: str, digits: int = 1) -> dict[str, Any]:
+    return {"value": round(float(value), digits), "source": source}
+
+
+def _distribution(
+    values: npt.NDArray[Any], source: str, digits: int = 1, top: float = 1.0
+) -> dict[str, Any]:
+    """Return quantiles; `top` is the one that stands for the largest value."""
+    points = np.maximum.accumulate(np.quantile(values, (*_GRID[:-1], top)))
+    pairs = [
+        [share, round(float(value), digits)] for share, value in zip(_GRID, points, strict=True)
+    ]
+    return {"quantiles": pairs, "source": source}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.machine()
