@@ -267,8 +267,8 @@ class _KnownPages:
         self._count += pages.size
         bits = np.zeros(pages.size, np.uint8)
         shift = np.uint64(_TABLE_SHIFT)
-        bits[_first_of(self._tables, pages >> shift, spaces)] |= NEW_TABLE
-        bits[_first_of(self._middles, pages >> (shift + shift), spaces)] |= NEW_MIDDLE
+        bits[_first_of(self._tables, pages >> shift, spaces)] |= np.uint8(NEW_TABLE)
+        bits[_first_of(self._middles, pages >> (shift + shift), spaces)] |= np.uint8(NEW_MIDDLE)
         below, above = self._neighbours()
         drawn: dict[str, PageContents] = {
             codec: content.for_pages(pages, spaces, pids)
