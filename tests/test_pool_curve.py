@@ -7,11 +7,16 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from tracereplay import lru_grid
+from tracereplay.cli import app
+from tracereplay.comparison import compare
+from tracereplay.content import open_content
 from tracereplay.errors import SettingsError
 from tracereplay.lru_grid import REFUSED, LruGrid
 from tracereplay.miss_curve import pool_curve
+from tracereplay.replay.settings import Scenario
 
 _spec = importlib.util.spec_from_file_location(
     "oracle_curve", Path(__file__).parent / "oracle_curve.py"
@@ -170,6 +175,47 @@ def test_a_byte_weighted_distance_is_exact_for_equal_sizes_and_wrong_for_others(
     for limit in (0, 60, 120, 180):
         replayed = oracle.ram_and_pool(pages, even, 1, limit)[1]
         assert oracle.loads_by_byte_distance(pages, even, 1, limit) == replayed
+
+
+def test_where_the_pool_never_fills_it_counts_what_the_replay_of_each_setting_counts(folder):
+    rng = np.random.default_rng(4)
+    path = trace_of(folder, rng.integers(0, 300, 4000))
+    sizes = [4096 * pages for pages in (40, 100, 250)]
+    frame = pool_curve(path, sizes, [1 << 30], open_content(name="redis-json+10%zero"))
+    scenarios = [
+        Scenario(
+            memory_limit_bytes=size_bytes,
+            reclaim="lru",
+            cgroup="v1",
+            allocator="ideal",
+            pool_limit_bytes=1 << 30,
+            page_cluster=0,
+        )
+        for size_bytes in sizes
+    ]
+    replayed = compare(path, scenarios, content="redis-json+10%zero").summary
+    for column in ("zswpin", "swpin_zero", "pswpin", "zswpwb"):
+        assert frame[column].to_list() == replayed[column].to_list(), column
+    majors = frame["misses"] - frame["cold_misses"]
+    assert majors.to_list() == replayed["pgmajfault"].to_list()
+
+
+def test_the_command_prints_every_pair_and_says_what_it_needs(folder):
+    path = str(trace_of(folder, list(range(20)) * 3))
+    runner = CliRunner()
+    options = ["--sizes", "16KiB,32KiB", "--pool", "0,8KiB,50%", "--content", "constant:1000"]
+    result = runner.invoke(app, ["curve", path, *options, "--format", "csv"])
+    assert result.exit_code == 0, result.output
+    rows = [line.split(",") for line in result.stdout.splitlines()]
+    assert rows[0][:5] == ["memory_bytes", "pool_limit_bytes", "misses", "cold_misses", "zswpin"]
+    # A loop of 20 over 4 or 8 pages of memory: 40 KiB hold the rest of it, 8 KiB do not.
+    assert [row[4] for row in rows[1:]] == ["0", "0", "40", "0", "0", "40"]
+    assert "writes back its oldest" in result.stderr
+    table = runner.invoke(app, ["curve", path, *options])
+    assert "zswpwb" in table.stdout
+    refused = runner.invoke(app, ["curve", path, "--pool", "8KiB"])
+    assert refused.exit_code == 1
+    assert "--sizes" in refused.stderr
 
 
 def test_policies_that_keep_or_refuse_by_state_are_sent_to_a_replay(folder):

@@ -46,8 +46,42 @@ def curve(
             rich_help_panel="Model",
         ),
     ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pool",
+            help="Limits of a pool of compressed pages behind each of --sizes, separated by commas; "
+            "every pair is answered in one pass.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(
+            "-p",
+            "--policy",
+            help="With --pool: store-raw or swap-on-reject; others need `compare`.",
+            rich_help_panel="Model",
+        ),
+    ] = "store-raw",
+    codec: Annotated[
+        str, typer.Option("--codec", help="With --pool: compressor.", rich_help_panel="Model")
+    ] = "lzo",
+    pages: Annotated[
+        Path | None,
+        typer.Option(
+            "--pages", help="With --pool: page table written by `pages`.", rich_help_panel="Model"
+        ),
+    ] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(
+            "--content", help="With --pool: a bundled distribution.", rich_help_panel="Model"
+        ),
+    ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Chooses the sample.", rich_help_panel="Model")
+        int,
+        typer.Option("--seed", help="Chooses the sample, and contents.", rich_help_panel="Model"),
     ] = 0,
     out: Annotated[
         Path | None,
@@ -74,11 +108,21 @@ def curve(
         check_free(out, force=force)
     opened = open_trace(trace)
     wanted = _sizes_in_bytes(sizes, opened) if sizes else None
-    if sample is not None:
+    if pool:
+        if sample is not None or by_pid or wanted is None:
+            raise SettingsError("--pool needs --sizes, and neither --sample nor --by-pid")
+        from tracereplay.content import open_content
+
+        contents = open_content(pages, content, codec, seed)
+        limits = _sizes_in_bytes(pool, opened)
+        frame = miss_curve.pool_curve(opened, wanted, limits, contents, policy=policy)
+        note(f"note: contents {contents.describe()}")
+        note("note: a full pool writes back its oldest pages; `compare` has the kernel's rules")
+    elif sample is not None:
         if by_pid:
             raise SettingsError("--sample answers for all processes together; leave --by-pid out")
-        rate, pages = _sample_of(sample)
-        frame = miss_curve.sampled_curve(opened, wanted, rate=rate, pages=pages, seed=seed)
+        rate, kept = _sample_of(sample)
+        frame = miss_curve.sampled_curve(opened, wanted, rate=rate, pages=kept, seed=seed)
     else:
         frame = miss_curve.curve(opened, wanted, by_pid=by_pid)
     for line in opened.notes:
@@ -87,6 +131,8 @@ def curve(
         typer.echo(frame.write_json())
     elif format == "csv":
         typer.echo(frame.write_csv(), nl=False)
+    elif pool:
+        _print_pools(frame)
     else:
         _print_table(frame, every_size=wanted is None)
     if out is not None:
@@ -164,6 +210,22 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
             )
     console = Console(highlight=False, markup=False)
     console.print(table)
+
+
+def _print_pools(frame: pl.DataFrame) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracereplay.units import format_size
+
+    counts = ("misses", "zswpin", "swpin_zero", "pswpin", "zswpwb")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("memory", "pool", *counts):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in frame.iter_rows(named=True):
+        sizes = (format_size(point[name]) for name in ("memory_bytes", "pool_limit_bytes"))
+        table.add_row(*sizes, *(f"{point[name]:,}" for name in counts))
+    Console(highlight=False, markup=False).print(table)
 
 
 def _rows_to_show(part: pl.DataFrame) -> tuple[list[int], set[int]]:
