@@ -7,9 +7,13 @@ imported on first use, so that `tracereplay --help` stays fast.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Called once, before kernels are compiled because no cache holds them; the command line sets it.
+when_compiling: Callable[[], None] | None = None
 
 _PUBLIC = {
     "compare": "tracereplay.comparison",

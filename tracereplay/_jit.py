@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,7 +17,9 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import polars as pl
+from numba.core.event import Listener, register
 
+import tracereplay
 from tracereplay.errors import TraceSchemaError
 
 _config: Any = numba.config
@@ -25,18 +28,36 @@ _njit: Any = numba.njit
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _compiled_sources(root: Path) -> dict[str, bytes]:
+    """Return the text of each file that holds kernels, and of all that those take names from."""
+    texts = {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.py"))
+    }
+    found: dict[str, bytes] = {}
+    waiting = [name for name, text in texts.items() if b"_jit" in text or name == "_jit.py"]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found[name] = texts[name]
+        for module in re.findall(
+            rb"^\s*from tracereplay\.([\w.]+) import", texts[name], re.MULTILINE
+        ):
+            stem = module.decode().replace(".", "/")
+            waiting += [n for n in (f"{stem}.py", f"{stem}/__init__.py") if n in texts]
+    return found
+
+
 def _source_hash() -> str:
-    root = Path(__file__).parent
     digest = hashlib.sha256(f"{numba.__version__} {np.__version__}".encode())
-    for path in sorted(root.rglob("*.py")):
-        if b"_jit" in (text := path.read_bytes()) or path.name == "_jit.py":
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + text)
+    for name, text in sorted(_compiled_sources(Path(__file__).parent).items()):
+        digest.update(name.encode() + b"\0" + text)
     return digest.hexdigest()[:16]
 
 
 def _cache_root() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "tracereplay"
+    return Path(base) / "tracereplay" / "kernels"
 
 
 def _set_cache_folder() -> None:
@@ -47,6 +68,7 @@ def _set_cache_folder() -> None:
     folder = root / _source_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)  # in use
     except OSError:  # a read-only home: numba then compiles anew in each process
         return
     _config.CACHE_DIR = str(folder)
@@ -61,6 +83,23 @@ def _set_cache_folder() -> None:
 
 
 _set_cache_folder()
+
+
+class _TellOnce(Listener):
+    """Calls `tracereplay.when_compiling` before the first kernel that no cache holds."""
+
+    def on_start(self, event: Any) -> None:
+        del event
+        tell, tracereplay.when_compiling = tracereplay.when_compiling, None
+        if tell is not None:
+            tell()
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing: only the first start counts."""
+
+
+if not _config.DISABLE_JIT:
+    register("numba:compile", _TellOnce())
 
 # A warm cache ignores BOUNDSCHECK and checked code cannot be cached (measured), hence the condition.
 _CACHE = not _config.BOUNDSCHECK and not _config.DISABLE_JIT

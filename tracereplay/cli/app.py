@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import tracereplay
 from tracereplay import __version__
 from tracereplay.errors import TracereplayError
 
@@ -68,6 +69,12 @@ def _root(
     ] = False,
 ) -> None:
     """Replay a page-access trace through Linux reclaim and zswap, once per policy, and compare."""
+    del version  # answered by its callback
+    tracereplay.when_compiling = _tell_compiling
+
+
+def _tell_compiling() -> None:
+    note("compiling for this machine; later runs find the result in the cache")
 
 
 def main() -> None:

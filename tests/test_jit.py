@@ -1,0 +1,40 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tracereplay
+from tracereplay import _jit
+
+PACKAGE = Path(tracereplay.__file__).parent
+
+
+def test_the_cache_is_named_after_kernels_and_all_they_take_names_from(tmp_path):
+    copy = tmp_path / "tracereplay"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    before = _jit._compiled_sources(copy)
+    assert before == _jit._compiled_sources(PACKAGE)
+    # units.py holds no kernel, but readers and kernels take constants from it.
+    assert {"_jit.py", "dense.py", "distances.py", "units.py", "errors.py"} <= set(before)
+    assert not any(name.startswith("cli/") for name in before)
+    (copy / "units.py").write_text("PAGE_BYTES = 1\n")
+    assert _jit._compiled_sources(copy) != before
+
+
+@pytest.mark.compiled
+def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
+    (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-m", "tracereplay", "curve", str(tmp_path / "t.csv")]
+    runs = [
+        subprocess.run(
+            command, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    ]
+    assert ["compiling" in run.stderr for run in runs] == [True, False]
+    assert runs[0].stdout == runs[1].stdout
