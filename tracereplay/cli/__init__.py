@@ -14,5 +14,6 @@ from tracereplay.cli import curve  # noqa: F401  isort: skip  (registers its com
 from tracereplay.cli import ingest  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import pages  # noqa: F401  isort: skip  (registers its commands)
+from tracereplay.cli import size  # noqa: F401  isort: skip  (registers its commands)
 
 __all__ = ["app", "main"]

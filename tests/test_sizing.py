@@ -1,0 +1,132 @@
+"""`size`: the smallest memory that meets targets."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.comparison import compare, make_scenarios
+from tracereplay.errors import SettingsError
+from tracereplay.sizing import find_sizes, parse_target
+from tracereplay.trace import open_trace
+
+PAGES = 2048
+
+
+@pytest.fixture(scope="module")
+def trace_path(tmp_path_factory):
+    rng = np.random.default_rng(3)
+    weight = 1 / np.arange(1, PAGES + 1) ** 0.8
+    touched = rng.choice(PAGES, 30_000, p=weight / weight.sum())
+    path = tmp_path_factory.mktemp("sizing") / "zipf.parquet"
+    pl.DataFrame(
+        {
+            "time_ns": np.arange(touched.size, dtype=np.uint64) * 20_000,
+            "page": touched.astype(np.uint64),
+            "is_write": rng.random(touched.size) < 0.3,
+        }
+    ).write_parquet(path, metadata={"tracereplay.clock": "mono", "tracereplay.coverage": "full"})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "limit", "below"),
+    [
+        ("p99<50us", "swapin_latency_p99_ns", 50_000, True),
+        ("p999 <= 1.5ms", "swapin_latency_p999_ns", 1_500_000, True),
+        ("stall_ratio<1%", "stall_ratio", 0.01, True),
+        ("pgmajfault<=1000", "pgmajfault", 1000, True),
+        ("pool_bytes_peak<64MiB", "pool_bytes_peak", 64 << 20, True),
+        ("accesses>5", "accesses", 5, False),
+        ("mean<900", "swapin_latency_mean_ns", 900, True),
+    ],
+)
+def test_targets_read_as_people_write_them(text, column, limit, below) -> None:
+    target = parse_target(text)
+    assert (target.column, target.limit, target.below) == (column, limit, below)
+
+
+@pytest.mark.parametrize(
+    "text", ["p99", "p98<5us", "p99<fast", "policy<3", "p99=5us", "accesses<x"]
+)
+def test_what_is_no_target_is_one_line(text) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_target(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bound_is_met_strictly_or_not_and_no_swap_in_meets_an_upper_one() -> None:
+    assert not parse_target("accesses<5").met(5)
+    assert parse_target("accesses<=5").met(5)
+    assert parse_target("p99<1us").met(None)
+    assert not parse_target("p99>1us").met(None)
+
+
+def test_the_answer_meets_the_target_and_a_step_less_does_not(trace_path) -> None:
+    trace = open_trace(trace_path)
+    scenarios = make_scenarios(
+        trace, policies=["no-zswap"], memory=["100%"], reclaim=["lru"], bounds=False
+    )
+    target = parse_target("pgmajfault<=3000")
+    found = find_sizes(trace, [target], scenarios, precision=0.01)
+    row = found.sizes.row(0, named=True)
+    size, step = row["memory_limit_bytes"], row["step_bytes"]
+    assert 0 < step <= 0.01 * PAGES * 4096
+    # Exact LRU misses fall with memory, so a plain scan over all sizes gives the same answer.
+    from tracereplay.miss_curve import curve
+
+    misses = curve(trace_path)
+    enough = misses.filter(pl.col("misses") - pl.col("cold_misses") <= 3000)
+    smallest = int(enough["memory_bytes"].min())
+    assert smallest <= size < smallest + step
+    assert row["monotonic"]
+    seen = found.curve
+    assert seen.filter(memory_limit_bytes=size)["meets"].item()
+    assert not seen.filter(pl.col("memory_limit_bytes") < smallest)["meets"].any()
+
+
+def test_values_are_those_of_a_comparison_at_that_size(trace_path) -> None:
+    trace = open_trace(trace_path)
+    scenarios = make_scenarios(trace, policies=["store-raw"], memory=["100%"], bounds=False)
+    target = parse_target("stall_ratio<5%")
+    row = find_sizes(trace, [target], scenarios, seed=2).sizes.row(0, named=True)
+    again = make_scenarios(
+        trace, policies=["store-raw"], memory=[str(row["memory_limit_bytes"])], bounds=False
+    )
+    summary = compare(trace, again, seed=2).summary
+    assert summary["stall_ratio"][0] == pytest.approx(row["stall_ratio<5%"])
+
+
+def test_a_target_nothing_meets_is_said_so(trace_path) -> None:
+    arguments = ["size", str(trace_path), "--target", "accesses<1", "--format", "json"]
+    done = CliRunner().invoke(app, [*arguments, "-p", "store-raw", "-r", "lru"])
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert answer["sizes"][0]["memory_limit_bytes"] is None
+    assert "no size" in answer["sizes"][0]["confidence"]
+    assert len(answer["curve"]) >= 5
+
+
+def test_the_table_names_policy_codec_and_memory(trace_path, tmp_path) -> None:
+    out = tmp_path / "curve.parquet"
+    arguments = ["size", str(trace_path), "--target", "p99<50us", "--target", "pgmajfault<9000"]
+    arguments += ["-p", "store-raw", "--codec", "lz4", "--codec", "zstd", "-o", str(out)]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "store-raw" in done.stdout
+    assert "zstd" in done.stdout
+    assert "MiB" in done.stdout
+    assert set(pl.read_parquet(out)["codec"]) == {"lz4", "zstd"}
+
+
+def test_a_stall_ratio_needs_a_clock(tmp_path) -> None:
+    path = tmp_path / "bare.parquet"
+    pl.DataFrame({"page": np.arange(100, dtype=np.uint64)}).write_parquet(path)
+    done = CliRunner().invoke(app, ["size", str(path), "--target", "stall_ratio<1%"])
+    assert done.exit_code == 1
+    assert "stall_ratio needs a trace with times" in done.stderr
