@@ -28,10 +28,9 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        chunk = self._raw.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        self.bytes_read += len(chunk)
-        return len(chunk)
+        size = self._raw.readinto(buffer) or 0  # type: ignore[attr-defined]  # binary streams have it
+        self.bytes_read += size
+        return int(size)
 
     def close(self) -> None:
         if not self.closed and self._raw is not sys.stdin.buffer:
@@ -94,7 +93,7 @@ class Input:
             raw: IO[bytes] = sys.stdin.buffer
         else:
             try:
-                raw = Path(path).open("rb")  # noqa: SIM115
+                raw = Path(path).open("rb", buffering=0)  # noqa: SIM115
                 if Path(path).is_file():
                     self.total_bytes = Path(path).stat().st_size
             except OSError as error:

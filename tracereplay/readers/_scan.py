@@ -57,15 +57,16 @@ STATE = np.dtype(
 )
 
 
+_HEX = np.full(256, 255, np.uint8)
+for _digit, _letters in enumerate(("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", *"abcdef")):
+    for _letter in {_letters, _letters.upper()}:
+        _HEX[ord(_letter)] = _digit
+
+
 @inner
 def hex_value(byte: Any) -> Any:
     """Return 0..15, or 255 where the byte is no hex digit."""
-    if ZERO <= byte <= NINE:
-        return np.uint8(byte - ZERO)
-    lower = byte | 32
-    if 97 <= lower <= 102:
-        return np.uint8(lower - 87)
-    return np.uint8(255)
+    return _HEX[byte]
 
 
 @inner
@@ -74,6 +75,16 @@ def intern(buffer: Any, start: Any, end: Any, texts: Any, known: Any) -> Any:
 
     Returns texts.size where the table is full.
     """
+    # The same text comes again and again: compare with the one met last before hashing.
+    length = end - start
+    if known > 0:
+        first = texts[known - 1]["start"]
+        if texts[known - 1]["end"] - first == length:
+            at = 0
+            while at < length and buffer[first + at] == buffer[start + at]:
+                at += 1
+            if at == length:
+                return known - 1
     value = np.uint64(14695981039346656037)
     for at in range(start, end):
         value = (value ^ np.uint64(buffer[at])) * np.uint64(1099511628211)
@@ -88,32 +99,33 @@ def intern(buffer: Any, start: Any, end: Any, texts: Any, known: Any) -> Any:
 
 
 @inner
-def _sample_head(buffer: Any, begin: Any, colon: Any, row: Any, state: Any, comms: Any) -> Any:
-    """Parse `COMM PID/TID [CPU] SECS.FRAC` backwards from the colon; False where it is none."""
-    at = colon - 1
-    fraction = np.uint64(0)
+def _number_before(buffer: Any, begin: Any, at: Any) -> Any:
+    """Return (value, position before it) of the decimal number that ends at `at`."""
+    value = np.uint64(0)
     scale = np.uint64(1)
     while at >= begin and ZERO <= buffer[at] <= NINE:
-        fraction += np.uint64(buffer[at] - ZERO) * scale
+        value += np.uint64(buffer[at] - ZERO) * scale
         scale *= np.uint64(10)
         at -= 1
+    return value, at
+
+
+@inner
+def _sample_head(buffer: Any, begin: Any, colon: Any, row: Any) -> Any:
+    """Parse `COMM PID/TID [CPU] SECS.FRAC` backwards from the colon.
+
+    Return (end of the command name or -1 where it is no sample head, digits of the fraction).
+    """
+    fraction, at = _number_before(buffer, begin, colon - 1)
     digits = colon - 1 - at
     if digits not in (6, 9) or at <= begin or buffer[at] != DOT:
-        return False
+        return -1, digits
     if digits == 6:
         fraction *= np.uint64(1000)
-    elif state[0]["time_digits"] < 9:
-        state[0]["time_digits"] = 9
-    at -= 1
-    seconds = np.uint64(0)
-    scale = np.uint64(1)
-    first = at
-    while at >= begin and ZERO <= buffer[at] <= NINE:
-        seconds += np.uint64(buffer[at] - ZERO) * scale
-        scale *= np.uint64(10)
-        at -= 1
+    first = at - 1
+    seconds, at = _number_before(buffer, begin, first)
     if first == at or first - at > 10 or (at >= begin and buffer[at] != BLANK):
-        return False
+        return -1, digits
     row["time_ns"] = seconds * np.uint64(1_000_000_000) + fraction
     while at >= begin and buffer[at] == BLANK:
         at -= 1
@@ -128,159 +140,193 @@ def _sample_head(buffer: Any, begin: Any, colon: Any, row: Any, state: Any, comm
             at = misc
     has = np.uint8(0)
     if at >= begin and buffer[at] == 93:  # ]
-        cpu = np.uint32(0)
-        scale32 = np.uint32(1)
-        at -= 1
-        first = at
-        while at >= begin and ZERO <= buffer[at] <= NINE:
-            cpu += np.uint32(buffer[at] - ZERO) * scale32
-            scale32 *= np.uint32(10)
-            at -= 1
+        first = at - 1
+        cpu, at = _number_before(buffer, begin, first)
         if first == at or first - at > 5 or at < begin or buffer[at] != 91:
-            return False
+            return -1, digits
         row["cpu"] = np.uint16(cpu)
         has |= np.uint8(HAS_CPU)
         at -= 1
         while at >= begin and buffer[at] == BLANK:
             at -= 1
-    number = np.uint64(0)
-    scale = np.uint64(1)
     first = at
-    while at >= begin and ZERO <= buffer[at] <= NINE and first - at < 10:
-        number += np.uint64(buffer[at] - ZERO) * scale
-        scale *= np.uint64(10)
-        at -= 1
-    if first != at and (at < begin or buffer[at] == BLANK or buffer[at] == SLASH):
+    number, at = _number_before(buffer, begin, first)
+    if first != at:
+        if first - at > 10 or (at >= begin and buffer[at] != BLANK and buffer[at] != SLASH):
+            return -1, digits
         row["tid"] = np.uint32(number)
         has |= np.uint8(HAS_TID)
         if at >= begin and buffer[at] == SLASH:
-            at -= 1
-            number = np.uint64(0)
-            scale = np.uint64(1)
-            first = at
-            while at >= begin and ZERO <= buffer[at] <= NINE and first - at < 10:
-                number += np.uint64(buffer[at] - ZERO) * scale
-                scale *= np.uint64(10)
-                at -= 1
-            if first == at or (at >= begin and buffer[at] != BLANK):
-                return False
+            first = at - 1
+            number, at = _number_before(buffer, begin, first)
+            if first == at or first - at > 10 or (at >= begin and buffer[at] != BLANK):
+                return -1, digits
             row["pid"] = np.uint32(number)
             has |= np.uint8(HAS_PID)
-    elif first != at:
-        return False
     row["has"] = has
-    if comms.size:
-        while at >= begin and buffer[at] == BLANK:
-            at -= 1
-        while begin < at and buffer[begin] == BLANK:
-            begin += 1
-        found = intern(buffer, begin, at + 1, comms, state[0]["comms"])
-        if found == state[0]["comms"] and found < comms.size:
-            state[0]["comms"] += 1
-        row["comm"] = np.uint16(found)
-    return True
+    while at >= begin and buffer[at] == BLANK:
+        at -= 1
+    return at + 1, digits
 
 
 @inner
-def _sample_fields(buffer: Any, at: Any, end: Any, row: Any) -> Any:
-    """Parse what follows the event: `address=…` of a tracepoint, or address, symbol, ip."""
-    while at < end and buffer[at] == BLANK:
+def _at_end(byte: Any) -> Any:
+    return byte in (NEWLINE, 13)
+
+
+@inner
+def _sample_fields(buffer: Any, at: Any, row: Any) -> Any:
+    """Parse what follows the event: `address=…` of a tracepoint, or address, symbol, ip.
+
+    Return where it stopped, or -1 where this is no sample.
+    """
+    while buffer[at] == BLANK:
         at += 1
     row["layout"] = np.uint8(LAYOUT_NONE)
     row["address"] = np.uint64(0)
     row["detail"] = np.uint64(0)
-    if at + 10 < end and buffer[at] == 97 and buffer[at + 7] == EQUALS:  # address=0x
-        at += 8
-        if buffer[at] != ZERO or buffer[at + 1] != 120:
-            return False
-        at += 2
-        value = np.uint64(0)
-        first = at
-        while at < end and hex_value(buffer[at]) != 255:
-            value = (value << np.uint64(4)) | np.uint64(hex_value(buffer[at]))
+    if buffer[at] == 97 and buffer[at + 1] == 100 and buffer[at + 2] == 100:  # add(ress=)
+        mark = at
+        while not _at_end(buffer[at]) and buffer[at] != EQUALS and at - mark < 8:
             at += 1
-        if at == first or at - first > 16 or (at < end and buffer[at] != BLANK):
-            return False
-        row["address"] = value
-        row["layout"] = np.uint8(LAYOUT_FIELDS)
-        # error_code=0x…: the one `=` after a `code`
-        while at + 13 < end:
-            if buffer[at] == EQUALS and buffer[at - 1] == 101 and buffer[at - 4] == 99:
-                break
-            at += 1
-        while at < end and not (buffer[at] == EQUALS and buffer[at - 1] == 101):
-            at += 1
-        at += 3
-        value = np.uint64(0)
-        first = at
-        while at < end and hex_value(buffer[at]) != 255:
-            value = (value << np.uint64(4)) | np.uint64(hex_value(buffer[at]))
-            at += 1
-        if first < at <= first + 16:
-            row["detail"] = value
-            row["has"] |= np.uint8(HAS_ERROR_CODE)
-        return True
+        if buffer[at] == EQUALS and at - mark == 7:
+            if buffer[at + 1] != ZERO or buffer[at + 2] != 120:
+                return -1
+            at += 3
+            mark = at
+            value = np.uint64(0)
+            digit = hex_value(buffer[at])
+            while digit != 255:
+                value = (value << np.uint64(4)) | np.uint64(digit)
+                at += 1
+                digit = hex_value(buffer[at])
+            if at == mark or at - mark > 16 or (buffer[at] != BLANK and not _at_end(buffer[at])):
+                return -1
+            row["address"] = value
+            row["layout"] = np.uint8(LAYOUT_FIELDS)
+            # error_code=0x…: the name that ends with `code`
+            while buffer[at] != NEWLINE:
+                if buffer[at] == EQUALS and buffer[at - 1] == 101 and buffer[at - 4] == 99:
+                    if buffer[at + 1] == ZERO and buffer[at + 2] == 120:
+                        at += 3
+                        mark = at
+                        value = np.uint64(0)
+                        digit = hex_value(buffer[at])
+                        while digit != 255:
+                            value = (value << np.uint64(4)) | np.uint64(digit)
+                            at += 1
+                            digit = hex_value(buffer[at])
+                        if mark < at <= mark + 16:
+                            row["detail"] = value
+                            row["has"] |= np.uint8(HAS_ERROR_CODE)
+                    break
+                at += 1
+            return at
+        at = mark
     numbers = 0
     words = 0
     before = at
-    while at < end:
+    while not _at_end(buffer[at]):
         # One word: a hex number, a symbol, or a (dso) that may hold blanks.
         first = at
         if buffer[at] == OPEN:
-            while at < end and not (
-                buffer[at] == CLOSE and (at + 1 == end or buffer[at + 1] == BLANK)
+            while not _at_end(buffer[at]) and not (
+                buffer[at] == CLOSE and (buffer[at + 1] == BLANK or _at_end(buffer[at + 1]))
             ):
                 at += 1
-            at = min(at + 1, end)
+            if buffer[at] == CLOSE:
+                at += 1
             before = at
             words += 1
+        elif buffer[at] == PIPE:  # the words of a data_src, up to the next long number
+            while not _at_end(buffer[at]) and not (
+                buffer[at - 1] == BLANK
+                and hex_value(buffer[at]) != 255
+                and hex_value(buffer[at + 1]) != 255
+                and hex_value(buffer[at + 2]) != 255
+                and hex_value(buffer[at + 3]) != 255
+                and hex_value(buffer[at + 4]) != 255
+            ):
+                at += 1
+            before = at
         else:
             value = np.uint64(0)
-            is_hex = True
-            while at < end and buffer[at] != BLANK:
-                digit = hex_value(buffer[at])
-                if digit == 255:
-                    is_hex = False
+            digit = hex_value(buffer[at])
+            while digit != 255:
                 value = (value << np.uint64(4)) | np.uint64(digit)
                 at += 1
-            length = at - first
-            # perf pads numbers to 16 columns; a symbol made of hex letters has none before it.
-            padded = length >= 6 or at - before >= 16
-            before = at
-            while at < end and buffer[at] == BLANK:
+                digit = hex_value(buffer[at])
+            is_hex = buffer[at] == BLANK or _at_end(buffer[at])
+            while buffer[at] != BLANK and not _at_end(buffer[at]):
                 at += 1
-            if buffer[first] == PIPE:  # the words of a data_src, up to the next number
-                while at < end and not (
-                    buffer[at - 1] == BLANK
-                    and hex_value(buffer[at]) != 255
-                    and at + 6 < end
-                    and hex_value(buffer[at + 4]) != 255
-                    and hex_value(buffer[at + 5]) != 255
-                ):
-                    at += 1
-            elif is_hex and (numbers == 0 or padded):
-                if at < end and buffer[at] == PIPE:
+            # perf pads numbers to 16 columns; a symbol made of hex letters has none before it.
+            padded = at - first >= 6 or at - before >= 16
+            is_hex = is_hex and at - first <= 16
+            before = at
+            while buffer[at] == BLANK:
+                at += 1
+            if is_hex and (numbers == 0 or padded):
+                if buffer[at] == PIPE:
                     row["detail"] = value
                     row["has"] |= np.uint8(HAS_DATA_SRC)
                     if numbers == 1:
                         row["layout"] = np.uint8(LAYOUT_ADDRESS)
-                        return True
+                        return at
                 elif numbers == 0:
                     if words:  # a symbol before any number: no layout we know
-                        return True
+                        return at
                     row["address"] = value
                     row["layout"] = np.uint8(LAYOUT_BARE)
                     numbers = 1
                 else:
                     row["layout"] = np.uint8(LAYOUT_ADDRESS)
-                    return True
+                    return at
             else:
                 words += 1
-        while at < end and buffer[at] == BLANK:
+        while buffer[at] == BLANK:
             at += 1
     if numbers == 1 and words:
         row["layout"] = np.uint8(LAYOUT_SYMBOL)
-    return True
+    return at
+
+
+@inner
+def _event_of(buffer: Any, at: Any, row: Any) -> Any:
+    """Find the event in `[PERIOD] EVENT: FIELDS`; return (start, end, where the fields begin).
+
+    end is start where the layout names no event, and -1 where this is no sample.
+    """
+    while buffer[at] == BLANK:
+        at += 1
+    first = at
+    digits = True
+    period = np.uint64(0)
+    while buffer[at] != BLANK and not _at_end(buffer[at]):
+        if ZERO <= buffer[at] <= NINE:
+            period = period * np.uint64(10) + np.uint64(buffer[at] - ZERO)
+        else:
+            digits = False
+        at += 1
+    if at == first:
+        return first, np.int64(-1), at
+    row["period"] = np.uint32(1)
+    if buffer[at - 1] == COLON:
+        return first, at - 1, at
+    if digits:
+        start = at
+        while buffer[start] == BLANK:
+            start += 1
+        stop = start
+        while buffer[stop] != BLANK and not _at_end(buffer[stop]):
+            stop += 1
+        if stop > start and buffer[stop - 1] == COLON:
+            row["period"] = np.uint32(min(period, np.uint64(4294967295)))
+            row["has"] |= np.uint8(HAS_PERIOD)
+            return start, stop - 1, stop
+    for byte in range(first, at):  # no event in this layout: the numbers follow at once
+        if hex_value(buffer[byte]) == 255:
+            return first, np.int64(-1), at
+    return first, first, first
 
 
 @kernel
@@ -293,120 +339,121 @@ def scan_perf_script(
     wanted); state STATE (1,).
     """
     at = state[0]["position"]
+    line = state[0]["line"]
+    time_digits = state[0]["time_digits"]
+    rows = 0
+    odds = 0
+    known_events = 0
+    known_comms = 0
+    event = 0
+    name_end = 0
     size = buffer.size
-    while at < size:
-        if state[0]["rows"] >= samples.size or state[0]["odd"] >= odd.size:
-            break
+    while at < size and rows < samples.size and odds < odd.size:
         begin = at
-        first = buffer[at]
-        if first == NEWLINE:
-            at += 1
-            state[0]["line"] += 1
-            continue
-        if first in (TAB, HASH):
+        byte = buffer[at]
+        if byte in (NEWLINE, TAB, HASH):
             while buffer[at] != NEWLINE:
                 at += 1
             at += 1
-            state[0]["line"] += 1
-            if first == TAB and state[0]["rows"] > 0:
-                samples[state[0]["rows"] - 1]["has"] |= np.uint8(HAS_CHAIN)
+            line += 1
+            if byte == TAB and rows > 0:
+                samples[rows - 1]["has"] |= np.uint8(HAS_CHAIN)
             continue
-        row = samples[state[0]["rows"]]
+        row = samples[rows]
         is_sample = False
         # The first colon after a time is the one that counts, unless what follows is no sample:
         # a command name may hold anything.
-        while buffer[at] != NEWLINE and not is_sample:
+        while buffer[at] != NEWLINE:
             if (
-                buffer[at] == COLON
-                and at - begin > 7
-                and ZERO <= buffer[at - 1] <= NINE
-                and (buffer[at + 1] == BLANK or buffer[at + 1] == NEWLINE)
-                and _sample_head(buffer, begin, at, row, state, comms)
+                buffer[at] != COLON
+                or at - begin < 8
+                or not ZERO <= buffer[at - 1] <= NINE
+                or not (buffer[at + 1] == BLANK or _at_end(buffer[at + 1]))
             ):
-                break
-            at += 1
-        colon = at
+                at += 1
+                continue
+            name_end, digits = _sample_head(buffer, begin, at, row)
+            if name_end < 0:
+                at += 1
+                continue
+            # Nearly always the event of the line before: one comparison, instead of looking for
+            # its end, its colon and its number.
+            start = at + 1
+            while buffer[start] == BLANK:
+                start += 1
+            end = start
+            if known_events > 0:
+                first = events[event]["start"]
+                length = events[event]["end"] - first
+                same = 0
+                while same < length and buffer[start + same] == buffer[first + same]:
+                    same += 1
+                if (
+                    same == length
+                    and buffer[start + same] == COLON
+                    and buffer[start + same + 1] == BLANK
+                ):
+                    end = start + same
+            if end > start:
+                row["period"] = np.uint32(1)
+                fields = end + 1
+                stopped = _sample_fields(buffer, fields, row)
+                if stopped >= 0:
+                    row["event"] = np.uint16(event)
+                    row["has"] |= np.uint8(HAS_EVENT)
+                    time_digits = max(time_digits, digits)
+                    is_sample = True
+                    at = stopped
+                    break
+            start, end, fields = _event_of(buffer, at + 1, row)
+            if end < 0 or (end - start > 11 and buffer[start] == 80 and buffer[start + 11] == 95):
+                at += 1  # no sample, or PERF_RECORD_…
+                continue
+            stopped = _sample_fields(buffer, fields, row)
+            if stopped < 0:
+                at += 1
+                continue
+            row["event"] = np.uint16(0)
+            if end > start:
+                found = intern(buffer, start, end, events, known_events)
+                if found == events.size:
+                    break
+                if found == known_events:
+                    known_events += 1
+                row["event"] = np.uint16(found)
+                row["has"] |= np.uint8(HAS_EVENT)
+                event = found
+            time_digits = max(time_digits, digits)
+            is_sample = True
+            at = stopped
+            break
         while buffer[at] != NEWLINE:
             at += 1
-        end = at
-        at += 1
-        if colon < end:
-            is_sample = _sample_tail(buffer, colon + 1, end, row, state, events)
-            if not is_sample:
-                # Another time may follow in the line: the one before stood in a command name.
-                again = colon + 1
-                while again < end and not is_sample:
-                    if (
-                        buffer[again] == COLON
-                        and ZERO <= buffer[again - 1] <= NINE
-                        and _sample_head(buffer, begin, again, row, state, comms)
-                    ):
-                        is_sample = _sample_tail(buffer, again + 1, end, row, state, events)
-                    again += 1
         if is_sample:
-            row["line"] = state[0]["line"]
-            state[0]["rows"] += 1
+            row["line"] = line
+            rows += 1
+            if comms.size:
+                first = begin
+                while first < name_end and buffer[first] == BLANK:
+                    first += 1
+                found = intern(buffer, first, name_end, comms, known_comms)
+                if found == known_comms and found < comms.size:
+                    known_comms += 1
+                row["comm"] = np.uint16(found)
         else:
-            odd[state[0]["odd"]]["start"] = begin
-            odd[state[0]["odd"]]["end"] = end
-            odd[state[0]["odd"]]["line"] = state[0]["line"]
-            state[0]["odd"] += 1
-        state[0]["line"] += 1
+            odd[odds]["start"] = begin
+            odd[odds]["end"] = at
+            odd[odds]["line"] = line
+            odds += 1
+        line += 1
+        at += 1
     state[0]["position"] = at
-
-
-@inner
-def _sample_tail(buffer: Any, at: Any, end: Any, row: Any, state: Any, events: Any) -> Any:
-    """Parse `[PERIOD] EVENT: FIELDS` after the time."""
-    while end > at and buffer[end - 1] == 13:
-        end -= 1
-    while at < end and buffer[at] == BLANK:
-        at += 1
-    first = at
-    digits = True
-    period = np.uint64(0)
-    while at < end and buffer[at] != BLANK:
-        if ZERO <= buffer[at] <= NINE:
-            period = period * np.uint64(10) + np.uint64(buffer[at] - ZERO)
-        else:
-            digits = False
-        at += 1
-    if at == first:
-        return False
-    row["event"] = np.uint16(0)
-    row["period"] = np.uint32(1)
-    if buffer[at - 1] != COLON:
-        start = at
-        while start < end and buffer[start] == BLANK:
-            start += 1
-        stop = start
-        while stop < end and buffer[stop] != BLANK:
-            stop += 1
-        if digits and stop > start and buffer[stop - 1] == COLON:
-            row["period"] = np.uint32(min(period, np.uint64(4294967295)))
-            row["has"] |= np.uint8(HAS_PERIOD)
-            first = start
-            at = stop
-        else:  # no event in this layout: the numbers follow at once
-            for byte in range(first, at):
-                if hex_value(buffer[byte]) == 255:
-                    return False
-            return _sample_fields(buffer, first, end, row)
-    if (
-        at - first > 12
-        and buffer[first] == 80
-        and buffer[first + 4] == 95
-        and buffer[first + 11] == 95
-    ):
-        return False  # PERF_RECORD_…
-    found = intern(buffer, first, at - 1, events, state[0]["events"])
-    if found == events.size:
-        return False
-    if found == state[0]["events"]:
-        state[0]["events"] += 1
-    row["event"] = np.uint16(found)
-    row["has"] |= np.uint8(HAS_EVENT)
-    return _sample_fields(buffer, at, end, row)
+    state[0]["line"] = line
+    state[0]["rows"] = rows
+    state[0]["odd"] = odds
+    state[0]["events"] = known_events
+    state[0]["comms"] = known_comms
+    state[0]["time_digits"] = time_digits
 
 
 # What a field of delimited text holds, and where its value goes (slot of the row of values).
@@ -416,19 +463,9 @@ SKIP, DECIMAL, HEX, TEXT_CODE, SECONDS, FLAG = range(6)
 
 @inner
 def _number_of(buffer: Any, at: Any, end: Any, kind: Any, value: Any) -> Any:
-    """Parse one number into value[0]; False where it is none, or does not fit 64 bits."""
+    """Parse SECONDS (as nanoseconds) or a FLAG into value[0]; False where it is none."""
     total = np.uint64(0)
-    if kind == HEX:
-        if at + 2 < end and buffer[at] == ZERO and buffer[at + 1] | 32 == 120:
-            at += 2
-        if end - at > 16:
-            return False
-        for byte in range(at, end):
-            digit = hex_value(buffer[byte])
-            if digit == 255:
-                return False
-            total = (total << np.uint64(4)) | np.uint64(digit)
-    elif kind == FLAG:
+    if kind == FLAG:
         lower = buffer[at] | 32
         # 1, W…, true, yes, store against 0, R…, false, no, load
         if buffer[at] == 49 or lower in (119, 116, 121, 115):
@@ -440,19 +477,16 @@ def _number_of(buffer: Any, at: Any, end: Any, kind: Any, value: Any) -> Any:
     else:
         decimals = -1
         for byte in range(at, end):
-            if kind == SECONDS and buffer[byte] == DOT and decimals < 0:
+            if buffer[byte] == DOT and decimals < 0:
                 decimals = 0
                 continue
-            if not ZERO <= buffer[byte] <= NINE or decimals == 9:
-                return False
-            if total > np.uint64(1844674407370955160):
+            if not ZERO <= buffer[byte] <= NINE or decimals == 9 or end - at > 20:
                 return False
             total = total * np.uint64(10) + np.uint64(buffer[byte] - ZERO)
             if decimals >= 0:
                 decimals += 1
-        if kind == SECONDS:
-            for _ in range(9 - max(decimals, 0)):
-                total *= np.uint64(10)
+        for _ in range(9 - max(decimals, 0)):
+            total *= np.uint64(10)
     value[0] = total
     return True
 
@@ -466,70 +500,94 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
     state STATE (1,). A separator of blank takes runs of blanks and tabs as one.
     """
     at = state[0]["position"]
-    size = buffer.size
+    line = state[0]["line"]
     separator = np.uint8(state[0]["separator"])
+    takes_rest = state[0]["takes_rest"] != 0
     runs = separator == BLANK
     slots = values.shape[1] - 1
+    known = 0
+    rows = 0
+    odds = 0
     parsed = np.zeros(1, np.uint64)
-    while at < size:
-        if state[0]["rows"] >= values.shape[0] or state[0]["odd"] >= odd.size:
-            break
+    while at < buffer.size and rows < values.shape[0] and odds < odd.size:
         begin = at
-        row = state[0]["rows"]
         field = 0
         good = buffer[at] != HASH
         present = np.uint64(0)
         while good:
-            while runs and (buffer[at] == BLANK or buffer[at] == TAB):
+            while buffer[at] == BLANK or (runs and buffer[at] == TAB):
                 at += 1
-            first = at
-            rest = field == fields.size - 1 and state[0]["takes_rest"] != 0
-            while buffer[at] != NEWLINE and (
-                rest or (buffer[at] != separator and not (runs and buffer[at] == TAB))
-            ):
-                if buffer[at] == 34:  # a quote: Python reads this line
-                    good = False
-                at += 1
-            end = at
-            if end > first and buffer[end - 1] == 13:
-                end -= 1
-            while not runs and end > first and buffer[first] == BLANK:
-                first += 1
-            if field >= fields.size:
-                good = good and runs and end == first
+            if field == fields.size:
+                good = runs and buffer[at] == NEWLINE
                 break
             kind = fields[field]["kind"]
-            slot = fields[field]["slot"]
-            if kind != SKIP and end > first and good:
-                if kind == TEXT_CODE:
-                    found = intern(buffer, first, end, texts, state[0]["events"])
-                    if found == texts.size:
+            first = at
+            value = np.uint64(0)
+            if kind == DECIMAL:
+                while ZERO <= buffer[at] <= NINE:
+                    value = value * np.uint64(10) + np.uint64(buffer[at] - ZERO)
+                    at += 1
+                good = at - first < 20
+            elif kind == HEX:
+                if buffer[at] == ZERO and buffer[at + 1] | 32 == 120:
+                    first += 2
+                    at += 2
+                digit = hex_value(buffer[at])
+                while digit != 255:
+                    value = (value << np.uint64(4)) | np.uint64(digit)
+                    at += 1
+                    digit = hex_value(buffer[at])
+                good = at - first <= 16
+            else:
+                rest = takes_rest and field == fields.size - 1
+                while buffer[at] != NEWLINE and (
+                    rest or (buffer[at] != separator and not (runs and buffer[at] == TAB))
+                ):
+                    if buffer[at] == 34:  # a quote: Python reads this line
                         good = False
-                    elif found == state[0]["events"]:
-                        state[0]["events"] += 1
-                    values[row, slot] = np.uint64(found)
-                elif _number_of(buffer, first, end, kind, parsed):
-                    values[row, slot] = parsed[0]
-                else:
-                    good = False
+                    at += 1
+                end = at
+                while end > first and buffer[end - 1] in (13, BLANK):
+                    end -= 1
+                if kind == TEXT_CODE and end > first:
+                    found = intern(buffer, first, end, texts, known)
+                    good = good and found < texts.size
+                    if good and found == known:
+                        known += 1
+                    value = np.uint64(found)
+                elif kind != SKIP and end > first:
+                    good = good and _number_of(buffer, first, end, kind, parsed)
+                    value = parsed[0]
+            if kind != SKIP and at > first:
+                slot = fields[field]["slot"]
+                values[rows, slot] = value
                 present |= np.uint64(1) << np.uint64(slot)
             field += 1
+            while not runs and buffer[at] == BLANK:
+                at += 1
+            if buffer[at] == 13 and buffer[at + 1] == NEWLINE:
+                at += 1
             if buffer[at] == NEWLINE:
                 break
+            good = good and (buffer[at] == separator or (runs and buffer[at] == TAB))
             at += 1
         while buffer[at] != NEWLINE:
             at += 1
         if good and field == fields.size:
-            values[row, slots] = present
-            state[0]["rows"] += 1
+            values[rows, slots] = present
+            rows += 1
         else:
-            odd[state[0]["odd"]]["start"] = begin
-            odd[state[0]["odd"]]["end"] = at
-            odd[state[0]["odd"]]["line"] = state[0]["line"]
-            state[0]["odd"] += 1
-        state[0]["line"] += 1
+            odd[odds]["start"] = begin
+            odd[odds]["end"] = at
+            odd[odds]["line"] = line
+            odds += 1
+        line += 1
         at += 1
     state[0]["position"] = at
+    state[0]["line"] = line
+    state[0]["rows"] = rows
+    state[0]["odd"] = odds
+    state[0]["events"] = known
 
 
 # One reference of lackey: kind is 0 I, 1 L, 2 S, 3 M.

@@ -41,6 +41,7 @@ class AccessWriter:
         self._columns: list[str] = []
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
+        self._scattered = False
         self._ids = DenseIds()
         self._spaces: dict[Any, int] = {}
         self.records = 0
@@ -94,9 +95,6 @@ class AccessWriter:
     def _count(self, frame: pl.DataFrame) -> None:
         self.records += frame.height
         self.accesses += int(frame["run_len"].sum())
-        if "event" in self._columns:
-            for name, count in frame["event"].value_counts().iter_rows():
-                self.events[str(name)] = self.events.get(str(name), 0) + count
         self._ids.number(kernel_array(frame["page"]), self._space_numbers(frame))
 
     def _space_numbers(self, frame: pl.DataFrame) -> Any:
@@ -121,7 +119,17 @@ class AccessWriter:
         return kernel_array(joined["number"])
 
     def _put(self, frame: pl.DataFrame) -> None:
-        columns = [_arrow(frame[name], _TYPES[name]) for name in self._columns]
+        columns = []
+        for name in self._columns:
+            if not pa.types.is_dictionary(_TYPES[name]):
+                array = frame[name].rechunk().to_arrow()
+                columns.append(array if array.type == _TYPES[name] else array.cast(_TYPES[name]))
+                continue
+            array, counts = _dictionary(frame[name])
+            columns.append(array)
+            if name == "event":
+                for text, count in counts.items():
+                    self.events[text] = self.events.get(text, 0) + count
         self._pending.append(pa.RecordBatch.from_arrays(columns, names=self._columns))
         self._pending_rows += frame.height
         if self._pending_rows >= _ROW_GROUP:
@@ -130,7 +138,9 @@ class AccessWriter:
     def _flush(self) -> None:
         schema = pa.schema([(name, _TYPES[name]) for name in self._columns])
         if self._writer is None:
-            plain = ("time_ns", "vaddr")
+            self._scattered = self.unique_pages * 8 > self.records
+            # Addresses all over the place only cost time in a dictionary.
+            plain = ("time_ns", "vaddr", *(("page",) if self._scattered else ()))
             self._writer = pq.ParquetWriter(
                 self._path,
                 schema,
@@ -140,6 +150,7 @@ class AccessWriter:
                 column_encoding={
                     name: "DELTA_BINARY_PACKED" for name in plain if name in self._columns
                 },
+                write_statistics=["time_ns"],
             )
         if self._pending:
             table = pa.Table.from_batches(self._pending, schema).unify_dictionaries()
@@ -148,18 +159,22 @@ class AccessWriter:
         self._pending_rows = 0
 
 
-def _arrow(column: pl.Series, dtype: Any) -> Any:
-    if not pa.types.is_dictionary(dtype):
-        array = column.rechunk().to_arrow()
-        return array if array.type == dtype else array.cast(dtype)
-    codes = column.to_physical()
-    used = codes.unique().drop_nulls().sort()
-    texts = column.unique().drop_nulls()
-    texts = texts.gather(texts.to_physical().arg_sort()).cast(pl.String)
-    if len(used) == 1 and not column.null_count():
-        indices: Any = pa.array(np.zeros(len(column), np.int32))
-    else:
-        indices = codes.replace_strict(
-            used, pl.Series(range(len(used)), dtype=pl.Int32), default=None, return_dtype=pl.Int32
-        ).to_arrow()
-    return pa.DictionaryArray.from_arrays(indices, texts.to_arrow().cast(pa.string()))
+def _dictionary(column: pl.Series) -> tuple[Any, dict[str, int]]:
+    """Return a categorical column as Arrow dictionary of what it uses, and how often it does."""
+    missing = column.is_null().to_numpy() if column.null_count() else None
+    codes = column.to_physical().fill_null(0).to_numpy()
+    used = np.flatnonzero(np.bincount(codes, None if missing is None else ~missing))
+    first = [
+        int(np.argmax((codes == code) & ~missing if missing is not None else codes == code))
+        for code in used
+    ]
+    texts = [str(column[row]) for row in first]
+    renumber = np.zeros(int(codes.max(initial=0)) + 1, np.int32)
+    renumber[used] = np.arange(used.size, dtype=np.int32)
+    indices = renumber[codes]
+    known = indices if missing is None else indices[~missing]
+    counts = np.bincount(known, minlength=used.size).tolist()
+    array = pa.DictionaryArray.from_arrays(
+        pa.array(indices, mask=missing), pa.array(texts, pa.string())
+    )
+    return array, dict(zip(texts, counts, strict=True))
