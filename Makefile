@@ -13,8 +13,11 @@ test-slow: ## run all tests in full
 lint: ## ruff, mypy, import layers, spelling
 	.ci/lint
 
+bench: ## ratios against libcachesim and a textbook curve (a few minutes)
+	$(PYTHON) -m benchmarks --write
+
 format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: help test test-slow lint format
+.PHONY: bench help test test-slow lint format

@@ -266,7 +266,8 @@ class StackDistances:
     def misses(self) -> Counts:
         """Return LRU misses at 0, 1, 2, … distinct pages; int64, shape (distinct pages + 1,)."""
         misses = np.zeros(self._first_uses + 1, np.int64)
-        np.cumsum(self._histogram[: self._first_uses], out=misses[1:])
+        misses[1:] = self._histogram[: self._first_uses]
+        np.cumsum(misses, out=misses)
         np.subtract(self._rows, misses, out=misses)
         return misses
 

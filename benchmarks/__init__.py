@@ -1,0 +1,1 @@
+"""Ratios against other programs: `python -m benchmarks`."""
