@@ -10,6 +10,9 @@ test: ## run the tests, slow ones in their short form
 test-slow: ## run all tests in full
 	$(PYTHON) -m pytest
 
+fuzz: ## readers on a hundred thousand mutated inputs each
+	TRACEREPLAY_FUZZ=100000 $(PYTHON) -m pytest -q tests/test_fuzz_readers.py
+
 lint: ## ruff, mypy, import layers, spelling
 	.ci/lint
 
@@ -20,4 +23,4 @@ format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: bench help test test-slow lint format
+.PHONY: bench help fuzz test test-slow lint format

@@ -141,6 +141,10 @@ class Trace:
         """Distinct pages that have an id so far."""
         return len(self._ids)
 
+    def scan(self) -> pl.LazyFrame:
+        """Return all columns of all files, one file after the other, not read yet."""
+        return pl.concat(self._frames, how="diagonal")
+
     # -- rows ------------------------------------------------------------------------------------
 
     def batches(self, rows: int = BATCH_ROWS, *, only_ids: bool = False) -> Iterator[Batch]:
@@ -235,7 +239,11 @@ def open_trace(*paths: str | Path) -> Trace:
 def _read_metadata(path: Path) -> dict[str, str]:
     if _kind(path) != "parquet":
         return {}
-    footer = pl.read_parquet_metadata(path)
+    try:
+        footer = pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as parquet: {line}") from error
     return {
         key.removeprefix(METADATA_PREFIX): value
         for key, value in footer.items()

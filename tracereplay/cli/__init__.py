@@ -12,6 +12,7 @@ from tracereplay.cli import calibrate  # noqa: F401  isort: skip  (registers its
 from tracereplay.cli import compare  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import curve  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import ingest  # noqa: F401  isort: skip  (registers its commands)
+from tracereplay.cli import inspect  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import pages  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import size  # noqa: F401  isort: skip  (registers its commands)

@@ -1,0 +1,89 @@
+"""What `inspect` says, against the same figures worked out with dicts and lists."""
+
+import json
+from collections import Counter
+
+import polars as pl
+import pytest
+from golden_captures import CAPTURES
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.inspection import SLICES, in_words, inspect_trace
+from tracereplay.readers import ingest
+from tracereplay.trace import open_trace
+
+run = CliRunner().invoke
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.sampled_from([None, False, True]), st.integers(1, 5)),
+        min_size=1,
+        max_size=90,
+    )
+)
+def test_figures_equal_those_of_a_plain_count(tmp_path_factory, trace):
+    path = tmp_path_factory.mktemp("inspect") / "t.parquet"
+    pl.DataFrame(
+        {
+            "page": pl.Series([page for page, _, _ in trace], dtype=pl.UInt64),
+            "is_write": pl.Series([write for _, write, _ in trace], dtype=pl.Boolean),
+            "run_len": pl.Series([length for _, _, length in trace], dtype=pl.UInt32),
+        }
+    ).write_parquet(path)
+    found = inspect_trace(open_trace(path))
+
+    touches: Counter[int] = Counter()
+    for page, _, length in trace:
+        touches[page] += length
+    parts = min(SLICES, len(trace))
+    seen: set[int] = set()
+    working = []
+    for part in range(parts):
+        pages = {
+            page for row, (page, _, _) in enumerate(trace) if row * parts // len(trace) == part
+        }
+        seen |= pages
+        working.append((len(pages) * 4096, len(seen) * 4096))
+    assert found.rows == len(trace)
+    assert found.accesses == sum(touches.values())
+    assert found.unique_pages == len(touches)
+    assert found.writes == sum(write is True for _, write, _ in trace)
+    assert found.reads == sum(write is False for _, write, _ in trace)
+    assert found.unknown_writes == sum(write is None for _, write, _ in trace)
+    assert found.pages_touched_once == sum(count == 1 for count in touches.values())
+    assert found.accesses_per_page_p50 == sorted(touches.values())[len(touches) // 2]
+    assert [
+        (part["working_set_bytes"], part["touched_so_far_bytes"]) for part in found.working_set
+    ] == working
+
+
+def test_words_say_coverage_and_what_cannot_be_asked(tmp_path):
+    ingest(CAPTURES / "refault-memcg12M.sw+maj.brief-ns.txt", tmp_path / "t.parquet")
+    words = "\n".join(in_words(inspect_trace(open_trace(tmp_path / "t.parquet"))))
+    assert "coverage    faults" in words
+    assert "it cannot tell hit ratios" in words
+    assert "major-faults 12, page-faults 18" in words
+    assert "12 of the faults were major" in words
+    assert "100.0 % not said" in words
+
+
+def test_json_is_one_object(tmp_path):
+    ingest(CAPTURES / "tree40.lackey.txt", tmp_path / "t.parquet")
+    result = run(app, ["inspect", str(tmp_path / "t.parquet"), "--format", "json"])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["coverage"] == "full"
+    assert found["clock"] == "instructions"
+    assert found["duration_ns"] is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 10, b"PAR1junk"])
+def test_what_is_no_table_is_refused(tmp_path, content):
+    (tmp_path / "t").write_bytes(content)
+    result = run(app, ["inspect", str(tmp_path / "t")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")

@@ -1,0 +1,32 @@
+"""`inspect`: what a trace holds, and what it can and cannot answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tracereplay.cli.app import app, flush
+
+
+@app.command(epilog="Example: tracereplay inspect traces/sqlite-index.parquet")
+def inspect(
+    trace: Annotated[list[Path], typer.Argument(help="Trace tables written by `ingest`.")],
+    format: Annotated[
+        Literal["text", "json"],
+        typer.Option("--format", help="Words, or one JSON object.", rich_help_panel="Output"),
+    ] = "text",
+) -> None:
+    """Say what a trace holds: footprint, mix, reuse, working set, and what it can answer."""
+    from tracereplay.inspection import in_words, inspect_trace
+    from tracereplay.trace import open_trace
+
+    found = inspect_trace(open_trace(*trace))
+    if format == "json":
+        typer.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        for line in in_words(found):
+            typer.echo(line)
+    flush()

@@ -1,0 +1,307 @@
+"""What a trace holds and what it can answer: footprint, writes, reuse, working set, coverage."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracereplay.errors import InputError
+from tracereplay.schema import COVERAGES
+from tracereplay.trace import Trace
+from tracereplay.units import format_duration, format_size
+
+SLICES = 20
+_OCTAVES = 64
+
+# What a coverage lets one ask, and what not; in plain words.
+CAN: dict[str, str] = {
+    "full": "every access is there: it answers for any memory size and any policy",
+    "faults": "swap-ins and footprint at the memory size it was recorded with, and the first "
+    "touch of each page",
+    "sampled": "which pages are hot, and the share of reads and writes among sampled accesses",
+    "sampled-region": "how much memory is in use over time, interval by interval",
+    "page-cache": "reads of file pages and how well a page cache of some size serves them",
+}
+CANNOT: dict[str, str] = {
+    "full": "",
+    "faults": "hit ratios and other memory sizes: a page that was resident made no record, so "
+    "smaller memories come out too good; record every access with "
+    "`tracereplay record --full`, or with a recorder of accessed bits",
+    "sampled": "exact misses: most accesses are missing, so reuse looks longer than it is",
+    "sampled-region": "order within an interval, writes, and single pages inside a region: "
+    "pages were expanded by rule, not seen",
+    "page-cache": "anonymous memory, and so nothing about swap",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """Figures about a trace; sizes in bytes, times in the trace's own clock."""
+
+    trace: str
+    format: str | None
+    coverage: str
+    clock: str
+    time_resolution_ns: int | None
+    rows: int
+    accesses: int
+    processes: int | None
+    threads: int | None
+    unique_pages: int
+    footprint_bytes: int
+    duration_ns: int | None
+    instructions: int | None
+    writes: int
+    reads: int
+    unknown_writes: int
+    events: dict[str, int]
+    major_faults: int | None
+    lost_events: int
+    skipped_lines: int
+    reduced_below_bytes: int
+    time_runs_backwards: int
+    pages_touched_once: int
+    accesses_per_page_p50: int
+    accesses_per_page_p99: int
+    hottest_tenth_share: float
+    reuse_interval_p50_accesses: int | None
+    reuse_interval_p90_accesses: int | None
+    working_set: list[dict[str, int]]
+    can: str
+    cannot: str
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as one object for JSON."""
+        return dataclasses.asdict(self)
+
+
+def inspect_trace(trace: Trace) -> Inspection:
+    """Read a trace twice, once for its columns and once for its pages.
+
+    Raises
+    ------
+    InputError
+        The trace has no rows.
+    """
+    columns = _columns(trace)
+    rows = columns["rows"]
+    if rows == 0:
+        raise InputError(f"{trace.paths[0]}: the trace has no rows")
+    parts = min(SLICES, rows)
+    touches = np.zeros(0, np.int64)
+    last_slice = np.zeros(0, np.int32)
+    last_row = np.zeros(0, np.int64)
+    intervals = np.zeros(_OCTAVES, np.int64)
+    working = np.zeros(parts, np.int64)
+    first_touches = np.zeros(parts, np.int64)
+    accesses = 0
+    for batch in trace.batches():
+        known = trace.numbered_pages
+        if known > touches.size:
+            more = max(known, 2 * touches.size) - touches.size
+            touches = np.concatenate([touches, np.zeros(more, np.int64)])
+            last_slice = np.concatenate([last_slice, np.full(more, -1, np.int32)])
+            last_row = np.concatenate([last_row, np.full(more, -1, np.int64)])
+        lengths = np.ones(batch.page_ids.size, np.int64)
+        if batch.run_len is not None:
+            lengths = batch.run_len.astype(np.int64)
+        accesses += int(lengths.sum())
+        counted = np.bincount(batch.page_ids, lengths, minlength=touches.size)
+        touches[: counted.size] += counted.astype(np.int64)
+        at = batch.first_row + np.arange(batch.page_ids.size)
+        intervals += _reuse(batch.page_ids, at, last_row)
+        slices = at * parts // rows
+        for part in np.unique(slices).tolist():
+            pages = np.unique(batch.page_ids[slices == part])
+            fresh = pages[last_slice[pages] != part]
+            working[part] += fresh.size
+            first_touches[part] += int((last_slice[fresh] < 0).sum())
+            last_slice[fresh] = part
+    unique = trace.numbered_pages
+    touches = np.sort(touches[:unique])
+    grown = np.cumsum(first_touches)
+    page_bytes = trace.page_bytes
+    span = columns["last_ns"] - columns["first_ns"] if columns["last_ns"] is not None else None
+    return Inspection(
+        trace=trace.name,
+        format=trace.metadata.get("format"),
+        coverage=trace.coverage,
+        clock=trace.clock,
+        time_resolution_ns=_whole(trace.metadata.get("time_resolution_ns")),
+        rows=rows,
+        accesses=accesses,
+        processes=columns["processes"],
+        threads=columns["threads"],
+        unique_pages=unique,
+        footprint_bytes=unique * page_bytes,
+        duration_ns=span if trace.has_time else None,
+        instructions=span if trace.clock == "instructions" else None,
+        writes=columns["writes"],
+        reads=columns["reads"],
+        unknown_writes=rows - columns["writes"] - columns["reads"],
+        events=columns["events"],
+        major_faults=columns["major"],
+        lost_events=_whole(trace.metadata.get("lost_events")) or 0,
+        skipped_lines=_whole(trace.metadata.get("skipped_lines")) or 0,
+        reduced_below_bytes=trace.reduced_below_bytes,
+        time_runs_backwards=columns["backwards"],
+        pages_touched_once=int((touches == 1).sum()),
+        accesses_per_page_p50=int(touches[unique // 2]),
+        accesses_per_page_p99=int(touches[min(unique - 1, unique * 99 // 100)]),
+        hottest_tenth_share=float(touches[-max(unique // 10, 1) :].sum() / accesses),
+        reuse_interval_p50_accesses=_quantile(intervals, 0.5),
+        reuse_interval_p90_accesses=_quantile(intervals, 0.9),
+        working_set=[
+            {
+                "rows_from": -(-rows * part // parts),
+                "working_set_bytes": int(working[part]) * page_bytes,
+                "touched_so_far_bytes": int(grown[part]) * page_bytes,
+            }
+            for part in range(parts)
+        ],
+        can=CAN[trace.coverage],
+        cannot=CANNOT[trace.coverage],
+        notes=list(trace.notes),
+    )
+
+
+def _columns(trace: Trace) -> dict[str, Any]:
+    frame = trace.scan()
+    schema = frame.collect_schema()
+    wanted = [pl.len().alias("rows")]
+    if "is_write" in schema:
+        wanted += [
+            pl.col("is_write").sum().alias("writes"),
+            (~pl.col("is_write")).sum().alias("reads"),
+        ]
+    wanted += [
+        pl.col(column).drop_nulls().n_unique().alias(name)
+        for name, column in (("processes", "pid"), ("threads", "tid"))
+        if column in schema
+    ]
+    if "time_ns" in schema:
+        times = pl.col("time_ns")
+        wanted += [
+            times.first().alias("first_ns"),
+            times.max().alias("last_ns"),
+            (times < times.shift(1)).sum().alias("backwards"),
+        ]
+    if "major" in schema:
+        wanted.append(pl.col("major").sum().alias("major"))
+    found = frame.select(wanted).collect(engine="streaming").row(0, named=True)
+    found = {"writes": 0, "reads": 0, "backwards": 0, "major": None, **found}
+    for name in ("processes", "threads", "first_ns", "last_ns"):
+        found.setdefault(name, None)
+        if name in ("processes", "threads"):
+            found[name] = found[name] or None
+    events: dict[str, int] = {}
+    if recorded := trace.metadata.get("events"):
+        events = json.loads(recorded)
+    elif "event" in schema:
+        counts = frame.group_by("event").len().collect(engine="streaming")
+        events = {str(name): int(count) for name, count in counts.iter_rows()}
+    found["events"] = dict(sorted(events.items()))
+    return found
+
+
+def _reuse(page_ids: Any, at: Any, last_row: Any) -> Any:
+    """Return how many references follow the page's last one by 2**n … rows; int64, (octaves,)."""
+    order = np.argsort(page_ids, kind="stable")
+    pages = page_ids[order]
+    rows = at[order]
+    before = np.empty_like(rows)
+    before[1:] = rows[:-1]
+    heads = np.flatnonzero(np.concatenate([[True], pages[1:] != pages[:-1]]))
+    before[heads] = last_row[pages[heads]]
+    tails = np.concatenate([heads[1:], [pages.size]]) - 1
+    last_row[pages[tails]] = rows[tails]
+    gaps = (rows - before)[before >= 0]
+    return np.bincount(np.log2(gaps).astype(np.int64), minlength=_OCTAVES)[:_OCTAVES]
+
+
+def _quantile(octaves: Any, share: float) -> int | None:
+    total = int(octaves.sum())
+    if not total:
+        return None
+    return 2 << int(np.searchsorted(np.cumsum(octaves), share * total))
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def in_words(found: Inspection) -> list[str]:
+    """Return the figures as lines of plain words."""
+    share = 100 / found.rows
+    lines = [
+        f"{found.trace}: {found.rows:,} rows, {found.accesses:,} accesses"
+        + (f", read as {found.format}" if found.format else ""),
+        f"coverage    {found.coverage}: {found.can}",
+    ]
+    if found.cannot:
+        lines.append(f"            it cannot tell {found.cannot}")
+    if found.reduced_below_bytes:
+        lines.append(
+            "reduced     references that no LRU memory of "
+            f"{format_size(found.reduced_below_bytes)} or more can feel were dropped: smaller "
+            "memories cannot be asked"
+        )
+    lines.append(
+        f"footprint   {format_size(found.footprint_bytes)} ({found.unique_pages:,} pages)"
+        + (f" in {found.processes} processes" if (found.processes or 0) > 1 else "")
+        + ("; no process ids: all pages are one address space" if not found.processes else "")
+    )
+    if found.duration_ns is not None:
+        lines.append(f"time        {format_duration(found.duration_ns)} by clock {found.clock}")
+    elif found.instructions is not None:
+        lines.append(f"time        {found.instructions:,} instructions, no clock")
+    else:
+        lines.append(f"time        none ({found.clock}): order only")
+    if found.time_runs_backwards:
+        lines.append(
+            f"            runs backwards at {found.time_runs_backwards:,} rows (taken as standing)"
+        )
+    unknown = f", {found.unknown_writes * share:.1f} % not said" if found.unknown_writes else ""
+    lines.append(
+        f"mix         {found.reads * share:.1f} % reads, {found.writes * share:.1f} % writes{unknown}"
+        " (of rows)"
+    )
+    if found.events:
+        told = ", ".join(f"{name} {count:,}" for name, count in found.events.items())
+        lines.append(f"events      {told}")
+    if found.major_faults:
+        lines.append(f"            {found.major_faults:,} of the faults were major")
+    lines.append(
+        f"reuse       {found.pages_touched_once:,} pages touched once; the median page "
+        f"{found.accesses_per_page_p50:,} times; the hottest tenth takes "
+        f"{found.hottest_tenth_share:.0%} of the accesses"
+    )
+    if found.reuse_interval_p50_accesses:
+        lines.append(
+            f"            half of the returns come within {found.reuse_interval_p50_accesses:,} "
+            f"rows, nine tenths within {found.reuse_interval_p90_accesses:,}"
+        )
+    largest = max(part["working_set_bytes"] for part in found.working_set) or 1
+    lines.append(
+        f"working set per {1 / len(found.working_set):.0%} of the rows, and touched so far:"
+    )
+    for part in found.working_set:
+        bar = "█" * max(round(24 * part["working_set_bytes"] / largest), 1)
+        lines.append(
+            f"  from row {part['rows_from']:>14,}  {format_size(part['working_set_bytes']):>9} "
+            f"{bar:24} {format_size(part['touched_so_far_bytes']):>9}"
+        )
+    if found.lost_events:
+        lines.append(f"lost        {found.lost_events:,} events, says the recorder")
+    if found.skipped_lines:
+        lines.append(f"skipped     {found.skipped_lines:,} lines of the capture held no access")
+    lines += [f"note        {text}" for text in found.notes]
+    return lines
+
+
+assert set(CAN) == set(CANNOT) == set(COVERAGES)
