@@ -382,7 +382,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             set_flags(pages, page, ON_DEVICE)
             forget_page(m, state, pages, page)
             return True
-        m["ev_written_back_bytes"] += stored_length(pages, page)
+        m["ev_written_back_bytes"] += stored_length(m, pages, page)
         m["clock_ns"] += m["load_ns"]
         forget_entry(m, pages, zspages, classes, page)
         set_flags(pages, page, ON_DEVICE)
@@ -792,7 +792,7 @@ def build_loop(
                 m["pgmajfault"] += 1
                 m["clock_ns"] += m["major_fault_ns"]
                 if has(pages, page, IN_ZSWAP):
-                    size = stored_length(pages, page)
+                    size = stored_length(m, pages, page)
                 if m["page_cluster"] > 0 and slots.size > 0:
                     service = np.int64(
                         read_around(m, state, pages, zspages, classes, writes, slots, times, page)

@@ -36,12 +36,12 @@ _PAGE = 4096
 
 
 @inner
-def stored_length(pages: Any, page: Any) -> Any:
-    """Return the bytes the entry of a page takes: compressed size, 4096 raw, 0 same-filled."""
+def stored_length(m: Any, pages: Any, page: Any) -> Any:
+    """Return the bytes the entry of a page takes: compressed size, 4096 raw, 0 same-filled in 6.1."""
     if has(pages, page, RAW):
         return np.int64(_PAGE)
     size = np.int64(pages[page]["size"])
-    if size & SAME_FILLED:
+    if size & SAME_FILLED and m["same_filled"]:
         return np.int64(0)
     return size & SIZE_MASK
 
@@ -80,7 +80,7 @@ def forget_entry(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> N
         z_unlink(pages, page)
         m["fifo_pages"] -= 1
         return
-    length = stored_length(pages, page)
+    length = stored_length(m, pages, page)
     m["stored_pages"] -= 1
     if length > 0:
         z_unlink(pages, page)
