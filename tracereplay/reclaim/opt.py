@@ -2,7 +2,7 @@
 
 An indexed binary heap orders resident pages by their next use. Place k of the heap is the `next`
 field of page record k, and `prev` of a page is its place, so nothing grows with the trace. A page
-that a policy keeps is not offered again until it is touched.
+that a policy keeps is offered again only behind all others, the one kept longest ago first.
 Source: L. A. Belady, A study of replacement algorithms, IBM Systems Journal 5(2), 1966.
 """
 
@@ -15,9 +15,6 @@ import numpy as np
 from tracereplay._jit import inner, kernel
 from tracereplay.reclaim.textbook import build_textbook, no_batch
 from tracereplay.replay.loop import build_eviction, build_loop
-
-_UNTIL_TOUCHED = -1
-
 
 @inner
 def _place(pages: Any, where: Any, page: Any) -> None:
@@ -93,7 +90,7 @@ def _take(m: Any, pages: Any, keys: Any) -> Any:
     if size > 1:
         _place(pages, np.int64(0), last)
         _sift_down(pages, keys, np.int64(0), size - 1)
-    keys[page] = _UNTIL_TOUCHED
+    keys[page] = -1 - m["reclaim_scanned"]
     return page
 
 

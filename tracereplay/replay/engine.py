@@ -144,7 +144,7 @@ class Replay:
             "map_writable": profile.map_writable,
             "throttle_sane": scenario.cgroup == "v2",
             "swappiness": scenario.swappiness,
-            "page_cluster": 0 if policy.synchronous else scenario.page_cluster,
+            "page_cluster": 0 if policy.synchronous or textbook else scenario.page_cluster,
             "vma_readahead": vma_readahead,
             "flush_period_ns": scenario.stat_flush_ns,
             "swap_slots_total": swap_slots,
