@@ -67,6 +67,7 @@ from tracereplay.replay.zswap import (
     forget_entry,
     full_action,
     is_full,
+    limited_pages,
     store,
     stored_length,
 )
@@ -454,7 +455,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 m["worker_failures"] += 1
             m["worker_ns"] = m["clock_ns"]
             m["clock_ns"] = here
-            if m["pool_pages"] <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
+            if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
                 m["worker_active"] = 0
 
     @inner
@@ -531,7 +532,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 set_flags(pages, page, LINKED | PG_DIRTY)
                 z_link_head(pages, ZSWAP_FIFO, page)
                 m["fifo_pages"] += 1
-                m["pool_pages"] += 1
+                m["linked_pages"] += 1
                 return OFF_LRU
             if action == KEPT_BY_POLICY or not m["has_device"]:
                 keep_page(m, pages, page)

@@ -231,6 +231,7 @@ _STATE = (
     "pool_charged_bytes",
     "stored_pages",
     "fifo_pages",
+    "linked_pages",
     "stored_incompressible",
     "zswap_full",
     "free_zspage",

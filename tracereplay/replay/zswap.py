@@ -47,26 +47,36 @@ def stored_length(m: Any, pages: Any, page: Any) -> Any:
 
 
 @inner
+def limited_pages(m: Any) -> Any:
+    """Return the pages the pool limit sees: those of the allocator, and those linked into its order.
+
+    A linked page is resident too; it is memory once, so only the limit counts it here.
+    """
+    return m["pool_pages"] + m["linked_pages"]
+
+
+@inner
 def is_full(m: Any) -> Any:
     """Test the pool limit with its hysteresis; mm/zswap.c:zswap_check_limits().
 
     6.1 (zswap_is_full(), zswap_can_accept()) is full only above the limit, and wakes the worker
     only then: the second return value.
     """
+    held = limited_pages(m)
     if m["strict_limit"]:
-        if m["pool_pages"] > m["pool_limit_pages"]:
+        if held > m["pool_limit_pages"]:
             m["pool_limit_hit"] += 1
             m["zswap_full"] = 1
             return True, True
         if m["zswap_full"]:
-            if m["pool_pages"] >= m["accept_pages"]:
+            if held >= m["accept_pages"]:
                 return True, False
             m["zswap_full"] = 0
         return False, False
-    if m["pool_pages"] >= m["pool_limit_pages"]:
+    if held >= m["pool_limit_pages"]:
         m["pool_limit_hit"] += 1
         m["zswap_full"] = 1
-    elif m["zswap_full"] and m["pool_pages"] <= m["accept_pages"]:
+    elif m["zswap_full"] and held <= m["accept_pages"]:
         m["zswap_full"] = 0
     return m["zswap_full"] != 0, m["zswap_full"] != 0
 
@@ -75,7 +85,7 @@ def is_full(m: Any) -> Any:
 def forget_entry(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> None:
     """Drop the entry of a page: loaded, overwritten, written back, or its slot is freed."""
     if has(pages, page, LINKED):
-        m["pool_pages"] -= 1
+        m["linked_pages"] -= 1
         clear_flags(pages, page, LINKED)
         z_unlink(pages, page)
         m["fifo_pages"] -= 1
