@@ -136,6 +136,7 @@ class Replay:
             "exclusive_loads": profile.exclusive_loads,
             "strict_limit": profile.strict_limit,
             "second_chance": profile.second_chance,
+            "counts_poor": profile.counts_poor,
             "worker_whole_page": profile.worker_whole_page,
             "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,
             "add_batch": profile.add_batch,

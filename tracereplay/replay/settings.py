@@ -31,6 +31,8 @@ class KernelProfile:
     zsmalloc_by_percent : the size classes of 6.1
     zsmalloc_writeback : zsmalloc pages can be written back (not 6.1)
     worker_whole_page : one run of the worker frees one page of the allocator (6.1)
+    counts_poor : a result beyond one page counts as poor, not as a failure (crypto/scompress.c answers
+        -ENOSPC in 6.12)
     header_bytes : kept with each object of zbud and z3fold (6.1)
     allocators : the ones this kernel has
     """
@@ -48,13 +50,16 @@ class KernelProfile:
     zsmalloc_by_percent: bool = False
     zsmalloc_writeback: bool = True
     worker_whole_page: bool = False
+    counts_poor: bool = False
     header_bytes: int = 0
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
 KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
-    "6.12": KernelProfile(name="6.12", allocators=("zsmalloc", "zbud", "z3fold", "ideal")),
+    "6.12": KernelProfile(
+        name="6.12", counts_poor=True, allocators=("zsmalloc", "zbud", "z3fold", "ideal")
+    ),
     "6.1": KernelProfile(
         name="6.1",
         zeromap=False,

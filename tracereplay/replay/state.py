@@ -169,6 +169,7 @@ _SETTINGS = (
     "exclusive_loads",
     "strict_limit",  # 6.1: full only above the limit
     "second_chance",
+    "counts_poor",  # a result beyond one page counts as poor, not as a failure
     "worker_whole_page",  # 6.1: one run frees one allocator page
     "no_pool_writeback",  # 6.1 zsmalloc cannot shrink
     "add_batch",  # pages a per-CPU batch holds before they join the lists

@@ -125,7 +125,9 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
             m["clock_ns"] += m["reject_ns"]
             if m["incompressible"] == LINK:
                 return LINKED_BY_POLICY
-            if m["strict_limit"] == 0:  # 6.1 counts it nowhere
+            if m["counts_poor"]:
+                m["reject_compress_poor"] += 1
+            elif m["strict_limit"] == 0:  # 6.1 counts it nowhere
                 m["reject_compress_fail"] += 1
             return KEPT_BY_POLICY if m["incompressible"] == KEEP else REJECTED
     if has(pages, page, IN_ZSWAP):
