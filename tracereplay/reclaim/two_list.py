@@ -36,6 +36,7 @@ from tracereplay.replay.state import (
     ACTIVE,
     INACTIVE,
     ISOLATED,
+    MAPPED,
     NEW_MIDDLE,
     NEW_TABLE,
     OFF_LIST,
@@ -215,11 +216,12 @@ def _shrink_inactive(
                 if fate == KEEP_ACTIVE:
                     activate = True
         if activate:
+            # folio_free_swap() refuses while a page table names the slot: an unmapped page keeps it.
             if (
                 has(pages, page, SWAPCACHE)
+                and state[page] & MAPPED
                 and not has(pages, page, PG_WRITEBACK)
                 and swap_is_full(m)
-                and m["has_device"]
             ):
                 drop_backing(m, pages, zspages, classes, slots, page)
             set_flags(pages, page, PG_ACTIVE)
