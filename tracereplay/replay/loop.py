@@ -25,6 +25,7 @@ from tracereplay.replay.state import (
     MAPPED,
     MINOR,
     NEVER,
+    OFF_LIST,
     ON_DEVICE,
     PG_ACTIVE,
     PG_DIRTY,
@@ -758,8 +759,7 @@ def build_loop(
                 service = np.int64(MINOR)
                 m["clock_ns"] += m["minor_fault_ns"]
                 m["minor_faults"] += 1
-                if has(pages, page, SWAPCACHE):
-                    drop_backing(m, pages, zspages, classes, slots, page)
+                # PageAnonExclusive: the slot and the copy in zswap stay until the next eviction.
                 state[page] = (bits & ~np.uint8(READ_ONLY)) | YOUNG | PTE_DIRTY
                 on_hit(pages, page, ahead, row)
             elif bits & RESIDENT:  # unmapped but still in the swap cache
@@ -776,6 +776,8 @@ def build_loop(
                     m["ra_hits"] += 1
                 if m["vma_readahead"]:
                     m["ra_prev"] = page
+                if write and has(pages, page, OFF_LIST):
+                    drain(m, pages)
                 _map(m, state, pages, zspages, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             elif not bits & SEEN:
@@ -804,6 +806,8 @@ def build_loop(
                     )
                 if service < 0:
                     return _out_of_memory(m, access, row)
+                if write and has(pages, page, OFF_LIST) and not m["synchronous"]:
+                    drain(m, pages)  # do_swap_page(): to see whether anybody else holds the page
                 _map(m, state, pages, zspages, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             _note_peaks(m)
