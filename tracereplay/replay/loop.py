@@ -386,9 +386,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return True
         m["ev_written_back_bytes"] += stored_length(m, pages, page)
         m["clock_ns"] += m["load_ns"]
-        forget_entry(m, pages, zspages, classes, page)
         set_flags(pages, page, ON_DEVICE)
         if m["textbook"] or m["synchronous"]:
+            forget_entry(m, pages, zspages, classes, page)
             return True
         force_charge(m)
         m["resident_pages"] += 1
@@ -397,6 +397,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         clear_flags(pages, page, PG_DIRTY)
         refault(m, pages, page)
         add(m, pages, page)
+        forget_entry(m, pages, zspages, classes, page)  # once its data stands in the new page
         submit_write(m, pages, writes, page)
         return True
 
@@ -503,6 +504,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         if m["zswap_enabled"]:
             if m["worker_active"]:
                 run_worker(m, state, pages, zspages, classes, writes, slots)
+            if m["strict_limit"] and has(pages, page, IN_ZSWAP):
+                forget_entry(m, pages, zspages, classes, page)  # __frontswap_store(): a dup goes first
             limited = m["zswap_max_pages"] < NEVER
             if limited and m["zswap_max_pages"] > 0:
                 flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
@@ -512,6 +515,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
                 if can_walk and walk_one(m, state, pages, zspages, classes, writes, slots):
                     action = np.int64(-1)
+                elif m["zswap_full"] and not m["strict_limit"]:
+                    wake_worker(m)  # every refusal does while the pool is full
             if action < 0:
                 full, wake = is_full(m)
                 if full:
@@ -587,11 +592,14 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 if m["fifo_pages"] == 0:
                     break
                 before = m["reject_reclaim_fail"]
+                alone = m["fifo_pages"] == 1
                 if walk_one(m, state, pages, zspages, classes, writes, slots):
                     freed += 1
                 elif m["reject_reclaim_fail"] != before:
                     stop = True  # a page in the swap cache: this is warm
                     break
+                elif alone:
+                    break  # list_lru walks to the list's end: rotating its only entry gets there
             if stop or freed == 0:
                 break
             total -= step

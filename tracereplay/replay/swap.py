@@ -68,6 +68,7 @@ def swap_is_full(m: Any) -> Any:
 def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     """Queue a device write; a full queue makes the submitter wait for the oldest."""
     if m["io_count"] >= m["device_depth"]:
+        m["waits"] += 1
         m["ev_waits"] += 1
         oldest = writes[m["io_head"]]["done_ns"]
         m["clock_ns"] = max(m["clock_ns"], oldest)
@@ -109,6 +110,7 @@ def complete_writes(m: Any, pages: Any, writes: Any) -> None:
 @inner
 def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     """Sleep until the write of a page is done; mm/filemap.c:folio_wait_writeback()."""
+    m["waits"] += 1
     m["ev_waits"] += 1
     while has(pages, page, PG_WRITEBACK) and m["io_count"] > 0:
         m["clock_ns"] = max(m["clock_ns"], writes[m["io_head"]]["done_ns"])
