@@ -373,9 +373,9 @@ def _charge(
     drained = False
     while True:
         freed = _reclaim(m, state, pages, zspages, classes, writes, slots, flush_times)
-        if try_charge_single(m):
-            return True
-        if not drained:
+        if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
+            pass
+        elif not drained:
             drain_all_stock(m)
             drained = True
         elif freed == 0:
