@@ -27,6 +27,7 @@ _CLASSES = 255
 _MIN = 32
 _DELTA = 16
 _HANDLE = 8
+_ON_NO_LIST = 0xFF
 
 
 def zsmalloc_classes(chain_pages: int, *, by_percent: bool) -> list[tuple[int, int, int, int]]:
@@ -170,16 +171,21 @@ def _zs_alloc(m: Any, zspages: Any, classes: Any, length: Any) -> Any:
     for step in range(11):
         zspage = classes[base + 10 - step]
         if zspage:
-            _remove(zspages, classes, base + 10 - step, zspage)
             break
     if zspage == 0:
         zspage = _new_zspage(m, zspages)
         zspages[zspage]["size_class"] = size_class
+        zspages[zspage]["group"] = _ON_NO_LIST
         m["pool_pages"] += classes[base + CLASS_PAGES]
+    old_group = np.int64(zspages[zspage]["group"])
     in_use = np.int64(zspages[zspage]["in_use"]) + 1
     zspages[zspage]["in_use"] = in_use
-    zspages[zspage]["group"] = _group(m, in_use, classes[base + CLASS_OBJECTS])
-    _insert_zspage(m, zspages, classes, base, zspage)
+    group = np.int64(_group(m, in_use, classes[base + CLASS_OBJECTS]))
+    if group != old_group:  # fix_fullness_group(): else it stays where it is
+        if old_group != _ON_NO_LIST:
+            _remove(zspages, classes, base + old_group, zspage)
+        zspages[zspage]["group"] = group
+        _insert_zspage(m, zspages, classes, base, zspage)
     return zspage
 
 
