@@ -54,7 +54,7 @@ from tracereplay.replay.state import (
     set_flags,
     unlink,
 )
-from tracereplay.replay.swap import complete_writes, swap_is_full, wait_for_write
+from tracereplay.replay.swap import complete_writes, no_slot_left, swap_is_full, wait_for_write
 
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
@@ -109,7 +109,7 @@ def _refault(m: Any, pages: Any, page: Any) -> None:
     was_workingset = has(pages, page, PG_WORKINGSET)
     clear_flags(pages, page, PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
     distance = np.int64(np.uint32(m["nonresident_age"] - np.int64(pages[page]["shadow"])))
-    size = m["stat_active"] if m["swap_slots"] < m["swap_slots_total"] else 0
+    size = 0 if no_slot_left(m) else m["stat_active"]
     if distance > size:
         return
     set_flags(pages, page, PG_ACTIVE)
@@ -266,7 +266,7 @@ def _shrink_lruvec(
     inactive = m["inactive_pages"] >> priority
     active = m["active_pages"] >> priority
     swappiness = m["swappiness"]
-    if swappiness == 0 or m["swap_slots"] >= m["swap_slots_total"]:
+    if swappiness == 0 or no_slot_left(m):
         inactive = np.int64(0)
         active = np.int64(0)
     elif priority > 0:

@@ -133,6 +133,13 @@ def drop_backing(m: Any, pages: Any, zspages: Any, classes: Any, slots: Any, pag
 
 
 @inner
+def give_up_late_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
+    """Free the slot of a page that virtual swap holds in memory: only the device needs one."""
+    if m["late_slots"] and pages[page]["slot"]:
+        free_slot(m, pages, slots, page)
+
+
+@inner
 def _inverted(pages: Any, page: Any) -> Any:
     """Tell whether an older page stays in memory because a policy kept it there."""
     oldest = pages[KEPT]["zprev"]
@@ -185,9 +192,6 @@ def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
     m["nonresident_age"] += 1
     m["resident_pages"] -= 1
     m["stat_updates"] += UPDATES_PER_EVICTION
-    if m["late_slots"] and has(pages, page, IN_ZSWAP | IN_ZEROMAP) and pages[page]["slot"]:
-        pages[page]["slot"] = 0
-        m["swap_slots"] -= 1
     uncharge(m, 1)
 
 
@@ -478,7 +482,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
         """
         if not has(pages, page, SWAPCACHE):
-            if not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
+            # Virtual swap names a page without a place on the device.
+            if not (pages[page]["slot"] or m["late_slots"] or alloc_slot(m, pages, slots, page)):
                 return ACTIVATE
             set_flags(pages, page, SWAPCACHE | PG_DIRTY)
         if state[page] & PTE_DIRTY:
@@ -498,6 +503,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             m["pageouts"] += 1
             m["ev_dropped"] += 1
             m["clock_ns"] += m["zero_ns"]
+            give_up_late_slot(m, pages, slots, page)
             return FREED
         clear_flags(pages, page, IN_ZEROMAP)
         action = np.int64(-1)
@@ -530,6 +536,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 if has(pages, page, ON_DEVICE):
                     clear_flags(pages, page, ON_DEVICE)
                     m["device_pages"] -= 1
+                give_up_late_slot(m, pages, slots, page)
                 return FREED
             if has(pages, page, IN_ZSWAP):
                 forget_entry(m, pages, zspages, classes, page)  # never let an older copy come back
@@ -540,10 +547,12 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 m["fifo_pages"] += 1
                 m["linked_pages"] += 1
                 return OFF_LRU
-            if action == KEPT_BY_POLICY or not m["has_device"]:
+            if action == KEPT_BY_POLICY:
                 keep_page(m, pages, page)
                 return ACTIVATE
-        if not m["has_device"]:
+        if not m["has_device"] or not (
+            pages[page]["slot"] or alloc_slot(m, pages, slots, page)
+        ):
             keep_page(m, pages, page)
             return ACTIVATE
         m["pageouts"] += 1
@@ -659,6 +668,10 @@ def build_loop(
         mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead(): neighbours in ascending
         order, the page itself at its place among them.
         """
+        if pages[page]["slot"] == 0:  # virtual swap: nothing stands beside it on the device
+            return np.int64(
+                bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
+            )
         service = np.int64(-1)
         if m["vma_readahead"]:
             begin, count = address_window(m, slots, page)

@@ -59,6 +59,12 @@ def free_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
 
 
 @inner
+def no_slot_left(m: Any) -> Any:
+    """Tell whether no page can be given a slot; virtual swap always has one to name a page by."""
+    return m["swap_slots"] >= m["swap_slots_total"] and not m["late_slots"]
+
+
+@inner
 def swap_is_full(m: Any) -> Any:
     """Tell whether more than half of the slots are in use; include/linux/swap.h:vm_swap_full()."""
     return 2 * m["swap_slots"] > m["swap_slots_total"]
