@@ -666,7 +666,8 @@ def build_loop(
         """Bring a page in with its neighbours; return its service, -1 where there is no room.
 
         mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead(): neighbours in ascending
-        order, the page itself at its place among them.
+        order, the page itself at its place among them. Unlike the kernel, which skips it, a page
+        that was never touched ends the window: who is beside it is known only from then on.
         """
         if pages[page]["slot"] == 0:  # virtual swap: nothing stands beside it on the device
             return np.int64(
@@ -675,14 +676,16 @@ def build_loop(
         service = np.int64(-1)
         if m["vma_readahead"]:
             begin, count = address_window(m, slots, page)
+            alone = count == 1
             other = page
-            while begin < 0 and slots[2 * other] != 0:
+            while begin < 0 and state[np.int64(slots[2 * other])] & SEEN:
                 other = np.int64(slots[2 * other])
                 begin += 1
             count += begin  # what lies before the page table's first entry is cut off
             slot = np.int64(0)
         else:
             count = slot_window(m, pages, page)
+            alone = count == 1
             slot = np.int64(pages[page]["slot"]) & ~(count - 1)
             if slot == 0 and count > 1:
                 slot += 1
@@ -690,12 +693,11 @@ def build_loop(
             elif count == 1:
                 slot = np.int64(pages[page]["slot"])
             other = np.int64(0)
-        alone = count == 1
         for step in range(count):
             if m["vma_readahead"]:
                 if step > 0:
                     other = np.int64(slots[2 * other + 1])
-                if other == 0:
+                if not state[other] & SEEN:
                     break
             else:
                 if slot + step >= slots.size:
@@ -723,7 +725,7 @@ def build_loop(
                     m["ev_read_ahead"] += 1
         if not alone:
             drain(m, pages)  # lru_add_drain()
-        if service < 0:
+        if not state[page] & RESIDENT:  # read alone, or reclaimed again for one of the others
             service = np.int64(
                 bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
             )
