@@ -775,6 +775,7 @@ def build_loop(
                 run_worker(m, state, pages, zspages, classes, writes, slots)
                 if m["ev_written_back"]:
                     _emit(m, events, access, began_ns, BACKGROUND, 0)
+                bits = state[page]  # it may have brought this very page into the swap cache
             size = np.int64(0)
             if (
                 bits & MAPPED

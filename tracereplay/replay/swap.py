@@ -172,7 +172,7 @@ def address_window(m: Any, neighbours: Any, page: Any) -> Any:
     m["ra_last_window"] = count
     m["ra_hits"] = 0
     if is_next:
-        return np.int64(-1), count
+        return np.int64(0), count
     if is_previous:
         return 1 - count, count
     return -((count - 1) // 2), count
