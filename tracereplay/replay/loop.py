@@ -370,6 +370,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         if state[page] & RESIDENT and not linked:
             m["reject_reclaim_fail"] += 1
             return False  # -EEXIST: in the swap cache already
+        if page == m["incoming"]:
+            m["reject_reclaim_fail"] += 1
+            return False  # a fault holds its place in the swap cache (swapcache_prepare())
         if m["late_slots"] and not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
             return False
         if _inverted(pages, page):
@@ -604,7 +607,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 alone = m["fifo_pages"] == 1
                 if walk_one(m, state, pages, zspages, classes, writes, slots):
                     freed += 1
-                elif m["reject_reclaim_fail"] != before:
+                elif m["reject_reclaim_fail"] != before and pages[ZSWAP_FIFO]["znext"] != m["incoming"]:
                     stop = True  # a page in the swap cache: this is warm
                     break
                 elif alone:
@@ -639,9 +642,15 @@ def build_loop(
     ) -> Any:
         """Bring a page into the swap cache; return the service, -1 where there is no room.
 
-        mm/swap_state.c:__read_swap_cache_async(): charged first, then read.
+        mm/swap_state.c:__read_swap_cache_async(): its place is taken first, then it is charged, then
+        read. Nothing is read where it is in the swap cache by now.
         """
-        if not make_room(m, state, pages, zspages, classes, writes, slots, times, page):
+        if state[page] & RESIDENT:
+            return np.int64(SWAP_CACHE)
+        m["incoming"] = page
+        has_room = make_room(m, state, pages, zspages, classes, writes, slots, times, page)
+        m["incoming"] = 0
+        if not has_room:
             return np.int64(-1)
         m["resident_pages"] += 1
         service = np.int64(_load(m, pages, zspages, classes, page))

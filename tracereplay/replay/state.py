@@ -260,6 +260,7 @@ _STATE = (
     "may_deactivate",
     "force_deactivate",
     "skipped_deactivate",
+    "incoming",
     "ra_hits",
     "ra_last_window",
     "ra_prev",
