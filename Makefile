@@ -13,6 +13,9 @@ test-slow: ## run all tests in full
 fuzz: ## readers on a hundred thousand mutated inputs each
 	TRACEREPLAY_FUZZ=100000 $(PYTHON) -m pytest -q tests/test_fuzz_readers.py
 
+test-nojit: ## run the tests with the kernels interpreted, where coverage and debuggers see them
+	NUMBA_DISABLE_JIT=1 $(PYTHON) -m pytest -m "not slow"
+
 lint: ## ruff, mypy, import layers, spelling
 	.ci/lint
 
@@ -23,4 +26,4 @@ format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: bench help fuzz test test-slow lint format
+.PHONY: bench help fuzz test test-slow test-nojit lint format

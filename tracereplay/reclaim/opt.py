@@ -16,6 +16,7 @@ from tracereplay._jit import inner, kernel
 from tracereplay.reclaim.textbook import build_textbook, no_batch
 from tracereplay.replay.loop import build_eviction, build_loop
 
+
 @inner
 def _place(pages: Any, where: Any, page: Any) -> None:
     pages[where]["next"] = page

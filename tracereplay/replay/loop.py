@@ -514,7 +514,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if m["worker_active"]:
                 run_worker(m, state, pages, zspages, classes, writes, slots)
             if m["strict_limit"] and has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, zspages, classes, page)  # __frontswap_store(): a dup goes first
+                forget_entry(
+                    m, pages, zspages, classes, page
+                )  # __frontswap_store(): a dup goes first
             limited = m["zswap_max_pages"] < NEVER
             if limited and m["zswap_max_pages"] > 0:
                 flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
@@ -553,9 +555,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if action == KEPT_BY_POLICY:
                 keep_page(m, pages, page)
                 return ACTIVATE
-        if not m["has_device"] or not (
-            pages[page]["slot"] or alloc_slot(m, pages, slots, page)
-        ):
+        if not m["has_device"] or not (pages[page]["slot"] or alloc_slot(m, pages, slots, page)):
             keep_page(m, pages, page)
             return ACTIVATE
         m["pageouts"] += 1
@@ -607,7 +607,10 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 alone = m["fifo_pages"] == 1
                 if walk_one(m, state, pages, zspages, classes, writes, slots):
                     freed += 1
-                elif m["reject_reclaim_fail"] != before and pages[ZSWAP_FIFO]["znext"] != m["incoming"]:
+                elif (
+                    m["reject_reclaim_fail"] != before
+                    and pages[ZSWAP_FIFO]["znext"] != m["incoming"]
+                ):
                     stop = True  # a page in the swap cache: this is warm
                     break
                 elif alone:
@@ -679,9 +682,7 @@ def build_loop(
         that was never touched ends the window: who is beside it is known only from then on.
         """
         if pages[page]["slot"] == 0:  # virtual swap: nothing stands beside it on the device
-            return np.int64(
-                bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
-            )
+            return np.int64(bring_in(m, state, pages, zspages, classes, writes, slots, times, page))
         service = np.int64(-1)
         if m["vma_readahead"]:
             begin, count = address_window(m, slots, page)

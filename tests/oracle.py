@@ -1,0 +1,1406 @@
+"""A slow, obvious twin of the replay: pages are objects, lists are Python lists, nothing is shared.
+
+It imports nothing of tracereplay. Each rule is written down from what Linux does (functions named
+beside it, as of v6.12 unless a line says otherwise); where the model simplifies, it simplifies the
+same way and says so. Index 0 of a list is its head: the young end, which reclaim reaches last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+PAGE = 4096
+NO_LIMIT = 1 << 62
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What a policy does: design.md section 3."""
+
+    zswap: bool = True
+    incompressible: str = "device"  # device, keep, raw, link
+    full: str = "device"  # device, keep
+    writeback: bool = True
+    device: bool = True
+    cutoff: int = PAGE
+    shrinker: bool = False
+    late_slots: bool = False
+    synchronous: bool = False
+    limited: bool = True
+
+
+POLICIES = {
+    "no-zswap": Rules(zswap=False),
+    "swap-on-reject": Rules(),
+    "keep-on-reject": Rules(incompressible="keep", full="keep"),
+    "store-raw": Rules(incompressible="raw"),
+    "store-raw-keep": Rules(incompressible="raw", full="keep"),
+    "no-writeback": Rules(incompressible="keep", full="keep", writeback=False, device=False),
+    "ghost-swapfile": Rules(incompressible="keep", full="keep", writeback=False, device=False),
+    "mixed-lru": Rules(incompressible="link"),
+    "ratio-cutoff": Rules(incompressible="keep", full="keep", cutoff=2991),
+    "shrinker": Rules(incompressible="raw", shrinker=True),
+    "vswap": Rules(incompressible="raw", late_slots=True),
+    "zram": Rules(incompressible="raw", writeback=False, device=False, synchronous=True),
+    "unlimited-memory": Rules(limited=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """What a kernel version does."""
+
+    zeromap: bool = True
+    same_filled: bool = False
+    exclusive_loads: bool = True
+    old_limits: bool = False
+    second_chance: bool = True
+    add_batch: int = 31
+    flush_at_reclaim: bool = False
+    full_walk_retry: bool = True
+    map_writable: bool = True
+    chain: int = 8
+    old_zsmalloc: bool = False
+    header: int = 0
+    poor_counter: str | None = "reject_compress_fail"
+
+
+KERNELS = {
+    "6.18": Kernel(),
+    # crypto/scompress.c answers -ENOSPC for a result beyond one page: "poor", not "fail".
+    "6.12": Kernel(poor_counter="reject_compress_poor"),
+    "6.1": Kernel(
+        zeromap=False,
+        same_filled=True,
+        exclusive_loads=False,
+        old_limits=True,
+        second_chance=False,
+        add_batch=15,
+        flush_at_reclaim=True,
+        full_walk_retry=False,
+        map_writable=False,
+        chain=4,
+        old_zsmalloc=True,
+        header=8,
+        poor_counter=None,
+    ),
+}
+
+COUNTERS = [
+    "pgmajfault",
+    "zswpin",
+    "zswpout",
+    "zswpwb",
+    "pswpin",
+    "pswpout",
+    "swpin_zero",
+    "swpout_zero",
+    "swap_ra",
+    "swap_ra_hit",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "workingset_restore_anon",
+    "pgactivate",
+    "pgdeactivate",
+    "pool_limit_hit",
+    "reject_compress_poor",
+    "reject_compress_fail",
+    "reject_alloc_fail",
+    "reject_reclaim_fail",
+    "reclaim_runs",
+    "reclaim_scanned",
+    "reclaim_freed_pages",
+    "reclaim_pool_growth_bytes",
+    "reclaim_no_gain_runs",
+    "reclaim_failures",
+    "oom_events",
+    "lru_inversions",
+    "unique_pages",
+    "overshoot_bytes_peak",
+    "stored_incompressible_pages",
+    "resident_pages_peak",
+    "pool_pages_peak",
+    "stored_pages_peak",
+    "device_pages_peak",
+    "footprint_pages_peak",
+    "minor_faults",
+    "waits",
+    "accesses",
+]
+
+
+# ---- allocators --------------------------------------------------------------------------------------
+
+
+class Zsmalloc:
+    """mm/zsmalloc.c. A zspage is a dict; a class keeps its zspages in lists by fullness."""
+
+    def __init__(self, chain: int, old: bool) -> None:
+        self.old = old
+        self.table: list[tuple[int, int, int]] = []  # per index: object size, pages, objects
+        self.lists: dict[tuple[int, int, int], dict[int, list[dict[str, Any]]]] = {}
+        self.pages = 0
+        made = None
+        table: dict[int, tuple[int, int, int]] = {}
+        for index in reversed(range(255)):
+            size = min(32 + 16 * index, PAGE)
+            pages = self.pages_per_zspage(size, chain)
+            objects = pages * PAGE // size
+            if made is None or made[1:] != (pages, objects):
+                made = (size, pages, objects)
+            table[index] = made
+        self.table = [table[index] for index in range(255)]
+
+    def pages_per_zspage(self, size: int, chain: int) -> int:
+        best = 1
+        if self.old:  # v6.1 get_pages_per_zspage()
+            most = 0
+            for count in range(1, chain + 1):
+                used = (count * PAGE - count * PAGE % size) * 100 // (count * PAGE)
+                if used > most:
+                    most, best = used, count
+            return best
+        if size in (32, 64, 128, 256, 512, 1024, 2048, 4096):
+            return 1
+        least = PAGE * 2
+        for count in range(1, chain + 1):
+            waste = count * PAGE % size
+            if waste < least:
+                least, best = waste, count
+        return best
+
+    def size_class(self, length: int) -> tuple[int, int, int]:
+        size = length + 8
+        index = 0 if size <= 32 else min(254, math.ceil((size - 32) / 16))
+        return self.table[index]
+
+    def group(self, used: int, objects: int) -> int:
+        if used == 0:
+            return 0
+        if used == objects:
+            return 100
+        if self.old:
+            return 1 if used <= 3 * objects // 4 else 2
+        return 100 * used // objects // 10 + 1
+
+    def of(self, kind: tuple[int, int, int], group: int) -> list[dict[str, Any]]:
+        return self.lists.setdefault(kind, {}).setdefault(group, [])
+
+    def enter(self, zspage: dict[str, Any]) -> None:
+        """v6.1 insert_zspage() keeps a fuller first page in front."""
+        listed = self.of(zspage["class"], zspage["group"])
+        behind_first = self.old and listed and zspage["used"] < listed[0]["used"]
+        listed.insert(1 if behind_first else 0, zspage)
+
+    def regroup(self, zspage: dict[str, Any]) -> None:
+        """fix_fullness_group(): a zspage moves only when its group changes."""
+        group = self.group(zspage["used"], zspage["class"][2])
+        if group == zspage["group"]:
+            return
+        if zspage["group"] is not None:
+            listed = self.of(zspage["class"], zspage["group"])
+            listed.pop(next(i for i, other in enumerate(listed) if other is zspage))
+        zspage["group"] = group
+        if group == 0:
+            self.pages -= zspage["class"][1]
+        else:
+            self.enter(zspage)
+
+    def alloc(self, length: int) -> dict[str, Any] | None:
+        kind = self.size_class(length)
+        for group in range(10, 0, -1):
+            if self.of(kind, group):
+                zspage = self.of(kind, group)[0]
+                zspage["used"] += 1
+                self.regroup(zspage)
+                return zspage
+        zspage = {"class": kind, "used": 1, "group": None}
+        self.pages += kind[1]
+        self.regroup(zspage)
+        return zspage
+
+    def free(self, zspage: dict[str, Any], _length: int) -> None:
+        zspage["used"] -= 1
+        self.regroup(zspage)
+
+
+class Zbud:
+    """mm/zbud.c: one or two objects a page, in chunks of 64 bytes, one of them for the header."""
+
+    def __init__(self, header: int) -> None:
+        self.header = header
+        self.unbuddied: dict[int, list[dict[str, int]]] = {free: [] for free in range(64)}
+        self.pages = 0
+
+    def alloc(self, length: int) -> tuple[dict[str, int], str] | None:
+        size = length + self.header
+        if size > PAGE - 64 - 64:
+            return None
+        chunks = math.ceil(size / 64)
+        for free in range(chunks, 63):
+            if self.unbuddied[free]:
+                page = self.unbuddied[free].pop(0)
+                buddy = "first" if page["first"] == 0 else "last"
+                break
+        else:
+            page, buddy = {"first": 0, "last": 0}, "first"
+            self.pages += 1
+        page[buddy] = chunks
+        if 0 in page.values():
+            self.unbuddied[63 - sum(page.values())].insert(0, page)
+        return page, buddy
+
+    def free(self, handle: tuple[dict[str, int], str], _length: int) -> None:
+        page, buddy = handle
+        if 0 in page.values():
+            listed = self.unbuddied[63 - sum(page.values())]
+            listed.pop(next(i for i, other in enumerate(listed) if other is page))
+        page[buddy] = 0
+        if sum(page.values()) == 0:
+            self.pages -= 1
+        else:
+            self.unbuddied[63 - sum(page.values())].insert(0, page)
+
+
+class Ideal:
+    """No waste at all: the bytes of all objects, in whole pages."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    @property
+    def pages(self) -> int:
+        return math.ceil(self.bytes / PAGE)
+
+    def alloc(self, length: int) -> str:
+        self.bytes += length
+        return "there"
+
+    def free(self, _handle: str, length: int) -> None:
+        self.bytes -= length
+
+
+# ---- pages and settings ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(eq=False)
+class Page:
+    """A page of the trace, in memory or not, and its swap slot."""
+
+    number: int
+    zero: bool
+    same: bool
+    compressed: int
+    new_tables: int = 0
+    # page table entry
+    mapped: bool = False
+    young: bool = False
+    pte_dirty: bool = False
+    read_only: bool = False
+    # the folio
+    seen: bool = False
+    resident: bool = False
+    dirty: bool = False
+    active: bool = False
+    referenced: bool = False
+    workingset: bool = False
+    reclaim: bool = False
+    writeback: bool = False
+    readahead: bool = False
+    swapcache: bool = False
+    on_lru: bool = False
+    # its slot and what is behind it
+    slot: int | None = None
+    shadow_age: int = 0
+    in_zeromap: bool = False
+    in_zswap: bool = False
+    length: int = 0
+    raw: bool = False
+    handle: Any = None
+    zswap_referenced: bool = False
+    on_device: bool = False
+    # what a policy did with it
+    kept: bool = False
+    linked: bool = False
+    # Belady
+    next_use: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    minor_fault_ns: int = 600
+    major_fault_ns: int = 1_500
+    scan_ns: int = 150
+    store_ns: int = 3_000
+    load_ns: int = 1_800
+    raw_copy_ns: int = 300
+    zero_ns: int = 150
+    reject_ns: int = 3_000
+    device_read_ns: int = 90_000
+    device_write_ns: int = 20_000
+    submit_ns: int = 2_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Everything that decides an outcome."""
+
+    policy: str
+    reclaim: str
+    limit_bytes: int
+    pool_limit_pages: int
+    kernel: str = "6.18"
+    cgroup: str = "v2"
+    allocator: str = "zsmalloc"
+    accept_percent: int = 90
+    swap_slots: int | None = None
+    zswap_max_pages: int | None = None
+    page_cluster: int = 0
+    vma_readahead: bool = True
+    swappiness: int = 60
+    flush_period_ns: int = 2_000_000_000  # 0: always exact
+    flush_times_ns: tuple[int, ...] | None = None
+    touch_ns: int = 100
+    cpus: int = 1
+    remote_stock: int = 0
+    clock_has_stalls: bool = False
+    costs: Costs = Costs()
+
+
+class OutOfMemory(Exception):
+    """The kernel would kill the task here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    page: int
+    write: bool
+    time_ns: int | None = None
+    next_use: int = 0
+
+
+# ---- the machine -------------------------------------------------------------------------------------
+
+
+class Oracle:
+    """Replays accesses one by one."""
+
+    def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
+        self.case = case
+        self.rules = POLICIES[case.policy]
+        self.kernel = KERNELS[case.kernel]
+        self.costs = case.costs
+        self.textbook = case.reclaim in ("lru", "opt")
+        self.pages = {number: Page(number, **what) for number, what in contents.items()}
+        self.count = dict.fromkeys(COUNTERS, 0)
+        self.limit_bytes = case.limit_bytes if self.rules.limited else NO_LIMIT
+        self.limit_pages = self.limit_bytes // PAGE
+        self.charge_pool = case.cgroup == "v2" and not self.rules.synchronous
+        self.pool_limit = NO_LIMIT if self.rules.synchronous else case.pool_limit_pages
+        self.accept_pages = case.pool_limit_pages * case.accept_percent // 100
+        self.total_slots = NO_LIMIT if case.swap_slots is None else case.swap_slots
+        self.can_write_device = self.rules.device
+        if case.allocator == "zsmalloc":
+            self.pool: Any = Zsmalloc(self.kernel.chain, self.kernel.old_zsmalloc)
+        elif case.allocator == "zbud":
+            self.pool = Zbud(self.kernel.header)
+        else:
+            self.pool = Ideal()
+        self.pool_can_write_back = not (self.kernel.old_zsmalloc and case.allocator == "zsmalloc")
+        # lists
+        self.inactive: list[Page] = []
+        self.active: list[Page] = []
+        self.pending: list[Page] = []
+        self.fifo: list[Page] = []
+        self.kept: list[Page] = []
+        self.heap: list[Page] = []
+        # charging
+        self.usage = case.remote_stock
+        self.stock = 0
+        self.remote_stock = case.remote_stock
+        self.object_stock = 0
+        self.tables = 0
+        self.charged = 0
+        # reclaim
+        self.age = 0
+        self.anon_cost = 0
+        self.snapshot = 0
+        self.stat = dict.fromkeys(("inactive", "active", "activate", "stored", "backing"), 0)
+        self.updates = 0
+        self.next_flush = case.flush_period_ns
+        self.flushes = list(case.flush_times_ns or ())
+        # zswap
+        self.full = False
+        self.worker_on = False
+        self.worker_time = 0
+        self.worker_failures = 0
+        self.deferred = 0
+        self.disk_swapins = 0
+        # swap
+        self.slots_used = 0
+        self.slot_map: dict[int, Page] = {}
+        self.next_slot = 1
+        self.writes: list[tuple[int, Page]] = []
+        self.last_write_done = 0
+        # readahead
+        cluster = 0 if self.rules.synchronous or self.textbook else case.page_cluster
+        self.ra_max = 1 << cluster
+        self.ra_hits = 4 if case.vma_readahead else 0
+        self.ra_window = 0
+        self.ra_before: int | None = None if case.vma_readahead else 0
+        # clock
+        self.now = 0
+        self.lead = 0
+        self.oom_at: int | None = None
+        # in the middle of something
+        self.pageouts = 0
+        self.incoming: Page | None = None
+        self.met_swap_cache = False
+
+    # -- derived ---------------------------------------------------------------------------------
+
+    @property
+    def resident(self) -> list[Page]:
+        return [page for page in self.pages.values() if page.resident]
+
+    @property
+    def resident_count(self) -> int:
+        return len(self.resident)
+
+    @property
+    def linked_count(self) -> int:
+        return sum(page.linked for page in self.fifo)
+
+    @property
+    def pool_pages(self) -> int:
+        """Pages that count against the pool limit: those of the allocator, and linked ones."""
+        return self.pool.pages + self.linked_count
+
+    @property
+    def stored(self) -> int:
+        return sum(page.in_zswap for page in self.pages.values())
+
+    @property
+    def device_pages(self) -> int:
+        return sum(page.on_device for page in self.pages.values())
+
+    def charged_bytes(self) -> int:
+        pages = self.resident_count + (0 if self.textbook else self.tables)
+        return pages * PAGE + (self.charged if self.charge_pool else 0)
+
+    def note_peaks(self) -> None:
+        count = self.count
+        for name, value in (
+            ("resident_pages_peak", self.resident_count),
+            ("pool_pages_peak", self.pool.pages),
+            ("stored_pages_peak", self.stored),
+            # A linked page stands in the pool and is resident: it is one page of memory.
+            ("footprint_pages_peak", self.resident_count + self.pool.pages),
+            ("overshoot_bytes_peak", self.charged_bytes() - self.limit_bytes),
+        ):
+            count[name] = max(count[name], value)
+
+    # -- charging: mm/memcontrol.c -----------------------------------------------------------------
+
+    def consume_stock(self, pages: int) -> bool:
+        if self.stock < pages:
+            return False
+        self.stock -= pages
+        return True
+
+    def refill_stock(self, pages: int) -> None:
+        self.stock += pages
+        if self.stock > 64:
+            self.drain_stock()
+
+    def drain_stock(self) -> None:
+        self.usage -= self.stock
+        self.stock = 0
+
+    def charge_counter(self, pages: int) -> bool:
+        if self.usage + pages > self.limit_pages:
+            return False
+        self.usage += pages
+        return True
+
+    def try_charge(self, pages: int) -> bool:
+        """The part of try_charge_memcg() before anything is reclaimed."""
+        if self.consume_stock(pages):
+            return True
+        if self.charge_counter(max(64, pages)):
+            self.refill_stock(max(64, pages) - pages)
+            return True
+        return self.consume_stock(pages) or self.charge_counter(pages)
+
+    def charge_page(self) -> None:
+        """try_charge_memcg() for one page of a fault."""
+        if self.try_charge(1):
+            return
+        retries = 16
+        drained = False
+        while True:
+            freed = self.do_try_to_free_pages()
+            if self.limit_pages > self.usage:  # mem_cgroup_margin() >= 1
+                pass
+            elif not drained:
+                self.drain_stock()
+                self.usage -= self.remote_stock
+                self.remote_stock = 0
+                drained = True
+            elif freed:
+                pass
+            elif retries:
+                retries -= 1
+            else:
+                raise OutOfMemory
+            if self.consume_stock(1) or self.charge_counter(1):
+                return
+
+    def force_charge(self, pages: int) -> None:
+        """Reclaim itself charges (PF_MEMALLOC): over the limit if need be."""
+        if not self.try_charge(pages):
+            self.usage += pages
+
+    def charge_object(self, length: int) -> None:
+        """obj_cgroup_charge(): bytes from the stock of bytes, else whole pages."""
+        self.charged += length
+        if not self.charge_pool or self.textbook:
+            return
+        if self.object_stock >= length:
+            self.object_stock -= length
+            return
+        pages = math.ceil(length / PAGE)
+        self.force_charge(pages)
+        self.object_stock += pages * PAGE - length
+
+    def uncharge_object(self, length: int) -> None:
+        """obj_cgroup_uncharge() -> refill_obj_stock(): more than a page of bytes becomes pages."""
+        self.charged -= length
+        if not self.charge_pool or self.textbook:
+            return
+        self.object_stock += length
+        if self.object_stock > PAGE:
+            pages, self.object_stock = divmod(self.object_stock, PAGE)
+            self.refill_stock(pages)
+
+    # -- statistics --------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        self.stat = {
+            "inactive": self.inactive_size(),
+            "active": self.active_size(),
+            "activate": self.count["workingset_activate_anon"],
+            "stored": self.stored,
+            "backing": self.charged,
+        }
+        self.updates = 0
+
+    def inactive_size(self) -> int:
+        return len(self.heap) if self.case.reclaim == "opt" else len(self.inactive)
+
+    def active_size(self) -> int:
+        return len(self.active)
+
+    def flush_if_due(self) -> None:
+        if self.case.flush_times_ns is not None:
+            while self.flushes and self.flushes[0] <= self.now:
+                self.flushes.pop(0)
+                self.flush()
+        elif self.case.flush_period_ns and self.now >= self.next_flush:
+            self.flush()
+            while self.next_flush <= self.now:
+                self.next_flush += self.case.flush_period_ns
+
+    # -- swap slots: mm/swapfile.c -----------------------------------------------------------------
+
+    def swap_full(self) -> bool:
+        return (self.total_slots - self.slots_used) * 2 < self.total_slots
+
+    def no_slots_left(self) -> bool:
+        """With virtual swap there is always a place to name; only the device can be full."""
+        return self.slots_used >= self.total_slots and not self.rules.late_slots
+
+    def alloc_slot(self, page: Page) -> bool:
+        if self.slots_used >= self.total_slots:
+            return False
+        self.slots_used += 1
+        page.slot = 0
+        if self.ra_max > 1 and not self.case.vma_readahead:
+            end = self.slot_end()
+            slot = self.next_slot
+            while True:
+                if slot >= end:
+                    slot = 1
+                if slot not in self.slot_map:
+                    break
+                slot += 1
+            page.slot = slot
+            self.slot_map[slot] = page
+            self.next_slot = slot + 1
+        return True
+
+    def slot_end(self) -> int:
+        return min(self.total_slots, 4 * len(self.pages) + 512) + 1
+
+    def free_slot(self, page: Page) -> None:
+        self.slots_used -= 1
+        self.slot_map = {slot: other for slot, other in self.slot_map.items() if other is not page}
+        page.slot = None
+
+    def free_swap(self, page: Page) -> None:
+        """folio_free_swap(): the slot goes, and whatever held its data."""
+        if page.in_zswap or page.linked:
+            self.forget_entry(page)
+        page.on_device = page.in_zeromap = page.swapcache = False
+        if page.slot is not None:
+            self.free_slot(page)
+        page.dirty = True
+
+    # -- the device --------------------------------------------------------------------------------
+
+    def submit(self, page: Page) -> None:
+        if len(self.writes) >= 256:
+            self.count["waits"] += 1
+            self.now = max(self.now, self.writes[0][0])
+            self.complete_writes()
+        self.last_write_done = max(self.last_write_done, self.now) + self.costs.device_write_ns
+        self.writes.append((self.last_write_done, page))
+
+    def complete_writes(self) -> None:
+        while self.writes and self.writes[0][0] <= self.now:
+            _, page = self.writes.pop(0)
+            page.writeback = False
+            rotate = page.reclaim and page.on_lru
+            page.reclaim = False
+            if rotate:  # folio_rotate_reclaimable()
+                (self.active if page.active else self.inactive).remove(page)
+                page.active = False
+                self.inactive.append(page)
+
+    # -- zswap: mm/zswap.c ---------------------------------------------------------------------------
+
+    def forget_entry(self, page: Page) -> None:
+        if page in self.fifo:
+            self.fifo.remove(page)
+        if page.linked:
+            page.linked = False
+            return
+        page.in_zswap = False
+        if page.length:
+            self.pool.free(page.handle, page.length)
+            self.uncharge_object(page.length)
+        page.raw = page.zswap_referenced = False
+        page.length = 0
+        page.handle = None
+
+    def raw_count(self) -> int:
+        return sum(page.raw for page in self.pages.values())
+
+    def reached_limit(self) -> tuple[bool, bool]:
+        """Return (refuse, wake the worker)."""
+        pool = self.pool_pages
+        if self.kernel.old_limits:
+            if pool > self.pool_limit:
+                self.count["pool_limit_hit"] += 1
+                self.full = True
+                return True, True
+            if self.full and pool >= self.accept_pages:
+                return True, False
+            self.full = False
+            return False, False
+        if pool >= self.pool_limit:
+            self.count["pool_limit_hit"] += 1
+            self.full = True
+        elif self.full and pool <= self.accept_pages:
+            self.full = False
+        return self.full, self.full
+
+    def wake_worker(self) -> None:
+        if self.worker_on or not self.rules.writeback or not self.pool_can_write_back:
+            return
+        self.worker_on = True
+        self.worker_failures = 0
+        self.worker_time = self.now + 25_000
+
+    def zswap_store(self, page: Page) -> str:
+        """Return stored, refused, keep, or link."""
+        if self.worker_on:
+            self.run_worker()
+        if self.kernel.old_limits and page.in_zswap:
+            self.forget_entry(page)  # __frontswap_store(): a dup goes first
+        refused = "keep" if self.rules.full == "keep" else "refused"
+        most = self.case.zswap_max_pages if self.case.cgroup == "v2" else None
+        if most is not None:
+            if most > 0:
+                self.flush()
+            if self.charged // PAGE >= most:
+                shrunk = False
+                if not self.kernel.old_limits and self.rules.writeback:
+                    shrunk = self.walk_one()
+                if not shrunk:
+                    if self.full and not self.kernel.old_limits:
+                        self.wake_worker()
+                    return refused
+        full, wake = self.reached_limit()
+        if wake:
+            self.wake_worker()
+        if full:
+            return refused
+        return self.compress(page)
+
+    def compress(self, page: Page) -> str:
+        if self.kernel.same_filled and (page.zero or page.same):
+            length, raw = 0, False
+        else:
+            length, raw = page.compressed, False
+            if length >= self.rules.cutoff:
+                if self.rules.incompressible != "raw":
+                    self.now += self.costs.reject_ns
+                    if self.rules.incompressible == "link":
+                        return "link"
+                    if self.kernel.poor_counter:
+                        self.count[self.kernel.poor_counter] += 1
+                    return "keep" if self.rules.incompressible == "keep" else "refused"
+                length, raw = PAGE, True
+        if length:
+            handle = self.pool.alloc(length)
+            if handle is None:
+                self.now += self.costs.reject_ns
+                self.count["reject_compress_poor"] += 1
+                return "keep" if self.rules.incompressible == "keep" else "refused"
+            page.handle = handle
+            page.zswap_referenced = True
+            self.charge_object(length)
+            self.fifo.insert(0, page)
+        page.in_zswap, page.length, page.raw = True, length, raw
+        self.count["zswpout"] += 1
+        self.count["stored_incompressible_pages"] = max(
+            self.count["stored_incompressible_pages"], self.raw_count()
+        )
+        self.now += self.costs.raw_copy_ns if raw else self.costs.store_ns
+        return "stored"
+
+    def walk_one(self) -> bool:
+        """shrink_memcg_cb() on the oldest entry: a second chance, or writeback."""
+        if not self.fifo:
+            return False
+        page = self.fifo.pop()
+        self.fifo.insert(0, page)
+        if self.kernel.second_chance and page.zswap_referenced:
+            page.zswap_referenced = False
+            return False
+        return self.write_back(page)
+
+    def write_back(self, page: Page) -> bool:
+        """zswap_writeback_entry(). Unlike the kernel, charging its page never reclaims."""
+        if page.resident and not page.linked:
+            self.count["reject_reclaim_fail"] += 1
+            self.met_swap_cache = True
+            return False
+        if page is self.incoming:
+            self.count["reject_reclaim_fail"] += 1
+            return False
+        if self.rules.late_slots and page.slot is None and not self.alloc_slot(page):
+            return False
+        if self.kept and self.kept[-1].shadow_age < page.shadow_age:
+            self.count["lru_inversions"] += 1
+        self.count["zswpwb"] += 1
+        self.count["pswpout"] += 1
+        page.on_device = True
+        self.note_device()
+        self.now += self.costs.submit_ns
+        if page.linked:
+            self.forget_entry(page)
+            page.dirty = False
+            self.free_page(page)
+            return True
+        self.now += self.costs.load_ns
+        if self.textbook or self.rules.synchronous:
+            self.forget_entry(page)
+            return True
+        # __read_swap_cache_async() first, the entry goes once its data stands in the new page.
+        self.force_charge(1)
+        page.resident = page.swapcache = page.writeback = page.reclaim = True
+        page.mapped = page.young = page.pte_dirty = page.dirty = False
+        self.workingset_refault(page)
+        self.folio_add_lru(page)
+        self.forget_entry(page)
+        self.submit(page)
+        return True
+
+    def note_device(self) -> None:
+        self.count["device_pages_peak"] = max(self.count["device_pages_peak"], self.device_pages)
+
+    def run_worker(self) -> None:
+        """shrink_worker(), on a CPU of its own, as far as it came by now.
+
+        A step costs 1 us; an entry written back also the reclaim of one page for its copy.
+        """
+        while self.worker_on and self.worker_time <= self.now:
+            if not self.fifo:
+                self.worker_on = False
+                return
+            here, self.now = self.now, self.worker_time
+            if self.walk_one():
+                self.now += self.costs.scan_ns + self.costs.store_ns
+            else:
+                self.worker_failures += 1
+            self.worker_time, self.now = self.now + 1_000, here
+            if self.pool_pages <= self.accept_pages or self.worker_failures == 16:
+                self.worker_on = False
+
+    def shrink_slab(self, priority: int) -> None:
+        """do_shrink_slab() with zswap_shrinker_count() and zswap_shrinker_scan()."""
+        if self.updates > 64 * self.case.cpus:
+            self.flush()
+        if not self.charge_pool or not self.stat["stored"] or not self.fifo:
+            return
+        freeable = len(self.fifo)
+        used = min(freeable, self.disk_swapins)
+        self.disk_swapins -= used
+        freeable -= used
+        freeable = freeable * (self.stat["backing"] // PAGE) // self.stat["stored"]
+        if not freeable:
+            return
+        delta = (freeable >> priority) * 4 // 2
+        total = min((self.deferred >> priority) + delta, 2 * freeable)
+        scanned = 0
+        while total >= 128 or total >= freeable:
+            step = min(128, total)
+            if not self.shrinker_scan(step):
+                break
+            total -= step
+            scanned += step
+        self.deferred = min(max(self.deferred + delta - scanned, 0), 2 * freeable)
+
+    def shrinker_scan(self, count: int) -> bool:
+        """list_lru_shrink_walk(): False is SHRINK_STOP."""
+        freed = 0
+        for _ in range(count):
+            if not self.fifo:
+                break
+            alone = len(self.fifo) == 1
+            self.met_swap_cache = False
+            if self.walk_one():
+                freed += 1
+            elif self.met_swap_cache:
+                return False
+            elif alone:
+                break  # rotating the only entry ends the walk of the list
+        return freed > 0
+
+    # -- LRU lists: mm/swap.c, mm/workingset.c -------------------------------------------------------
+
+    def folio_add_lru(self, page: Page) -> None:
+        if self.case.reclaim == "lru":
+            self.inactive.insert(0, page)
+            return
+        if self.case.reclaim == "opt":
+            self.heap.append(page)
+            return
+        self.pending.append(page)
+        if len(self.pending) >= self.kernel.add_batch:
+            self.lru_add_drain()
+
+    def lru_add_drain(self) -> None:
+        for page in self.pending:
+            (self.active if page.active else self.inactive).insert(0, page)
+            page.on_lru = True
+        self.pending = []
+
+    def note_cost(self, cost: int) -> None:
+        self.anon_cost += cost
+        if self.anon_cost > (self.stat["inactive"] + self.stat["active"]) // 4:
+            self.anon_cost //= 2
+
+    def workingset_refault(self, page: Page) -> None:
+        self.count["workingset_refault_anon"] += 1
+        if self.textbook:
+            return
+        was_workingset = page.workingset
+        page.workingset = page.active = page.referenced = False
+        size = 0 if self.no_slots_left() else self.stat["active"]
+        if self.age - page.shadow_age > size:
+            return
+        page.active = True
+        self.age += 1
+        self.count["workingset_activate_anon"] += 1
+        if was_workingset:
+            page.workingset = True
+            self.count["workingset_restore_anon"] += 1
+            self.note_cost(32)
+
+    # -- taking a page out: mm/vmscan.c shrink_folio_list() ------------------------------------------
+
+    def free_page(self, page: Page) -> None:
+        page.resident = page.mapped = page.young = page.pte_dirty = page.read_only = False
+        page.swapcache = page.active = page.referenced = page.readahead = page.on_lru = False
+        page.shadow_age = self.age
+        self.age += 1
+        self.updates += 6
+        self.usage -= 1
+
+    def evict(self, page: Page) -> str:
+        """Return freed, activate, writing, or linked."""
+        if not page.swapcache:
+            # Virtual swap names a page without a place on the device.
+            if page.slot is None and not self.rules.late_slots and not self.alloc_slot(page):
+                return "activate"
+            page.swapcache = page.dirty = True
+        if page.pte_dirty:
+            page.dirty = True
+        page.mapped = page.young = page.pte_dirty = page.read_only = False
+        self.forget_kept(page)
+        if not page.dirty:
+            return "freed"
+        page.dirty = False
+        if page.zero and self.kernel.zeromap:
+            page.in_zeromap = True
+            self.release_late_slot(page)
+            self.count["swpout_zero"] += 1
+            self.pageouts += 1
+            self.now += self.costs.zero_ns
+            return "freed"
+        if self.rules.zswap:
+            answer = self.zswap_store(page)
+            if answer == "stored":
+                self.pageouts += 1
+                page.on_device = False
+                self.release_late_slot(page)
+                return "freed"
+            if page.in_zswap:
+                self.forget_entry(page)
+            if answer == "link":
+                page.linked = page.dirty = True
+                page.shadow_age = self.age
+                self.fifo.insert(0, page)
+                return "linked"
+            if answer == "keep":
+                return self.keep(page)
+        if not self.can_write_device:
+            return self.keep(page)
+        if page.slot is None and not self.alloc_slot(page):
+            return self.keep(page)
+        self.pageouts += 1
+        if self.fifo:
+            self.count["lru_inversions"] += 1
+        page.on_device = True
+        self.note_device()
+        self.count["pswpout"] += 1
+        self.now += self.costs.submit_ns
+        if self.textbook or self.rules.synchronous:
+            return "freed"
+        page.writeback = page.reclaim = True
+        self.submit(page)
+        return "writing"
+
+    def release_late_slot(self, page: Page) -> None:
+        if self.rules.late_slots and page.slot is not None:
+            self.free_slot(page)
+
+    def keep(self, page: Page) -> str:
+        page.kept = page.dirty = True
+        page.shadow_age = self.age
+        self.kept.insert(0, page)
+        return "activate"
+
+    def forget_kept(self, page: Page) -> None:
+        if page.kept:
+            self.kept.remove(page)
+            page.kept = False
+
+    # -- the two lists: mm/vmscan.c --------------------------------------------------------------------
+
+    def inactive_is_low(self) -> bool:
+        gib = (self.stat["inactive"] + self.stat["active"]) >> 18
+        ratio = math.isqrt(10 * gib) if gib else 1
+        return self.stat["inactive"] * ratio < self.stat["active"]
+
+    def shrink_active_list(self, count: int) -> None:
+        self.lru_add_drain()
+        for _ in range(min(count, len(self.active))):
+            page = self.active.pop()
+            page.young = page.active = False
+            page.workingset = True
+            self.inactive.insert(0, page)
+            self.count["pgdeactivate"] += 1
+
+    def shrink_inactive_list(self, count: int) -> int:
+        self.lru_add_drain()
+        self.complete_writes()
+        taken = [self.inactive.pop() for _ in range(min(count, len(self.inactive)))]
+        if not taken:
+            return 0
+        for page in taken:
+            page.on_lru = False
+        self.count["reclaim_scanned"] += len(taken)
+        self.updates += len(taken)
+        self.pageouts = 0
+        freed = 0
+        staying = []
+        for page in taken:
+            self.now += self.costs.scan_ns
+            fate = self.shrink_folio(page)
+            if fate == "freed":
+                self.free_page(page)
+                freed += 1
+            elif fate != "linked":
+                staying.append((page, fate))
+        for page, _ in staying:
+            page.on_lru = True
+            if page.active:
+                self.active.insert(0, page)
+                self.age += 1
+            else:
+                self.inactive.insert(0, page)
+        self.note_cost(32 * self.pageouts + len(taken) - freed)
+        return freed
+
+    def shrink_folio(self, page: Page) -> str:
+        if page.writeback:
+            if self.case.cgroup == "v2" or not page.reclaim:
+                page.reclaim = True
+                return self.activate(page)
+            self.count["waits"] += 1
+            while page.writeback:
+                self.now = max(self.now, self.writes[0][0])
+                self.complete_writes()
+        young, page.young = page.young, False
+        referenced, page.referenced = page.referenced, False
+        if young:
+            page.referenced = True
+            return self.activate(page) if referenced else "keep"
+        fate = self.evict(page)
+        return self.activate(page) if fate == "activate" else fate
+
+    def activate(self, page: Page) -> str:
+        # folio_free_swap() refuses while a page table still names the slot: only a mapped page
+        # loses its slot here, and none under writeback.
+        if page.swapcache and page.mapped and not page.writeback and self.swap_full():
+            self.free_swap(page)
+        page.active = True
+        self.count["pgactivate"] += 1
+        return "activate"
+
+    def shrink_lruvec(self, priority: int) -> int:
+        may_deactivate = (
+            self.force_deactivate
+            or self.stat["activate"] != self.snapshot
+            or self.inactive_is_low()
+        )
+        inactive = len(self.inactive) >> priority
+        active = len(self.active) >> priority
+        swappiness = self.case.swappiness
+        if swappiness == 0 or self.no_slots_left():
+            inactive = active = 0
+        elif priority > 0:
+            anon = 2 * self.anon_cost
+            file = self.anon_cost
+            share = swappiness * (anon + file + 1) // (anon + 1)
+            whole = share + (200 - swappiness) * (anon + file + 1) // (file + 1)
+            inactive = inactive * share // whole
+            active = active * share // whole
+        freed = 0
+        while inactive:
+            step = min(inactive, 32)
+            inactive -= step
+            freed += self.shrink_inactive_list(step)
+            if active:
+                step = min(active, 32)
+                active -= step
+                if may_deactivate:
+                    self.shrink_active_list(step)
+                else:
+                    self.skipped_deactivate = True
+            if freed >= 32:
+                break
+        if self.inactive_is_low() and self.total_slots > 0:
+            self.shrink_active_list(32)
+        return freed
+
+    def do_try_to_free_pages(self) -> int:
+        before, pool_before = self.charged_bytes(), self.charged
+        self.force_deactivate = self.skipped_deactivate = False
+        walked = False
+        freed = 0
+        while True:
+            for priority in range(12, -1, -1):
+                self.flush_if_due()
+                exact = self.case.flush_times_ns is None and self.case.flush_period_ns == 0
+                due = self.updates > 64 * (self.case.cpus + 1)
+                if exact or (self.kernel.flush_at_reclaim and due):
+                    self.flush()
+                self.now += 300  # a level takes this time even where it finds nothing
+                freed += self.shrink_lruvec(priority)
+                if self.rules.shrinker:
+                    self.shrink_slab(priority)
+                if freed >= 32:
+                    break
+            self.snapshot = self.stat["activate"]
+            if freed:
+                break
+            if self.kernel.full_walk_retry and not walked:
+                walked = True
+            elif self.skipped_deactivate:
+                self.force_deactivate, self.skipped_deactivate = True, False
+            else:
+                break
+        self.note_reclaim(freed, before, pool_before)
+        return freed
+
+    def note_reclaim(self, freed: int, before: int, pool_before: int) -> None:
+        self.count["reclaim_runs"] += 1
+        self.count["reclaim_freed_pages"] += freed
+        self.count["reclaim_failures"] += freed == 0
+        if self.charge_pool:
+            self.count["reclaim_pool_growth_bytes"] += max(self.charged - pool_before, 0)
+        self.count["reclaim_no_gain_runs"] += self.charged_bytes() >= before
+
+    # -- the textbook models -----------------------------------------------------------------------------
+
+    def take_victim(self) -> Page | None:
+        if self.case.reclaim == "lru":
+            return self.inactive.pop() if self.inactive else None
+        if not self.heap:
+            return None
+        victim = max(self.heap, key=lambda page: page.next_use)
+        self.heap.remove(victim)
+        # Kept pages come last, the one kept longest ago first.
+        victim.next_use = -self.count["reclaim_scanned"] - 1
+        return victim
+
+    def make_textbook_room(self) -> None:
+        def room() -> bool:
+            return self.charged_bytes() + PAGE <= self.limit_bytes
+
+        if room():
+            return
+        before, pool_before = self.charged_bytes(), self.charged
+        freed = 0
+        found = False
+        for _ in range(self.resident_count):
+            victim = self.take_victim()
+            if victim is None:
+                break
+            self.count["reclaim_scanned"] += 1
+            self.now += self.costs.scan_ns
+            fate = self.evict(victim)
+            if fate == "activate":
+                self.count["pgactivate"] += 1
+                self.folio_add_lru(victim)
+            elif fate == "freed":
+                self.free_page(victim)
+                freed += 1
+            if self.rules.shrinker:
+                self.shrink_slab(12)
+            if room():
+                found = True
+                break
+        self.note_reclaim(freed, before, pool_before)
+        if not found:
+            raise OutOfMemory
+
+    def charge_for(self, page: Page) -> None:
+        if self.textbook:
+            self.make_textbook_room()
+            return
+        if not page.seen:
+            for _ in range(page.new_tables):
+                self.charge_page()
+                self.tables += 1
+        self.charge_page()
+
+    # -- faults: mm/memory.c do_swap_page() ------------------------------------------------------------
+
+    def read_page(self, page: Page) -> None:
+        """swap_read_folio()."""
+        if page.in_zeromap:
+            self.count["swpin_zero"] += 1
+            self.now += self.costs.zero_ns
+        elif page.in_zswap:
+            self.count["zswpin"] += 1
+            self.now += self.costs.raw_copy_ns if page.raw else self.costs.load_ns
+            if self.kernel.exclusive_loads:
+                page.dirty = True
+                self.forget_entry(page)
+        else:
+            assert page.on_device
+            self.count["pswpin"] += 1
+            self.disk_swapins += 1
+            self.now += self.costs.device_read_ns
+
+    def bring_in(self, page: Page) -> None:
+        """__read_swap_cache_async(): nobody else can bring a page in while it is charged for."""
+        if page.resident:
+            return
+        self.incoming = page
+        try:
+            self.charge_for(page)
+        finally:
+            self.incoming = None
+        self.read_page(page)
+        page.resident = page.swapcache = True
+        self.workingset_refault(page)
+        self.folio_add_lru(page)
+
+    def window(self, beside: bool) -> int:
+        """__swapin_nr_pages()."""
+        hits, self.ra_hits = self.ra_hits, 0
+        if hits == 0:
+            count = 2 if beside else 1
+        else:
+            count = 4
+            while count < hits + 2:
+                count *= 2
+        count = max(min(count, self.ra_max), self.ra_window // 2)
+        self.ra_window = count
+        return count
+
+    def around(self, page: Page) -> Iterable[Page]:
+        """Pages to read with one, in ascending order; only itself where nothing is read ahead."""
+        if self.case.vma_readahead:
+            before, self.ra_before = self.ra_before, page.number
+            following = before is not None and page.number == before + 1
+            preceding = before is not None and page.number == before - 1
+            following = following and page.number % 512 != 0
+            preceding = preceding and before % 512 != 0  # type: ignore[operator]
+            count = self.window(following or preceding)
+            if following:
+                first = page.number
+            elif preceding:
+                first = page.number - count + 1
+            else:
+                first = page.number - (count - 1) // 2
+            # Unlike the kernel, which skips them, a page never touched ends the window.
+            low = high = page.number
+            while low > first and low % 512 and self.touched(low - 1):
+                low -= 1
+            while high + 1 < first + count and (high + 1) % 512 and self.touched(high + 1):
+                high += 1
+            return [self.pages[number] for number in range(low, high + 1)]
+        assert page.slot is not None
+        hits = self.ra_hits
+        beside = abs(page.slot - (self.ra_before or 0)) == 1
+        count = self.window(beside)
+        if not hits:
+            self.ra_before = page.slot
+        if count == 1:
+            return [page]
+        first = page.slot // count * count
+        slots = range(max(first, 1), min(first + count, self.slot_end()))
+        # Looked up one by one: what is evicted while others are read may stand here by then.
+        return (self.slot_map[slot] for slot in slots if slot in self.slot_map)
+
+    def touched(self, number: int) -> bool:
+        return number in self.pages and self.pages[number].seen
+
+    def swap_in(self, page: Page) -> None:
+        if self.ra_max == 1:
+            self.bring_in(page)
+            return
+        if page.slot is None:  # virtual swap: nothing beside it on the device
+            self.bring_in(page)
+            return
+        ahead = self.around(page)
+        alone = self.ra_window == 1
+        for other in [] if alone else ahead:
+            if other is page:
+                self.bring_in(page)
+            elif not other.resident and (other.in_zswap or other.on_device or other.in_zeromap):
+                try:
+                    self.bring_in(other)
+                except OutOfMemory:
+                    continue
+                other.readahead = True
+                self.count["swap_ra"] += 1
+        if not alone:
+            self.lru_add_drain()
+        if not page.resident:
+            self.bring_in(page)  # read alone, or reclaimed again meanwhile
+
+    def map_page(self, page: Page, write: bool) -> None:
+        if write and page in self.pending and not self.rules.synchronous:
+            self.lru_add_drain()  # to see whether anybody else holds the page
+        page.mapped = page.young = True
+        page.pte_dirty = write
+        page.read_only = not write and not self.kernel.map_writable
+        if (write or self.rules.synchronous or self.swap_full()) and not page.writeback:
+            self.free_swap(page)
+
+    def touch(self, page: Page, access: Access) -> None:
+        if self.case.reclaim == "lru":
+            self.inactive.remove(page)
+            self.inactive.insert(0, page)
+        page.next_use = access.next_use
+
+    def access(self, row: int, access: Access) -> None:
+        page = self.pages[access.page]
+        self.count["accesses"] += 1
+        if page.mapped and not (access.write and page.read_only):
+            page.young = True
+            page.pte_dirty = page.pte_dirty or access.write
+            self.touch(page, access)
+            return
+        time = access.time_ns if access.time_ns is not None else row * self.case.touch_ns
+        self.updates += 7
+        self.now = time + self.lead
+        began = self.now
+        self.flush_if_due()
+        self.complete_writes()
+        self.run_worker()
+        try:
+            self.fault(page, access)
+        except OutOfMemory:
+            self.count["oom_events"] += 1
+            self.count["accesses"] -= 1
+            self.oom_at = row
+            raise
+        self.note_peaks()
+        if not self.case.clock_has_stalls:
+            self.lead += self.now - began
+
+    def fault(self, page: Page, access: Access) -> None:
+        if page.mapped:  # v6.1 do_wp_page(): PageAnonExclusive, reuse it with its slot
+            self.now += self.costs.minor_fault_ns
+            self.count["minor_faults"] += 1
+            page.read_only = False
+            page.young = page.pte_dirty = True
+        elif page.resident:
+            self.now += self.costs.minor_fault_ns
+            self.count["minor_faults"] += 1
+            self.forget_kept(page)
+            if page.linked:
+                self.forget_entry(page)
+                self.folio_add_lru(page)
+            if page.readahead:
+                page.readahead = False
+                self.count["swap_ra_hit"] += 1
+                self.ra_hits += 1
+            if self.case.vma_readahead:
+                self.ra_before = page.number
+            self.map_page(page, access.write)
+        elif not page.seen:
+            self.charge_for(page)
+            self.now += self.costs.minor_fault_ns
+            self.count["minor_faults"] += 1
+            self.count["unique_pages"] += 1
+            page.seen = page.resident = page.mapped = page.young = page.pte_dirty = True
+            self.folio_add_lru(page)
+        else:
+            self.count["pgmajfault"] += 1
+            self.now += self.costs.major_fault_ns
+            self.swap_in(page)
+            self.map_page(page, access.write)
+        self.touch(page, access)
+
+    def run(self, accesses: list[Access]) -> bool:
+        """Replay; False where the kernel would have killed the task."""
+        for row, access in enumerate(accesses):
+            try:
+                self.access(row, access)
+            except OutOfMemory:
+                return False
+        return True
