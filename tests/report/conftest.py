@@ -171,24 +171,32 @@ def make_result(
                 )
             )
     run = {
-        "versions": {"tracereplay": "0.1.0", "python": "3.11.7", "numba": "0.68.1"},
-        "command_line": f"tracereplay compare {trace} -p all -o out",
-        "scenarios": {row["scenario"]: {"policy": row["policy"]} for row in summary},
+        "tracereplay": "0.1.0",
+        "schema": "1",
+        "command": ["tracereplay", "compare", trace, "-p", "all", "-o", "out"],
+        "python": "3.11.7",
+        "polars": "2.1.0",
+        "numpy": "2.4.6",
+        "machine": "x86_64",
         "trace": {
             "name": trace,
-            "path": f"/data/{trace}",
+            "path": [f"/data/{trace}"],
             "coverage": "full",
             "clock": "mono",
-            "notes": [],
-            "hash": "a3f1" * 16,
+            "sha256": ["a3f1" * 16],
+            "rows": ACCESSES,
             "accesses": ACCESSES,
             "unique_pages": PAGES,
+            "notes": [],
         },
-        "content": "distribution redis-json",
-        "costs": {"name": "bundled", "source": "measured on a Xeon, 2.0 GHz"},
+        "content": "drawn from redis-json by page hash, seed 0, lzo",
+        "costs": {"name": "default", "source": "touch times of recorded runs"},
+        "scenarios": [
+            {"name": row["scenario"], "policy": row["policy"], "seed": 0} for row in summary
+        ],
         "seed": 0,
         "wall_time_s": 3.2,
-        "notes": ["time per touch assumed"],
+        "notes": ["the trace has no clock in ns: 100 ns are assumed between two touches"],
     } | run_changes
     return (
         pl.DataFrame(summary, schema=polars_schema(SUMMARY)),

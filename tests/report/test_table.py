@@ -8,9 +8,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from tracereplay.report.findings import comparison_groups, labelled_rows, verdict
+from tracereplay.report.findings import comparison_groups, labelled_rows, printable, verdict
 from tracereplay.report.table import (
-    printable,
     render_table,
     short_count,
     three_digits,

@@ -16,5 +16,6 @@ from tracereplay.cli import inspect  # noqa: F401  isort: skip  (registers its c
 from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import pages  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import size  # noqa: F401  isort: skip  (registers its commands)
+from tracereplay.cli import report  # noqa: F401  isort: skip  (registers its commands)
 
 __all__ = ["app", "main"]

@@ -214,6 +214,15 @@ def compare(
         Literal["table", "json", "csv"],
         typer.Option("--format", help="What to print.", rich_help_panel=_OUTPUT),
     ] = "table",
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plots",
+            metavar="DIR",
+            help="Also draw the figures there, as SVG and PNG.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite results.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -270,8 +279,18 @@ def compare(
         to_text = table.to_json if format == "json" else table.to_csv
         typer.echo(to_text(result.summary, result.latency, result.run).rstrip("\n"))
     flush()
+    frames = (result.summary, result.latency, result.footprint, result.run)
     if out is not None:
+        from tracereplay.report.html import write_html
+
         for path in result.write(out, force=force):
+            note(f"wrote {path}")
+        write_html(out / "report.html", *frames, force=force)
+        note(f"wrote {out / 'report.html'}")
+    if plots is not None:
+        from tracereplay.report.plots import write_plots
+
+        for path in write_plots(plots, *frames, force=force):
             note(f"wrote {path}")
 
 

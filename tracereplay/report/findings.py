@@ -5,6 +5,7 @@ The terminal table, the HTML report and the JSON all tell this same story.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,30 @@ _LABEL_KEYS = (
 
 # Two stalls nearer than this are a tie: a recorded kernel run spreads by about as much.
 TIE_RATIO = 0.02
+
+
+def printable(text: str) -> str:
+    """Return the text without what could move a terminal's cursor or turn its writing direction."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def printable_frame(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with every text in it `printable`."""
+    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+    return frame.with_columns(
+        pl.col(name).replace({text: printable(text) for text in frame[name].drop_nulls().unique()})
+        for name in texts
+    )
+
+
+_MICRO = re.compile(r"(\d) us\b")
+
+
+def in_micro(text: str) -> str:
+    """Return the text with µs for us: a terminal may lack the letter, a page or a picture does not."""
+    return _MICRO.sub(r"\1 µs", text)
 
 
 @dataclass(frozen=True)
@@ -202,7 +227,8 @@ def _price(winner: Row) -> str:
     parts = [f"{format_size(winner['footprint_bytes_peak'])} peak footprint"]
     if winner["pool_bytes_peak"]:
         parts[0] += f", {format_size(winner['pool_bytes_peak'])} of it pool at its peak"
-    if winner["pswpout"]:
+    # What zram "writes" stays in memory, and is in the pool already.
+    if winner["pswpout"] and winner["policy"] != "zram":
         parts.append(f"{format_size(winner['pswpout'] * PAGE_BYTES)} written to the device")
     if winner["reclaim_no_gain_runs"]:
         parts.append(

@@ -17,6 +17,7 @@ from tracereplay.report.findings import (
     dangers,
     labelled_rows,
     marks,
+    printable,
     verdict,
 )
 from tracereplay.schema import SCHEMA_VERSION, SERVICES
@@ -156,13 +157,6 @@ def _trace_line(rows: list[Row], run: dict[str, Any]) -> str:
     if trace.get("coverage"):
         parts.append(f"coverage {trace['coverage']}")
     return ", ".join(printable(part) for part in parts)
-
-
-def printable(text: str) -> str:
-    """Return the text without what could move a terminal's cursor or turn its writing direction."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,313 @@
+"""report.html and the pictures of a made-up result: numbers, escaping, weight, provenance."""
+
+import html
+import json
+import re
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.errors import InputError, OutputError
+from tracereplay.report.figures import (
+    Theme,
+    build_figures,
+    pareto_front,
+    thinned_footprint,
+)
+from tracereplay.report.findings import labelled_rows
+from tracereplay.report.folder import read_result_folder
+from tracereplay.report.html import COVERAGE_MEANING, render_html, write_html
+from tracereplay.report.plots import write_plots
+from tracereplay.schema import COVERAGES
+
+HOSTILE = (
+    "</script><script>window.hacked=1</script></style>\u202egnp.\u2066<img src=x onerror=hacked()>"
+)
+
+
+def page_data(page):
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[
+        1
+    ]
+    return json.loads(text)
+
+
+def without_library(page):
+    """Return the page but for Vega, which the browser test watches."""
+    return page[: page.index("<script>")] + page[page.rindex("<script>") :]
+
+
+def write_folder(folder, result):
+    summary, latency, footprint, run = result
+    folder.mkdir(exist_ok=True)
+    summary.write_parquet(folder / "summary.parquet")
+    latency.write_parquet(folder / "latency.parquet")
+    footprint.write_parquet(folder / "footprint.parquet")
+    (folder / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+def frame_of(data, name):
+    """Return a dataset as the page's script joins it: scenario name and columns."""
+    names = [row["scenario"] for row in data["scenarios"]]
+    dataset = data["datasets"][name]
+    return pl.DataFrame(
+        {"scenario": [names[at] for at in dataset["scenario"]], **dataset["columns"]}
+    )
+
+
+def figures_of(result):
+    summary, latency, footprint, _run = result
+    theme = Theme.of_page(summary["policy"].to_list())
+    return build_figures(summary, latency, footprint, theme)
+
+
+def test_every_scenario_in_the_page_has_the_numbers_of_its_summary_row(fake_result):
+    result = fake_result(limits_mib=(48, 80), codecs=("lzo", "zstd"))
+    data = page_data(render_html(*result))
+
+    for drawn, row in zip(data["scenarios"], result[0].to_dicts(), strict=True):
+        assert {key: drawn[key] for key in row} == row
+
+
+def test_the_line_of_polars_under_a_figure_makes_the_numbers_in_it(
+    fake_result, tmp_path, monkeypatch
+):
+    result = fake_result(limits_mib=(48, 80))
+    data = page_data(render_html(*result))
+    monkeypatch.chdir(write_folder(tmp_path / "out", result))
+
+    checked = set()
+    for figure in figures_of(result).figures:
+        said = eval(figure.polars, {"pl": pl})
+        if figure.name in {"latency", "services"}:
+            assert_frame_equal(frame_of(data, figure.name), said, check_dtypes=False)
+        elif figure.name == "footprint":
+            drawn = frame_of(data, "footprint")
+            assert drawn.join(said, on=said.columns, how="anti", nulls_equal=True).is_empty()
+        else:
+            drawn = pl.DataFrame(data["scenarios"], infer_schema_length=None).select(said.columns)
+            assert_frame_equal(drawn, said, check_dtypes=False)
+        checked.add(figure.name)
+    assert checked == {"latency", "danger", "trade-off", "services", "faults", "footprint"}
+
+
+def test_the_marked_percentiles_stand_on_the_line_of_their_scenario(fake_result):
+    result = fake_result()
+    data = page_data(render_html(*result))
+    lines = frame_of(data, "latency")
+
+    for row in data["scenarios"]:
+        line = lines.filter(scenario=row["scenario"])
+        for name, share in (("p50", 0.5), ("p99", 0.01), ("p999", 0.001)):
+            value = row[f"swapin_latency_{name}_ns"]
+            if value is None:
+                assert line.is_empty()
+                continue
+            at = line.filter(pl.col("latency_ns_high") > value).row(0, named=True)
+            before = line.filter(pl.col("latency_ns_high") <= value)
+            assert at["slower"] <= share + 1e-9
+            assert before.is_empty() or before["slower"][-1] > share - 1e-9
+
+
+def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
+    _summary, _latency, footprint, _run = fake_result(points=2000)
+    thin = thinned_footprint(footprint)
+
+    def extremes(frame):
+        held = pl.col("resident_pages") + pl.col("pool_pages")
+        return (
+            frame.group_by("scenario")
+            .agg(held.max(), first=pl.col("access").min(), last=pl.col("access").max())
+            .sort("scenario")
+        )
+
+    assert_frame_equal(extremes(thin), extremes(footprint))
+    assert thin.group_by("scenario").len()["len"].max() <= 242
+
+
+def test_the_front_holds_those_that_none_beats_in_both(fake_result):
+    summary, latency, _footprint, _run = fake_result(limits_mib=(48, 80))
+    rows = labelled_rows(summary, latency)
+    metric = "swapin_latency_p99_ns"
+    front = pareto_front(rows, metric)
+    choices = [row for row in rows if not row["bound"] and not row["killed"] and row[metric]]
+
+    def beaten(row):
+        return any(
+            other["footprint_bytes_peak"] <= row["footprint_bytes_peak"]
+            and other[metric] <= row[metric]
+            and (other["footprint_bytes_peak"], other[metric])
+            != (row["footprint_bytes_peak"], row[metric])
+            for other in choices
+        )
+
+    values = {(row["footprint_bytes_peak"], row[metric]) for row in choices if not beaten(row)}
+    assert {(row["footprint_bytes_peak"], row[metric]) for row in front} == values
+
+
+def test_twenty_scenarios_stay_under_four_megabytes(fake_result):
+    policies = [f"policy-{at}" for at in range(20)]
+    page = render_html(*fake_result(policies, points=2000))
+
+    assert len(page_data(page)["scenarios"]) == 20
+    assert len(page.encode()) < 4_000_000
+
+
+def test_a_page_asks_nothing_of_the_network(fake_result):
+    page = render_html(*fake_result())
+    own = without_library(page)
+
+    assert "default-src 'none'" in own
+    assert not re.search(r"<(link|iframe|img|object|embed)\b", own)
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", own)
+    assert "@import" not in own
+    assert "url(" not in own
+    links = set(re.findall(r'href="([^"]*)"', own))
+    assert links == {"summary.parquet", "latency.parquet", "footprint.parquet"}
+
+
+def test_hostile_text_stays_text(fake_result):
+    result = fake_result(("no-zswap", HOSTILE), trace=HOSTILE, notes=[HOSTILE], content=HOSTILE)
+    whole = render_html(*result)
+    page = without_library(whole)
+
+    assert whole.count("</script>") == 3
+    assert "<script>window.hacked" not in page
+    assert "<img" not in page
+    assert "\u202e" not in page
+    assert "\u2066" not in page
+    assert html.escape("</script><script>window.hacked=1") in page
+    assert page.count("</style>") == 1
+
+
+def test_provenance_says_where_everything_comes_from(fake_result):
+    page = render_html(*fake_result(("no-zswap", "store-raw")))
+    box = page[page.index('id="provenance"') :]
+
+    for text in (
+        "web.parquet",
+        html.escape(COVERAGE_MEANING["full"]),
+        "drawn from redis-json",
+        "touch times of recorded runs",
+        "6.18",
+        "0.1.0",
+        "tracereplay compare web.parquet -p all -o out",
+        "<dt>seed</dt><dd>0</dd>",
+        "a3f1a3f1",
+        "100 ns are assumed",
+    ):
+        assert text in box, text
+
+
+def test_every_coverage_is_explained_and_anything_but_full_warns_at_the_top(fake_result):
+    assert set(COVERAGE_MEANING) == set(COVERAGES)
+    for coverage in COVERAGES:
+        result = fake_result(("no-zswap",))
+        result[3]["trace"]["coverage"] = coverage
+        top = render_html(*result).split("<main>")[0]
+        assert ("Coverage" in top) == (coverage != "full")
+
+
+def test_a_figure_without_anything_to_show_is_left_out(fake_result):
+    one_limit = figures_of(fake_result(("no-zswap", "swap-on-reject")))
+    assert [figure.name for figure in one_limit.figures] == [
+        "latency",
+        "trade-off",
+        "services",
+        "footprint",
+    ]
+    assert [figure.name for figure in figures_of(fake_result(("unlimited-memory",))).figures] == [
+        "trade-off",
+        "footprint",
+    ]
+
+
+def test_a_filter_is_offered_for_what_varies_and_for_nothing_else(fake_result):
+    def keys(result):
+        return set(re.findall(r'data-key="(\w+)"', render_html(*result)))
+
+    assert keys(fake_result(("no-zswap", "store-raw"))) == {"policy"}
+    assert keys(fake_result(limits_mib=(48, 80), codecs=("lzo", "lz4"))) == {
+        "policy",
+        "memory_limit_bytes",
+        "codec",
+    }
+
+
+def test_a_trace_without_time_is_drawn_over_accesses(fake_result):
+    summary, latency, footprint, run = fake_result(("no-zswap",))
+    footprint = footprint.with_columns(time_ns=pl.lit(None, dtype=pl.Int64))
+    assert "accesses, million" in render_html(summary, latency, footprint, run)
+
+
+def test_report_rebuilds_the_page_from_a_folder(fake_result, tmp_path):
+    result = fake_result(("no-zswap", "store-raw"))
+    folder = write_folder(tmp_path / "out", result)
+    runner = CliRunner()
+
+    first = runner.invoke(app, ["report", str(folder)])
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout == ""
+    assert "report.html" in first.stderr.replace("\n", "")
+    assert page_data((folder / "report.html").read_text()) == page_data(render_html(*result))
+
+    again = runner.invoke(app, ["report", str(folder)])
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+    assert runner.invoke(app, ["report", str(folder), "--force"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "run.json").unlink(), "compare --out"),
+        (lambda folder: (folder / "run.json").write_text("{"), "no JSON"),
+        (lambda folder: (folder / "run.json").write_text("[]"), "one JSON object"),
+        (lambda folder: (folder / "latency.parquet").unlink(), "latency.parquet"),
+        (lambda folder: (folder / "latency.parquet").write_bytes(b"junk"), "no Parquet table"),
+        (
+            lambda folder: pl.DataFrame({"scenario": ["a"]}).write_parquet(
+                folder / "summary.parquet"
+            ),
+            "'trace' is missing",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_one_clear_line(fake_result, tmp_path, damage, message):
+    folder = write_folder(tmp_path / "out", fake_result(("no-zswap",)))
+    damage(folder)
+
+    with pytest.raises(InputError) as error:
+        read_result_folder(folder)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="no folder"):
+        read_result_folder(tmp_path / "nowhere")
+
+
+def test_an_existing_page_is_not_overwritten_by_surprise(fake_result, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="--force"):
+        write_html(path, *fake_result(("no-zswap",)))
+    assert path.read_text() == "mine"
+
+
+def test_every_figure_can_be_had_as_a_picture(fake_result, tmp_path):
+    result = fake_result(("no-zswap", "keep-on-reject", "store-raw"), limits_mib=(48, 80))
+    written = write_plots(tmp_path, *result)
+
+    names = [figure.name for figure in figures_of(result).figures]
+    assert sorted(path.name for path in written) == sorted(
+        f"{name}.{kind}" for name in names for kind in ("svg", "png")
+    )
+    for name in names:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    drawing = (tmp_path / "latency.svg").read_text()
+    assert drawing.count('aria-roledescription="line mark"') >= 3 * 2
+    assert "store-raw" in drawing
+    assert "var(--" not in drawing

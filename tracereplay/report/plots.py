@@ -1,0 +1,161 @@
+"""The figures of the report as pictures, one SVG and PNG per figure."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tracereplay.errors import OutputError
+from tracereplay.files import replacing
+from tracereplay.report.figures import (
+    Figure,
+    Figures,
+    Panel,
+    Spec,
+    Theme,
+    build_figures,
+    picture_rows,
+)
+from tracereplay.report.findings import in_micro, printable, printable_frame
+
+FORMATS = ("svg", "png")
+
+# Panels beside each other, and the width of one in pixels.
+_COLUMNS = {"footprint": (3, 230)}
+_COLUMNS_ELSE = (2, 400)
+
+
+def write_plots(
+    folder: str | Path,
+    summary: pl.DataFrame,
+    latency: pl.DataFrame,
+    footprint: pl.DataFrame,
+    run: dict[str, Any],
+    *,
+    formats: tuple[str, ...] = FORMATS,
+    force: bool = False,
+) -> list[Path]:
+    """Draw every figure into `folder` and return the files, FIGURE.svg and FIGURE.png each.
+
+    Raises
+    ------
+    OutputError
+        A file exists and `force` is not given, or the folder cannot be written.
+    """
+    import vl_convert
+
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{place}: {error.strerror or error}") from error
+    summary, latency, footprint = map(printable_frame, (summary, latency, footprint))
+    theme = Theme.of_picture(summary["policy"].to_list())
+    figures = build_figures(summary, latency, footprint, theme)
+    written = []
+    for figure in figures.figures:
+        drawing = vl_convert.vegalite_to_svg(picture_spec(figure, figures, run, theme))
+        for name in formats:
+            path = place / f"{figure.name}.{name}"
+            with replacing(path, force=force) as part:
+                if name == "svg":
+                    part.write_text(drawing, encoding="utf-8")
+                else:
+                    part.write_bytes(vl_convert.svg_to_png(drawing, scale=2))
+            written.append(path)
+    return written
+
+
+def picture_spec(figure: Figure, figures: Figures, run: dict[str, Any], theme: Theme) -> Spec:
+    """Return one Vega-Lite specification with the data of every panel in it."""
+    columns, width = _COLUMNS.get(figure.name, _COLUMNS_ELSE)
+    if len(figure.panels) == 1:
+        columns, width = 1, 620
+    datasets: dict[str, Any] = {}
+    panels = []
+    params = {
+        param["name"]: param for panel in figure.panels for param in panel.spec.get("params", [])
+    }
+    for at, panel in enumerate(figure.panels):
+        spec = _standing_alone(panel, at, width)
+        if at:
+            _drop_legends(spec)
+        for name in figure.datasets:
+            datasets[f"{name}-{at}"] = picture_rows(figures, name, panel.scenarios)
+        panels.append(spec)
+    config = copy.deepcopy(figure.panels[0].spec["config"])
+    config["concat"] = {"spacing": 24}
+    return {
+        "$schema": figure.panels[0].spec["$schema"],
+        "title": {
+            "text": figure.question,
+            "subtitle": [in_micro(printable(figure.answer)), _caption(figures, run)],
+            "color": theme.ink,
+            "subtitleColor": theme.soft,
+            "subtitleFontSize": 12,
+            "fontSize": 16,
+            "offset": 16,
+        },
+        "padding": 16,
+        "config": config,
+        "datasets": datasets,
+        "params": list(params.values()),
+        "columns": columns,
+        "concat": panels,
+    }
+
+
+def _standing_alone(panel: Panel, at: int, width: int) -> Spec:
+    spec = copy.deepcopy(panel.spec)
+    for key in ("$schema", "config", "params", "usermeta"):
+        spec.pop(key, None)
+    spec["width"] = width
+    if panel.title:
+        spec["title"] = printable(panel.title)
+    _name_data(spec, at)
+    return spec
+
+
+def _name_data(part: Any, at: int) -> None:
+    """Give every named dataset and parameter of a panel a name of its own."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key == "data" and "name" in value:
+                value["name"] += f"-{at}"
+            elif key == "params" and isinstance(value, list):
+                for param in value:
+                    if "select" in param:
+                        param["name"] += f"_{at}"
+            elif key == "param":
+                part[key] = f"{value}_{at}"
+            else:
+                _name_data(value, at)
+    elif isinstance(part, list):
+        for item in part:
+            _name_data(item, at)
+
+
+def _drop_legends(part: Any) -> None:
+    if isinstance(part, dict):
+        if "legend" in part:
+            part["legend"] = None
+        for value in part.values():
+            _drop_legends(value)
+    elif isinstance(part, list):
+        for item in part:
+            _drop_legends(item)
+
+
+def _caption(figures: Figures, run: dict[str, Any]) -> str:
+    trace = run.get("trace") if isinstance(run.get("trace"), dict) else None
+    names = list(dict.fromkeys(row["trace"] for row in figures.rows))
+    parts = [", ".join(names)]
+    if trace and trace.get("accesses") is not None:
+        parts.append(f"{trace['accesses']:,} accesses")
+    codecs = list(dict.fromkeys(row["codec"] for row in figures.rows if row["codec"]))
+    kernels = list(dict.fromkeys(row["kernel"] for row in figures.rows))
+    parts += [f"codec {', '.join(codecs)}", f"kernel {', '.join(kernels)}"]
+    return printable(" · ".join(parts))
