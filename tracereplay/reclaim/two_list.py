@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner, kernel
+from tracereplay._jit import inner, kernel, prefetch
 from tracereplay.replay.charge import (
     CHARGE_BATCH,
     charged_bytes,
@@ -181,7 +181,13 @@ def _shrink_inactive(
     m["ev_scanned"] += taken
     m["pageouts"] = 0
     freed = np.int64(0)
+    ahead = np.int64(pages[INACTIVE]["prev"])
     for _ in range(taken):
+        # The next batch's records are on their way while this one is worked on: a list can only be
+        # followed link by link, and each link is a cache miss.
+        ahead = np.int64(pages[ahead]["prev"])
+        prefetch(pages, ahead)
+        prefetch(state, ahead)
         # Oldest first; what stays goes to the head of the same list and is put back in order below.
         page = np.int64(pages[ISOLATED]["prev"])
         unlink(pages, page)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner
+from tracereplay._jit import inner, prefetch
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.state import (
     BACKGROUND,
@@ -79,6 +79,8 @@ WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
 # (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
 UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
+FAR_AHEAD = 24  # rows
+NEAR_AHEAD = 12
 # One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
 WORKER_STEP_NS = 1_000
 SHRINK_BATCH = 128
@@ -765,6 +767,17 @@ def build_loop(
         timed = time_ns.size > 0
         for row in range(start, page_ids.size):
             page = np.int64(page_ids[row]) + FIRST_PAGE
+            if row + FAR_AHEAD < page_ids.size:
+                # What a coming fault will touch is asked for before it is needed: first the record
+                # of its page, then what that names.
+                coming = np.int64(page_ids[row + FAR_AHEAD]) + FIRST_PAGE
+                if not state[coming] & MAPPED:
+                    prefetch(pages, coming)
+                coming = np.int64(page_ids[row + NEAR_AHEAD]) + FIRST_PAGE
+                if not state[coming] & MAPPED:
+                    prefetch(pages, np.int64(pages[coming]["zprev"]))
+                    prefetch(pages, np.int64(pages[coming]["znext"]))
+                    prefetch(zspages, np.int64(pages[coming]["zspage"]))
             bits = state[page]
             write = is_write[row]
             if bits & MAPPED and not (write and bits & READ_ONLY):
