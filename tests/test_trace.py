@@ -55,6 +55,7 @@ def test_a_bare_table_says_what_was_assumed(tmp_path):
     [
         ("empty", b"", InputError, "empty file"),
         ("junk", bytes(range(256)), InputError, "ingest"),
+        ("latin", b"\xff\xfe page\n", InputError, "no trace table"),
         ("other.csv", b"a,b\n1,2\n", TraceSchemaError, "no column `page`"),
     ],
 )

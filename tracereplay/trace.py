@@ -254,19 +254,30 @@ def _read_metadata(path: Path) -> dict[str, str]:
 def _kind(path: Path) -> str:
     try:
         with path.open("rb") as stream:
-            head = stream.read(8)
+            head = stream.read(4096)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     if head[:4] == b"PAR1":
         return "parquet"
     if head[:6] == b"ARROW1":
         return "ipc"
-    if head[:4] in (b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08\x00") or b"\0" in head or not head:
+    if not head or not _is_text(head):
         raise InputError(
-            f"{path}: {'empty file' if not head else 'no trace table'}; "
+            f"{path}: {'no trace table' if head else 'empty file'}; "
             f"make one with `tracereplay ingest {path} -o trace.parquet`"
         )
     return "csv"
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether these first bytes of a file are text: UTF-8 without control characters."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # else a character was cut in two
+            return False
+        text = head[: error.start].decode()
+    return all(character.isprintable() or character in "\t\r\n\ufeff" for character in text)
 
 
 def _scan(path: Path) -> pl.LazyFrame:
