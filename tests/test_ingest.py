@@ -4,8 +4,10 @@ import functools
 import gzip
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -278,3 +280,34 @@ def test_formats_are_listed_one_line_each():
     result = run(app, ["formats"])
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.stdout.splitlines()] == list(FORMATS)
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tracereplay",
+        "ingest",
+        "-",
+        "-o",
+        str(tmp_path / "t.parquet"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    text = BRIEF.read_bytes() * 12_000  # several chunks, so that the output is being written
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(text)
+        process.stdin.flush()
+        for _ in range(600):
+            if list(tmp_path.iterdir()):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("the output was never begun")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (130, -signal.SIGINT)
+        process.stdin.close()
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,8 @@ import contextlib
 import gzip
 import io
 import os
+import select
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,20 +22,29 @@ STDIN = "-"
 class _Counted(io.RawIOBase):
     """A raw stream that counts the bytes read from the file, for progress."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
+    def __init__(self, raw: Any, *, is_stdin: bool) -> None:
         self._raw = raw
+        self._is_stdin = is_stdin
         self.bytes_read = 0
+        try:
+            self._waits_on = None if stat.S_ISREG(os.fstat(raw.fileno()).st_mode) else raw.fileno()
+        except OSError:  # a stream without a file, as tests have
+            self._waits_on = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        size = self._raw.readinto(buffer) or 0  # type: ignore[attr-defined]  # binary streams have it
+        # polars takes SIGINT with SA_RESTART, so that a read waiting on a pipe would never see
+        # Ctrl-C: wait in short naps instead.
+        while self._waits_on is not None and not select.select([self._waits_on], [], [], 0.2)[0]:
+            pass
+        size = self._raw.readinto(buffer) or 0
         self.bytes_read += size
         return int(size)
 
     def close(self) -> None:
-        if not self.closed and self._raw is not sys.stdin.buffer:
+        if not self.closed and not self._is_stdin:
             self._raw.close()
         super().close()
 
@@ -90,7 +101,7 @@ class Input:
         self.name = "<stdin>" if str(path) == STDIN else str(path)
         self.total_bytes: int | None = None
         if str(path) == STDIN:
-            raw: IO[bytes] = sys.stdin.buffer
+            raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         else:
             try:
                 raw = Path(path).open("rb", buffering=0)  # noqa: SIM115
@@ -99,7 +110,7 @@ class Input:
             except OSError as error:
                 raise InputError(f"{path}: {error.strerror or error}") from error
         self._pushed_back = b""
-        self._counted = _Counted(raw)
+        self._counted = _Counted(raw, is_stdin=str(path) == STDIN)
         buffered = self._buffered = io.BufferedReader(self._counted, 1 << 20)
         self.stream: IO[bytes] = buffered
         head = buffered.peek(4)[:4]

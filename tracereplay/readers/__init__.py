@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -144,8 +144,8 @@ def ingest(
     check_free(output, force=force)
     reports: list[Report] = []
     used: list[Format] = []
-    with replacing(output, force=force) as part, AccessWriter(part) as writer:
-        reduction = _Reduction(options, writer)
+
+    def frames() -> Iterator[pl.DataFrame]:
         for path in paths:
             with Input(path) as stream:
                 head = peek(stream)
@@ -155,11 +155,21 @@ def ingest(
                 used.append(entry)
                 for frame in entry.read(stream, options, report):
                     report.records += frame.height
-                    reduction.write(frame)
+                    yield frame
                     if progress:
                         progress(stream, report.records)
                     _stop_if_mostly_bad(report, options)
                 _check(report, entry, options)
+
+    # The first rows come before the output is touched: most mistakes show by then, and what has
+    # to be compiled is compiled (LLVM's own Ctrl-C handler would leave a half file behind).
+    rows = frames()
+    first = next(rows, None)
+    with replacing(output, force=force) as part, AccessWriter(part) as writer:
+        reduction = _Reduction(options, writer)
+        reduction.write(first)
+        for frame in rows:
+            reduction.write(frame)
         reduction.finish()
         metadata = _footer(reports, used, options, writer)
         writer.close(metadata)

@@ -185,7 +185,10 @@ class DelimitedReader:
         if self._separator == b" ":
             fields = text.split()
         else:
-            fields = next(csv.reader([text], delimiter=self._separator.decode()), [])
+            try:
+                fields = next(csv.reader([text], delimiter=self._separator.decode()), [])
+            except csv.Error:  # a carriage return inside, or a field beyond all sense
+                fields = []
         surplus = len(fields) - len(self._header)
         if surplus > 0 and self._comm_at >= 0:  # blanks or commas in the command name
             end = self._comm_at + surplus + 1

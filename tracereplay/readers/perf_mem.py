@@ -15,7 +15,14 @@ _LOAD, _STORE = 2, 4
 
 
 def _header(lines: list[bytes]) -> str:
-    return next((line.decode() for line in lines if line.startswith(b"# PID, TID, IP, ADDR")), "")
+    return next(
+        (
+            line.decode(errors="replace")
+            for line in lines
+            if line.startswith(b"# PID, TID, IP, ADDR")
+        ),
+        "",
+    )
 
 
 def _detect(head: Head) -> bool:
