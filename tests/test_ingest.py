@@ -212,6 +212,7 @@ def test_what_is_no_capture_is_one_line_and_leaves_nothing(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.compiled
 def test_a_bomb_of_blank_lines_is_refused_soon(tmp_path):
     packed = io.BytesIO()
     with zstandard.ZstdCompressor().stream_writer(packed, closefd=False) as stream:
@@ -282,6 +283,7 @@ def test_formats_are_listed_one_line_each():
     assert [line.split()[0] for line in result.stdout.splitlines()] == list(FORMATS)
 
 
+@pytest.mark.compiled
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     command = [
         sys.executable,

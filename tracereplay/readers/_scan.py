@@ -11,6 +11,12 @@ from tracereplay._jit import inner, kernel
 NEWLINE, BLANK, TAB, HASH, COLON, SLASH = 10, 32, 9, 35, 58, 47
 OPEN, CLOSE, DOT, PIPE, ZERO, NINE, EQUALS = 40, 41, 46, 124, 48, 57, 61
 
+
+def wrapping() -> Any:
+    """Return the context to call scanners in: without compiled code numpy warns of wrapping."""
+    return np.errstate(over="ignore")
+
+
 # One row per sample line of `perf script`.
 SAMPLE = np.dtype(
     [

@@ -204,7 +204,10 @@ class DelimitedReader:
             for name in ("rows", "odd", "events"):
                 state[name] = 0
             state["line"] = self._report.lines
-            _scan.scan_delimited(chunk, self._fields, self._values, self._odd, self._texts, state)
+            with _scan.wrapping():
+                _scan.scan_delimited(
+                    chunk, self._fields, self._values, self._odd, self._texts, state
+                )
             self._report.lines = int(state["line"][0])
             texts = [
                 chunk[start:end].tobytes().decode("utf-8", "replace")
@@ -243,7 +246,8 @@ class DelimitedReader:
         state = np.zeros(1, _scan.STATE)
         state["separator"] = 0x1F
         buffer = np.frombuffer(plain + b"\n", np.uint8)
-        _scan.scan_delimited(buffer, self._fields, values, odd, texts, state)
+        with _scan.wrapping():
+            _scan.scan_delimited(buffer, self._fields, values, odd, texts, state)
         if not state["rows"][0]:
             return False
         names_found = [

@@ -39,7 +39,8 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
         while state["position"][0] < chunk.size:
             state["rows"] = state["odd"] = 0
             state["line"] = report.lines
-            _scan.scan_lackey(chunk, references, odd, state)
+            with _scan.wrapping():
+                _scan.scan_lackey(chunk, references, odd, state)
             report.lines = int(state["line"][0])
             for start, end, line in odd[: int(state["odd"][0])].tolist():
                 text = chunk[start:end].tobytes()

@@ -87,9 +87,10 @@ class _Reader:
                 state[name] = 0
             first_line = self._report.lines
             state["line"] = first_line
-            _scan.scan_perf_script(
-                chunk, self._samples, self._odd, self._events, self._comms, state
-            )
+            with _scan.wrapping():
+                _scan.scan_perf_script(
+                    chunk, self._samples, self._odd, self._events, self._comms, state
+                )
             self._report.lines = int(state["line"][0])
             for start, end, line in self._odd[: state["odd"][0]].tolist():
                 self._odd_line(chunk[start:end].tobytes(), line + 1)
