@@ -193,7 +193,9 @@ def _gain(winner: Row, ties: list[Row], alive: list[Row]) -> str:
     text += f": {format_duration(winner['stall_total_ns'])} in faults and reclaim"
     rival = _rival(winner, alive)
     if rival is not None:
-        text += f", {_against(winner['stall_total_ns'], rival['stall_total_ns'])}{rival['label']}"
+        less = 1 - winner["stall_total_ns"] / max(1, rival["stall_total_ns"])
+        rival = rival if less >= 0.005 else None
+        text += f", {less:.0%} less than {rival['label']}" if rival else ""
     p99 = winner["swapin_latency_p99_ns"]
     if p99 is not None:
         text += f"; p99 swap-in {format_duration(p99)}"
@@ -213,14 +215,6 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
         return same[0]
     rest = [row for row in alive if row is not winner]
     return min(rest, key=lambda row: row["stall_total_ns"], default=None)
-
-
-def _against(value: int, other: int) -> str:
-    """Return how `value` compares with a larger `other`: "43 % less than ", "as much as "."""
-    if other <= 0 or value >= other:
-        return "as much as " if value == other else "against "
-    less = 1 - value / other
-    return f"{less:.0%} less than " if less >= 0.005 else "as much as "
 
 
 def _price(winner: Row) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
-from tracereplay.errors import OutputError
+from tracereplay.errors import OutputError, unknown_name
 from tracereplay.files import replacing
 from tracereplay.report.figures import (
     Figure,
@@ -26,6 +26,47 @@ FORMATS = ("svg", "png")
 # Panels beside each other, and the width of one in pixels.
 _COLUMNS = {"footprint": (3, 230)}
 _COLUMNS_ELSE = (2, 400)
+
+
+class Picture:
+    """A figure as a notebook shows it."""
+
+    def __init__(self, png: bytes) -> None:
+        self.png = png
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+
+class _Result(Protocol):
+    summary: pl.DataFrame
+    latency: pl.DataFrame
+    footprint: pl.DataFrame
+    run: dict[str, Any]
+
+
+def picture(result: _Result, name: str) -> Picture:
+    """Draw one figure of a result of `tracereplay.compare`, for a notebook.
+
+    Raises
+    ------
+    SettingsError
+        The result has no figure of this name.
+    """
+    import vl_convert
+
+    theme = Theme.of_picture(printable_frame(result.summary)["policy"].to_list())
+    figures = build_figures(
+        printable_frame(result.summary),
+        printable_frame(result.latency),
+        printable_frame(result.footprint),
+        theme,
+    )
+    by_name = {figure.name: figure for figure in figures.figures}
+    if name not in by_name:
+        raise unknown_name("figure", name, list(by_name))
+    spec = picture_spec(by_name[name], figures, result.run, theme)
+    return Picture(vl_convert.vegalite_to_png(spec, scale=1))
 
 
 def write_plots(
