@@ -132,6 +132,8 @@ SUMMARY_DANGER: tuple[Column, ...] = (
     Column("oom_events", "Int64", "kills", "times the kernel would have killed the task"),
     Column("finished", "Boolean", "", "false where the scenario ended in an OOM kill"),
     Column("oom_at_access", "Int64", "", "row of the trace where it ended", nullable=True),
+    Column("flush_phases", "Int64", "replays", "phases of the statistics flush that were replayed"),
+    Column("flush_phases_killed", "Int64", "replays", "of these, ended in an OOM kill"),
     Column(
         "lru_inversions", "Int64", "pages", "pages sent to the device while an older one stayed"
     ),
