@@ -112,12 +112,12 @@ def kernel(function: F) -> F:
 
 def inner(function: F) -> F:
     """Compile a helper that only compiled code calls."""
-    return cast("F", _njit(no_cfunc_wrapper=True, error_model="numpy")(function))
+    return cast("F", _njit(error_model="numpy")(function))
 
 
 def inline(function: F) -> F:
     """Compile a helper that is small and hot enough to be copied into its caller."""
-    return cast("F", _njit(inline="always", no_cfunc_wrapper=True, error_model="numpy")(function))
+    return cast("F", _njit(inline="always", error_model="numpy")(function))
 
 
 if _config.DISABLE_JIT:

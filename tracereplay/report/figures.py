@@ -717,8 +717,6 @@ class _Draw:
         return _sentence("; ".join(texts))
 
     def danger(self) -> Figure:
-        worst_ratio = max(drawn_fields(row)["no_gain_ratio"] for row in self.rows)
-
         def panel(group: Group) -> Spec:
             axis: Spec = self.label_axis(group)
             return self.spec(
@@ -733,8 +731,6 @@ class _Draw:
                             "x": {
                                 "field": "no_gain_ratio",
                                 "type": "quantitative",
-                                # Room for what stands behind the longest bar.
-                                "scale": {"domain": [0, max(worst_ratio, 0.01) * 1.35]},
                                 "axis": {"format": "~%", "tickCount": 5},
                                 "title": "runs of reclaim that gained nothing",
                             },
@@ -1005,8 +1001,7 @@ class _Draw:
             "Where is the memory over the trace?",
             self._pool_answer(),
             "Stacked: resident pages, the zswap pool, data on the device. The dashed line is the "
-            "memory limit; under cgroup v2 it counts the compressed bytes in the pool too (not the "
-            "pool's pages, which stand here). All panels share one scale.",
+            "memory limit; under cgroup v2 it counts the pool too. All panels share one scale.",
             "footprint.parquet",
             FOOTPRINT_LINE,
             ("footprint",),

@@ -1,0 +1,256 @@
+"""comparison.compare() and make_scenarios() on small tables."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+import tracereplay
+from tracereplay.comparison import make_scenarios
+from tracereplay.errors import OutputError, SettingsError
+from tracereplay.replay.settings import Scenario
+from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, polars_schema
+from tracereplay.trace import open_trace
+
+LIMIT = 64 * 4096
+CONTENT = "sqlite-log"
+
+
+def write_trace(path, *, pages=150, rounds=4, timed=True, coverage="full"):
+    """A loop over more pages than fit, every third touch a write."""
+    numbers = [page for _ in range(rounds) for page in range(pages)]
+    columns = {
+        "page": pl.Series(numbers, dtype=pl.UInt64),
+        "is_write": [row % 3 == 0 for row in range(len(numbers))],
+    }
+    if timed:
+        columns["time_ns"] = pl.Series(
+            [20_000 * row for row in range(len(numbers))], dtype=pl.UInt64
+        )
+    metadata = {"tracereplay.coverage": coverage}
+    if timed:
+        metadata["tracereplay.clock"] = "perf"
+    pl.DataFrame(columns).write_parquet(path, metadata=metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    return write_trace(tmp_path_factory.mktemp("compare") / "loop.parquet")
+
+
+def scenarios(*policies, **settings):
+    settings = {"memory_limit_bytes": LIMIT, "cgroup": "v1"} | settings
+    return [Scenario(policy=policy, **settings) for policy in policies or ("store-raw", "no-zswap")]
+
+
+@pytest.fixture(scope="module")
+def result(trace):
+    some = scenarios("store-raw", "no-zswap", "unlimited-memory")
+    return tracereplay.compare(trace, some, content=CONTENT)
+
+
+def test_tables_have_exactly_the_columns_of_the_schema(result):
+    for table, columns in (
+        (result.summary, SUMMARY),
+        (result.latency, LATENCY),
+        (result.footprint, FOOTPRINT),
+    ):
+        assert dict(table.schema) == polars_schema(columns)
+        for column in columns:
+            assert column.nullable or table[column.name].null_count() == 0, column.name
+    names = ["store-raw", "no-zswap", "unlimited-memory"]
+    assert result.summary["policy"].to_list() == names
+    assert set(result.footprint["scenario"]) == set(result.summary["scenario"])
+
+
+def test_rows_tell_the_same_story_as_each_other(result):
+    store, plain, unlimited = result.summary.iter_rows(named=True)
+    assert store["accesses"] == plain["accesses"] == unlimited["accesses"] == 600
+    assert unlimited["unique_pages"] == 150
+    assert unlimited["pgmajfault"] == unlimited["reclaim_runs"] == 0
+    assert unlimited["swapin_latency_p50_ns"] is None
+    assert plain["zswpout"] == plain["pool_bytes_peak"] == 0
+    assert store["zswpin"] > 0
+    assert plain["pswpin"] > 0
+    assert plain["swapin_latency_p50_ns"] > store["swapin_latency_p50_ns"]
+    assert store["footprint_bytes_peak"] >= store["resident_bytes_peak"]
+    assert plain["resident_bytes_peak"] <= LIMIT
+    assert unlimited["resident_bytes_peak"] == 150 * 4096
+
+
+def test_percentiles_and_counts_come_from_the_histogram(result):
+    for row in result.summary.iter_rows(named=True):
+        histogram = result.latency.filter(scenario=row["scenario"])
+        slow = histogram.filter(~pl.col("service").is_in(["minor"]))
+        assert histogram.filter(pl.col("latency_ns_low") >= pl.col("latency_ns_high")).is_empty()
+        assert (histogram["count"] > 0).all()
+        if row["pgmajfault"]:
+            major = slow.filter(pl.col("service") != "swap_cache")
+            assert major["count"].sum() == row["pgmajfault"]
+
+
+def test_the_footprint_keeps_its_peaks_and_stays_under_2000_points(result):
+    for row in result.summary.iter_rows(named=True):
+        points = result.footprint.filter(scenario=row["scenario"])
+        assert 0 < points.height <= 2000
+        assert points["access"].is_sorted()
+        assert points["resident_pages"].max() * 4096 <= row["resident_bytes_peak"]
+
+
+@pytest.mark.parametrize("reclaim", ["two-list", "lru", "opt"])
+def test_equal_seeds_give_equal_tables_on_one_core_or_two(trace, reclaim):
+    some = scenarios("store-raw", "swap-on-reject", "mixed-lru", "zram", reclaim=reclaim)
+    first = tracereplay.compare(trace, some, content=CONTENT, seed=3, jobs=1)
+    again = tracereplay.compare(trace, some, content=CONTENT, seed=3, jobs=2)
+    for table in ("summary", "latency", "footprint"):
+        assert getattr(first, table).equals(getattr(again, table)), table
+    assert first.summary["pgmajfault"].min() > 0
+    timeless = {"wall_s"}
+    assert {k: v for k, v in first.run.items() if k not in timeless} == {
+        k: v for k, v in again.run.items() if k not in timeless
+    }
+    other = tracereplay.compare(trace, some, content=CONTENT, seed=4)
+    assert not other.latency.equals(first.latency)
+
+
+def test_a_scenario_counts_the_same_alone_and_in_company(trace):
+    alone = tracereplay.compare(trace, scenarios("store-raw"))
+    together = tracereplay.compare(trace, scenarios("no-zswap", "store-raw", "ghost-swapfile"))
+    assert together.summary.filter(policy="store-raw").equals(alone.summary)
+
+
+def test_an_out_of_memory_row_says_where_it_ended(trace):
+    some = scenarios("ghost-swapfile", "unlimited-memory")
+    found = tracereplay.compare(trace, some, content="constant:4096").summary
+    killed, unlimited = found.iter_rows(named=True)
+    assert not killed["finished"]
+    assert killed["oom_events"] == 1
+    assert killed["oom_at_access"] == killed["accesses"] < 150
+    assert killed["reject_compress_fail"] > 0
+    assert unlimited["finished"]
+    assert unlimited["oom_at_access"] is None
+    assert unlimited["accesses"] == 600
+
+
+def test_flush_phases_count_how_many_end_in_a_kill(trace):
+    some = scenarios("ghost-swapfile")
+    found = tracereplay.compare(trace, some, content="constant:4096", flush_phases=3).summary
+    assert not found["finished"][0]
+    assert found["flush_phases"][0] == found["flush_phases_killed"][0] == 3
+
+
+# ---- what is said and what is refused ------------------------------------------------------------------
+
+
+def test_a_trace_of_faults_is_compared_with_a_plain_warning(tmp_path):
+    path = write_trace(tmp_path / "faults.parquet", coverage="faults")
+    notes = tracereplay.compare(path, scenarios()).run["notes"]
+    assert notes[0].startswith("this trace holds page faults only")
+    assert "hit ratios mean nothing" in notes[0]
+
+
+def test_a_sampled_trace_says_that_counts_are_those_of_its_sample(tmp_path):
+    path = write_trace(tmp_path / "sampled.parquet", coverage="sampled")
+    notes = tracereplay.compare(path, scenarios()).run["notes"]
+    assert notes[0] == "this trace is sampled: counts are those of its sample"
+
+
+def test_without_a_clock_the_assumed_time_of_a_touch_is_said(tmp_path):
+    path = write_trace(tmp_path / "bare.parquet", timed=False)
+    result = tracereplay.compare(path, scenarios(touch_ns=250))
+    assert any("250 ns are assumed between two touches" in note for note in result.run["notes"])
+    assert result.summary["stall_ratio"].null_count() == 2
+    assert result.footprint["time_ns"].null_count() == result.footprint.height
+
+
+def test_the_run_names_trace_content_costs_settings_and_seed(result):
+    run = result.run
+    assert run["trace"]["name"] == "loop.parquet"
+    assert run["trace"]["rows"] == 600
+    assert len(run["trace"]["sha256"][0]) == 64
+    assert run["seed"] == 0
+    assert [each["policy"] for each in run["scenarios"]] == result.summary["policy"].to_list()
+    assert "seed 0" in run["content"]
+    assert json.loads(json.dumps(run)) == run
+
+
+def test_results_are_written_once_and_overwritten_only_by_force(tmp_path, result):
+    folder = tmp_path / "out"
+    written = result.write(folder)
+    names = {path.name for path in written}
+    assert {"summary.parquet", "latency.parquet", "footprint.parquet", "run.json"} <= names
+    assert pl.read_parquet(folder / "summary.parquet").equals(result.summary)
+    with pytest.raises(OutputError, match="--force"):
+        result.write(folder)
+    result.write(folder, force=True)
+    assert {path.name for path in folder.iterdir()} == names  # no half file is left
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path, result):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="is a file; name a folder"):
+        result.write(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_scenarios_of_one_name_and_none_at_all_are_refused(trace):
+    with pytest.raises(SettingsError, match="the same name"):
+        tracereplay.compare(trace, scenarios("zram", "zram"))
+    with pytest.raises(SettingsError, match="no scenario"):
+        tracereplay.compare(trace, [])
+
+
+def test_a_limit_under_the_kernels_batches_is_refused_but_not_by_the_textbook(trace):
+    with pytest.raises(SettingsError, match="--reclaim lru takes any size"):
+        tracereplay.compare(trace, scenarios("no-zswap", memory_limit_bytes=63 * 4096))
+    small = scenarios("no-zswap", memory_limit_bytes=2 * 4096, reclaim="lru")
+    found = tracereplay.compare(trace, small).summary
+    assert found["pgmajfault"][0] == 450  # a loop of 150 pages never hits in two
+
+
+# ---- scenarios from options ----------------------------------------------------------------------------
+
+
+def test_bounds_are_added_once(trace):
+    opened = open_trace(trace)
+    named = [each.policy for each in make_scenarios(opened, policies=["zram"])]
+    assert named == ["zram", "no-zswap", "unlimited-memory"]
+    assert [each.policy for each in make_scenarios(opened, policies=["zram"], bounds=False)] == [
+        "zram"
+    ]
+    named = [each.policy for each in make_scenarios(opened, policies=["no-zswap", "zram"])]
+    assert named == ["no-zswap", "zram", "unlimited-memory"]
+
+
+def test_limits_are_sizes_or_percentages_of_the_footprint(trace):
+    made = make_scenarios(open_trace(trace), policies=["zram"], memory=["50%", "1MiB", "304KiB"])
+    limits = list(dict.fromkeys(each.memory_limit_bytes for each in made))
+    assert limits == [75 * 4096, 1 << 20, 304 << 10]
+
+
+def test_the_pool_limit_is_a_size_or_a_percentage_of_ram(trace):
+    opened = open_trace(trace)
+    made = make_scenarios(opened, policies=["zram"], pool_limit="10%", ram="1GiB", bounds=False)
+    assert made[0].pool_limit == pytest.approx((1 << 30) / 10, abs=4096)
+    made = make_scenarios(opened, policies=["zram"], pool_limit="8MiB", bounds=False)
+    assert made[0].pool_limit == 8 << 20
+
+
+def test_every_policy_and_every_combination_is_made(trace):
+    made = make_scenarios(
+        open_trace(trace),
+        policies=["all"],
+        memory=["50%", "60%"],
+        reclaim=["two-list", "lru"],
+        codecs=["lzo", "zstd"],
+    )
+    assert len(made) == 13 * 2 * 2 * 2
+    assert len({each.name for each in made}) == len(made)
+
+
+def test_an_unknown_reclaim_model_among_options_is_one_line(trace):
+    with pytest.raises(SettingsError, match="unknown reclaim model 'lur'; did you mean lru"):
+        make_scenarios(open_trace(trace), reclaim=["lur"])

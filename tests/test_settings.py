@@ -1,0 +1,61 @@
+"""What a scenario refuses, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tracereplay.errors import SettingsError
+from tracereplay.reclaim import find_reclaim
+from tracereplay.replay.settings import KERNELS, Scenario
+
+
+def scenario(**settings):
+    return Scenario(**({"memory_limit_bytes": 1 << 20} | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"policy": "stor-raw"}, "unknown policy 'stor-raw'; did you mean store-raw"),
+        ({"policy": "zzz"}, "unknown policy 'zzz'; known: no-zswap, "),
+        ({"kernel": "6.21"}, "unknown kernel '6.21'; did you mean 6.1"),
+        ({"cgroup": "v3"}, "unknown cgroup version 'v3'; did you mean v"),
+        ({"allocator": "zbud"}, "kernel 6.18 has no allocator 'zbud'; it has zsmalloc, ideal"),
+        ({"allocator": "slab", "kernel": "6.1"}, "kernel 6.1 has no allocator 'slab'"),
+        ({"memory_limit_bytes": 4095}, "a memory limit below one page"),
+        ({"accept_threshold_percent": 101}, "accept threshold: 0 to 100 percent"),
+        ({"accept_threshold_percent": -1}, "accept threshold: 0 to 100 percent"),
+        ({"swappiness": 201}, "swappiness: 0 to 200"),
+        ({"page_cluster": 6}, "page cluster: 0 to 5"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_says_what_there_is(settings, message):
+    with pytest.raises(SettingsError) as caught:
+        scenario(**settings)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_reclaim_model_is_met_with_the_nearest():
+    with pytest.raises(
+        SettingsError, match=r"unknown reclaim model 'two_list'; did you mean two-list"
+    ):
+        find_reclaim("two_list")
+
+
+def test_a_name_says_what_differs_from_the_defaults():
+    assert scenario().name == "store-raw/two-list/1.0MiB"
+    changed = scenario(cgroup="v1", kernel="6.12", allocator="zbud", page_cluster=0)
+    assert changed.name == "store-raw/two-list/1.0MiB/6.12/v1/zbud/page_cluster=0"
+    assert scenario(name="mine").name == "mine"
+
+
+def test_the_pool_limit_is_a_fifth_of_the_machine_in_whole_pages():
+    assert scenario(ram_bytes=101 * 4096).pool_limit == 20 * 4096
+    assert scenario(pool_limit_bytes=5).pool_limit == 5
+
+
+def test_each_kernel_has_zsmalloc_and_the_ideal_allocator():
+    for name, profile in KERNELS.items():
+        assert profile.name == name
+        assert {"zsmalloc", "ideal"} <= set(profile.allocators)

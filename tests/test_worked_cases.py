@@ -1,0 +1,251 @@
+"""One short trace per policy, worked out by hand: exact LRU of two pages, writes, cgroup v1.
+
+The letters are pages; the trace is a list of writes. Memory holds two pages, the pool's bytes count
+without waste (`ideal`). A page that is written to at its fault gives its slot and copy back.
+"""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+from drawn import feed, make_replay, with_rows
+
+A, B, C = "ABC"
+RAW = 4096
+
+
+def worked(policy, trace, sizes, reclaim="lru", **settings):
+    """Return counters that are not zero, and the replay."""
+    settings = {"pool_limit_pages": 100, "cgroup": "v1", "allocator": "ideal"} | settings
+    case = oracle.Case(policy=policy, reclaim=reclaim, limit_bytes=2 * 4096, **settings)
+    names = sorted(set(trace))
+    contents = {
+        at: {
+            "zero": sizes[name] == 0,
+            "same": sizes[name] == 0,
+            "compressed": sizes[name] or 1,
+            "new_tables": 0,
+        }
+        for at, name in enumerate(names)
+    }
+    pages = [names.index(name) for name in trace]
+    rows = len(pages)
+    drawn = with_rows(case, contents, pages, [True] * rows, [None] * rows)
+    replay = feed(make_replay(drawn), drawn)
+    found = replay.counters()
+    interesting = (
+        "pgmajfault zswpin zswpout zswpwb pswpin pswpout swpin_zero swpout_zero minor_faults "
+        "pgactivate pool_limit_hit reject_compress_fail stored_incompressible_pages oom_events"
+    )
+    return {name: found[name] for name in interesting.split() if found[name]}, replay
+
+
+SIZES = {A: 1000, B: RAW, C: 2000}
+
+
+def test_no_zswap_sends_every_page_to_the_device():
+    # A, B fill memory. C: A out (write 1). A: B out (write 2), A read 1. B: C out (write 3), B read 2.
+    found, _ = worked("no-zswap", "ABCAB", SIZES)
+    assert found == {"minor_faults": 3, "pgmajfault": 2, "pswpout": 3, "pswpin": 2}
+
+
+def test_swap_on_reject_sends_what_does_not_shrink_to_the_device():
+    # C: A stored. A: B does not shrink, to the device; A loaded. B: C stored; B read.
+    found, _ = worked("swap-on-reject", "ABCAB", SIZES)
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "zswpout": 2,
+        "zswpin": 1,
+        "reject_compress_fail": 1,
+        "pswpout": 1,
+        "pswpin": 1,
+    }
+
+
+@pytest.mark.parametrize("policy", ["keep-on-reject", "no-writeback", "ghost-swapfile"])
+def test_a_refused_page_stays_and_the_next_one_goes(policy):
+    # C: A stored. A: B refused, put at the young end; then C stored; A loaded. B: still there, a minor
+    # fault that finds it in the swap cache. The device is never touched.
+    found, _ = worked(policy, "ABCAB", SIZES)
+    assert found == {
+        "minor_faults": 4,
+        "pgmajfault": 1,
+        "zswpout": 2,
+        "zswpin": 1,
+        "reject_compress_fail": 1,
+        "pgactivate": 1,
+    }
+
+
+@pytest.mark.parametrize("policy", ["no-writeback", "ghost-swapfile"])
+def test_without_a_device_two_refused_pages_leave_no_room(policy):
+    # C: both A and B are refused and stay: nothing can be freed, the task is killed at row 2.
+    found, replay = worked(policy, "ABC", {A: RAW, B: RAW, C: 2000})
+    assert found == {
+        "minor_faults": 2,
+        "reject_compress_fail": 2,
+        "pgactivate": 2,
+        "oom_events": 1,
+    }
+    assert not replay.finished
+    assert replay.machine[0]["oom_at_access"] == 2
+
+
+def test_store_raw_holds_what_does_not_shrink_as_it_is():
+    # C: A stored. A: B stored raw; A loaded. B: C stored; B copied back.
+    found, _ = worked("store-raw", "ABCAB", SIZES)
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "zswpout": 3,
+        "zswpin": 2,
+        "stored_incompressible_pages": 1,
+    }
+
+
+def test_store_raw_under_v2_frees_nothing_with_a_raw_page():
+    # C: A goes into the pool raw and is charged 4,096 bytes: no gain. B too: no gain. Nothing is left.
+    found, replay = worked("store-raw", "ABC", {A: RAW, B: RAW, C: 2000}, cgroup="v2")
+    assert found == {
+        "minor_faults": 2,
+        "zswpout": 2,
+        "stored_incompressible_pages": 2,
+        "oom_events": 1,
+    }
+    assert replay.counters()["reclaim_no_gain_runs"] == 1
+
+
+def test_store_raw_keep_keeps_pages_when_the_pool_is_full():
+    # Pool limit: 1 page. C: the pool is empty, A (1,000 bytes) makes it 1 page. A: the pool is full, B
+    # stays; C stays too: no room, killed at row 3. Each refusal met the limit.
+    found, replay = worked("store-raw-keep", "ABCA", SIZES, pool_limit_pages=1)
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 1,
+        "zswpout": 1,
+        "pool_limit_hit": 2,
+        "pgactivate": 2,
+        "oom_events": 1,
+    }
+    assert replay.machine[0]["oom_at_access"] == 3
+
+
+def test_mixed_lru_links_the_page_where_it_is():
+    # C: A stored. A: B does not shrink: linked, still in memory, so C goes too and is stored; A loaded.
+    # B: it was only linked: a minor fault. Nothing was written.
+    found, replay = worked("mixed-lru", "ABCAB", SIZES)
+    assert found == {"minor_faults": 4, "pgmajfault": 1, "zswpout": 2, "zswpin": 1}
+    assert replay.counters()["footprint_pages_peak"] == 3  # A, B and the page C's bytes take
+
+
+def test_ratio_cutoff_keeps_a_page_of_more_than_2990_bytes():
+    # C: A (2,990 bytes) stored. A: B stored, A loaded. B: C (2,991 bytes) is refused and stays; then A
+    # stored; B loaded.
+    found, _ = worked("ratio-cutoff", "ABCAB", {A: 2990, B: 1000, C: 2991})
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "zswpout": 3,
+        "zswpin": 2,
+        "reject_compress_fail": 1,
+        "pgactivate": 1,
+    }
+
+
+def test_vswap_holds_pages_without_a_slot_where_store_raw_has_none_left():
+    # One slot. store-raw: A takes it; A's fault finds none for B nor for C: killed at row 3.
+    # vswap: A and B in the pool take no slot at all.
+    found, replay = worked("store-raw", "ABCAB", SIZES, swap_slots=1)
+    assert found["oom_events"] == 1
+    assert replay.machine[0]["oom_at_access"] == 3
+    found, replay = worked("vswap", "ABCAB", SIZES, swap_slots=1)
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "zswpout": 3,
+        "zswpin": 2,
+        "stored_incompressible_pages": 1,
+    }
+    assert replay.machine[0]["swap_slots"] == 0
+
+
+def test_zram_has_no_pool_limit_and_no_writeback():
+    # As store-raw, although the pool limit is 0.
+    found, _ = worked("zram", "ABCAB", SIZES, pool_limit_pages=0)
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "zswpout": 3,
+        "zswpin": 2,
+        "stored_incompressible_pages": 1,
+    }
+
+
+def test_unlimited_memory_never_reclaims():
+    found, _ = worked("unlimited-memory", "ABCAB", SIZES)
+    assert found == {"minor_faults": 3}
+
+
+def test_shrinker_is_store_raw_while_a_4096th_of_the_entries_rounds_to_none():
+    # At priority 12 it looks at 4/2 x (entries >> 12): none of one or two.
+    assert worked("shrinker", "ABCAB", SIZES)[0] == worked("store-raw", "ABCAB", SIZES)[0]
+
+
+def test_a_zero_page_never_reaches_zswap():
+    # C: A is all zero: only a bit remembers it. A: B stored raw; A filled in again. B: C stored; loaded.
+    found, _ = worked("store-raw", "ABCAB", {A: 0, B: RAW, C: 2000})
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "swpout_zero": 1,
+        "swpin_zero": 1,
+        "zswpout": 2,
+        "zswpin": 1,
+        "stored_incompressible_pages": 1,
+    }
+
+
+def test_the_worker_gives_a_second_chance_and_then_writes_back():
+    # Pool limit 1 page, 1 s between touches: the worker is done before the next one.
+    # Row 2 (C): A stored, one page. Row 3 (D): full, B to the device; the worker clears A's bit, then
+    # writes A back. Row 4 (B): C stored, B read. Row 5 (A): full again, D to the device, A read.
+    found, _ = worked(
+        "store-raw",
+        "ABCDBA",
+        {A: 4000, B: 4000, C: 4000, "D": 4000},
+        pool_limit_pages=1,
+        touch_ns=10**9,
+    )
+    assert found == {
+        "minor_faults": 4,
+        "pgmajfault": 2,
+        "zswpout": 2,
+        "zswpwb": 1,
+        "pool_limit_hit": 2,
+        "pswpout": 3,
+        "pswpin": 2,
+    }
+
+
+def test_an_entry_loaded_before_the_worker_comes_is_not_written_back():
+    # Row 3 (A): full, B to the device; A is loaded by the same fault, so the worker finds nothing.
+    # Row 4 (B): the pool is empty, C stored; B read.
+    found, _ = worked(
+        "store-raw", "ABCAB", {A: 4000, B: 4000, C: 4000}, pool_limit_pages=1, touch_ns=10**9
+    )
+    assert found == {
+        "minor_faults": 3,
+        "pgmajfault": 2,
+        "zswpout": 2,
+        "zswpin": 1,
+        "pool_limit_hit": 1,
+        "pswpout": 1,
+        "pswpin": 1,
+    }
+
+
+def test_opt_lets_the_page_go_that_is_needed_last():
+    # C: A is needed at row 3, B at row 4: B goes. A is there. B: C and A are never needed again.
+    found, _ = worked("no-zswap", "ABCAB", SIZES, reclaim="opt")
+    assert found == {"minor_faults": 3, "pgmajfault": 1, "pswpout": 2, "pswpin": 1}
