@@ -81,6 +81,17 @@ def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):
     assert "gained nothing" not in calm
 
 
+def test_a_scenario_that_other_flush_phases_kill_is_marked(fake_result):
+    summary, latency, footprint, run = fake_result(("no-zswap", "vswap"))
+    at_risk = pl.when(policy="vswap").then(2).otherwise(0).cast(pl.Int64)
+    summary = summary.with_columns(flush_phases=pl.lit(5), flush_phases_killed=at_risk)
+    text = " ".join(rendered((summary, latency, footprint, run), 100).split())
+
+    assert "vswap ?" in text
+    assert "? may end in an OOM kill" in text
+    assert "(vswap: 2 of 5)" in text
+
+
 def test_the_winner_has_the_least_stall_and_a_killed_scenario_or_a_bound_cannot_win(fake_result):
     summary, latency, _footprint, _run = fake_result(limits_mib=(48, 80))
     summary = summary.with_columns(

@@ -238,13 +238,13 @@ def _listing(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-OOM_MARK, NO_GAIN_MARK, OVER_MARK = "X", "!", "^"
+OOM_MARK, RISK_MARK, NO_GAIN_MARK, OVER_MARK = "X", "?", "!", "^"
 _SHOWN = 4  # scenarios a legend line names
 
 
 def marks(row: Row) -> str:
     """Return the warning marks of one scenario, worst first."""
-    text = OOM_MARK if row["killed"] else ""
+    text = OOM_MARK if row["killed"] else RISK_MARK if row["flush_phases_killed"] else ""
     if row["reclaim_no_gain_runs"]:
         text += NO_GAIN_MARK
     if row["overshoot_bytes_peak"]:
@@ -264,6 +264,21 @@ def dangers(rows: list[Row]) -> list[Danger]:
                 "reclaim could not free a page under the limit, so the kernel kills the task; "
                 "its figures cover only what ran before",
                 _some(killed, _killed_at),
+            )
+        )
+    risky = [row for row in rows if row["flush_phases_killed"]]
+    if risky:
+        found.append(
+            Danger(
+                RISK_MARK,
+                "may end in an OOM kill",
+                "reclaim decides with statistics that are flushed every so often, and when the "
+                "flush falls decides whether it finds a page; so many replays with another phase "
+                "of the flush were killed",
+                _some(
+                    risky,
+                    lambda row: f"{row['flush_phases_killed']} of {row['flush_phases']}",
+                ),
             )
         )
     gainless = [row for row in rows if row["reclaim_no_gain_runs"]]
