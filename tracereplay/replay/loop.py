@@ -81,6 +81,7 @@ UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
 FAR_AHEAD = 24  # rows
 NEAR_AHEAD = 12
+SOON_ROWS = (1 << FAR_AHEAD) - 1
 # One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
 WORKER_STEP_NS = 1_000
 SHRINK_BATCH = 128
@@ -765,16 +766,19 @@ def build_loop(
         times = (flush_times, ahead[1])
         events, samples = out
         timed = time_ns.size > 0
+        soon = np.int64(0)
         for row in range(start, page_ids.size):
             page = np.int64(page_ids[row]) + FIRST_PAGE
             if row + FAR_AHEAD < page_ids.size:
                 # What a coming fault will touch is asked for before it is needed: first the record
-                # of its page, then what that names.
+                # of its page, then, half way, what that names. `soon` remembers which rows.
                 coming = np.int64(page_ids[row + FAR_AHEAD]) + FIRST_PAGE
+                soon = soon << 1 & SOON_ROWS
                 if not state[coming] & MAPPED:
                     prefetch(pages, coming)
-                coming = np.int64(page_ids[row + NEAR_AHEAD]) + FIRST_PAGE
-                if not state[coming] & MAPPED:
+                    soon |= 1
+                if soon >> (FAR_AHEAD - NEAR_AHEAD) & 1:
+                    coming = np.int64(page_ids[row + NEAR_AHEAD]) + FIRST_PAGE
                     prefetch(pages, np.int64(pages[coming]["zprev"]))
                     prefetch(pages, np.int64(pages[coming]["znext"]))
                     prefetch(zspages, np.int64(pages[coming]["zspage"]))
