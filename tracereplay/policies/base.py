@@ -17,7 +17,8 @@ class Policy:
     source : where it comes from, one sentence
     zswap : False sends every page to the device (or nowhere)
     incompressible : a page that does not shrink: goes to the device, stays in memory, is stored
-        raw, or is linked into the zswap order without a copy
+        raw, is linked into the zswap order without a copy, or is treated as the kernel's release
+        does: raw since 6.18, to the device before
     cutoff_bytes : results of this size and above count as incompressible
     pool_full : a page that meets a full pool: goes to the device, or stays in memory
     writeback : zswap may write entries back to the device
@@ -32,7 +33,7 @@ class Policy:
     summary: str
     source: str
     zswap: bool = True
-    incompressible: Literal["device", "keep", "raw", "link"] = "device"
+    incompressible: Literal["device", "keep", "raw", "link", "kernel"] = "device"
     cutoff_bytes: int = 4096
     pool_full: Literal["device", "keep"] = "device"
     writeback: bool = True

@@ -34,6 +34,13 @@ class Reclaim:
         entry: Callable[..., Any] = getattr(importlib.import_module(module), function)
         return entry
 
+    def load_charge(self) -> Callable[..., Any]:
+        """Return the compiled entry that charges pages no trace touches."""
+        charge: Callable[..., Any] = getattr(
+            importlib.import_module(self.entry.split(":")[0]), "charge_pages"
+        )
+        return charge
+
 
 RECLAIM: dict[str, Reclaim] = {
     model.name: model

@@ -444,7 +444,7 @@ def replay_two_list(
 
 
 @kernel
-def charge_two_list(
+def charge_pages(
     m: Any,
     state: Any,
     pages: Any,

@@ -109,6 +109,9 @@ class Replay:
             limit = st.NEVER
         swap_slots = st.NEVER if scenario.swap_bytes is None else scenario.swap_bytes // PAGE_BYTES
         pool_limit = scenario.pool_limit // PAGE_BYTES
+        incompressible = policy.incompressible
+        if incompressible == "kernel":
+            incompressible = "raw" if profile.stores_raw else "device"
         allocator = _ALLOCATORS[scenario.allocator]
         if allocator == st.ZSMALLOC and profile.zsmalloc_by_percent:
             allocator = st.ZSMALLOC_6_1
@@ -117,7 +120,7 @@ class Replay:
             "limit_bytes": limit,
             "charge_pool": scenario.cgroup == "v2" and not policy.synchronous,
             "zswap_enabled": policy.zswap,
-            "incompressible": _INCOMPRESSIBLE[policy.incompressible],
+            "incompressible": _INCOMPRESSIBLE[incompressible],
             "pool_full": st.KEEP if policy.pool_full == "keep" else st.TO_DEVICE,
             "writeback": policy.writeback,
             "has_device": policy.backing and (policy.writeback or not policy.zswap),
@@ -265,6 +268,21 @@ class Replay:
         _account(self.machine, self.samples, self._done)
 
     # -- output ----------------------------------------------------------------------------------
+
+    def charge_file_pages(self, entry: Callable[..., int], count: int, clock_ns: int) -> None:
+        """Charge page cache after the last touch, reclaiming for it where the limit is met."""
+        self.machine[0]["clock_ns"] = clock_ns
+        entry(
+            self.machine,
+            self.state,
+            self.pages,
+            self.zspages,
+            self.classes,
+            self.writes,
+            self.slots,
+            self._flush_times,
+            count,
+        )
 
     def counters(self) -> dict[str, int]:
         """Return every counter by name."""

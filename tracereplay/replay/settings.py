@@ -27,6 +27,7 @@ class KernelProfile:
     flush_at_reclaim : statistics are flushed when reclaim starts, whatever their age
         (prepare_scan_control(), 6.1; rate-limited since 6.8)
     full_walk_retry : one more round before giving up (do_try_to_free_pages(), since 6.11)
+    stores_raw : a page that does not shrink is stored uncompressed (zswap_compress(), since 6.18)
     map_writable : a read fault maps an exclusive page writable (do_swap_page(), not 6.1)
     zsmalloc_by_percent : the size classes of 6.1
     zsmalloc_writeback : zsmalloc pages can be written back (not 6.1)
@@ -46,6 +47,7 @@ class KernelProfile:
     add_batch: int = 31
     flush_at_reclaim: bool = False
     full_walk_retry: bool = True
+    stores_raw: bool = True
     map_writable: bool = True
     zsmalloc_by_percent: bool = False
     zsmalloc_writeback: bool = True
@@ -58,7 +60,10 @@ class KernelProfile:
 KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
     "6.12": KernelProfile(
-        name="6.12", counts_poor=True, allocators=("zsmalloc", "zbud", "z3fold", "ideal")
+        name="6.12",
+        counts_poor=True,
+        stores_raw=False,
+        allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
     "6.1": KernelProfile(
         name="6.1",
@@ -70,6 +75,7 @@ KERNELS: dict[str, KernelProfile] = {
         add_batch=15,
         flush_at_reclaim=True,
         full_walk_retry=False,
+        stores_raw=False,
         map_writable=False,
         zsmalloc_by_percent=True,
         zsmalloc_writeback=False,

@@ -1,0 +1,670 @@
+"""Replays recorded kernel runs and puts the model's counters beside the kernel's own.
+
+A run is a JSON file with its trace and page table: settings, counters, and the times at which the
+cgroup's statistics were read, because reclaim decides with statistics as old as the last read.
+Two layouts are read. *Repeated* runs (`settings.limit_mib`) hold several repeats and the time at
+1000 equal steps of the trace. *Emulated* runs (`memory_limit_bytes`) hold one repeat, the times of
+the reads and the time of the whole; when each touch came follows from the model's own clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tracereplay.dense import DenseIds
+from tracereplay.errors import FormatError, InputError
+from tracereplay.reclaim import RECLAIM, find_reclaim
+from tracereplay.replay import state as st
+from tracereplay.replay.engine import Means, Replay
+from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.schema import codec_column
+from tracereplay.units import PAGE_BYTES
+
+COUNTERS = (
+    "pgmajfault",
+    "zswpin",
+    "zswpout",
+    "zswpwb",
+    "pswpin",
+    "pswpout",
+    "swpin_zero",
+    "swpout_zero",
+    "swap_ra",
+    "swap_ra_hit",
+    "workingset_refault_anon",
+    "workingset_activate_anon",
+    "pgactivate",
+    "pgdeactivate",
+    "pool_limit_hit",
+    "reject_compress_poor",
+    "reject_compress_fail",
+    "reject_alloc_fail",
+    "pool_pages",
+    "pool_pages_peak",
+    "stored_pages",
+    "oom_events",
+)
+FLUSH_PHASES = 10  # phases of the periodic flush, where no read of the statistics fixed them
+_TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
+_NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
+_NO_ROWS.flags.writeable = False
+_NS_PER_US = 1000
+_BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
+# Costs of the emulated machine's clock, ns: a least-squares fit of kreplay's wall_ns over the runs
+# of 6.1 and 6.12 that are in the repository. Only their proportions matter: the sum is scaled.
+_EMULATED_TOUCH_NS = 3_000
+_EMULATED = Means(
+    minor_fault_ns=30_000,
+    major_fault_ns=60_000,
+    scan_ns=1_500,
+    store_ns=60_000,
+    load_ns=30_000,
+    raw_copy_ns=8_000,
+    zero_ns=4_000,
+    reject_ns=60_000,
+    device_read_ns=120_000,
+    device_write_ns=60_000,
+    submit_ns=40_000,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeat:
+    """One repeat of a run on the kernel, or one phase of the flush where nothing was read.
+
+    Attributes
+    ----------
+    counters : the kernel's, by name; None where the repeat stands for a phase only
+    times_ns : int64, shape (steps + 1,): time at equal steps of the trace; empty where the model's
+        own clock says when a touch came
+    wall_ns : time of the whole trace, 0 unknown
+    reads_ns : int64: when the statistics were brought up to date
+    remote_stock_pages : charged by the other CPU and never used
+    file_pages : page cache the recorder filled after the last touch
+    """
+
+    times_ns: npt.NDArray[np.int64]
+    wall_ns: int
+    reads_ns: npt.NDArray[np.int64]
+    remote_stock_pages: int
+    file_pages: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedRun:
+    """A run on a real kernel, as its JSON tells it.
+
+    Attributes
+    ----------
+    kernel_counters : one mapping per finished repeat
+    killed, repeats : how many repeats ended in an OOM kill, of how many
+    """
+
+    name: str
+    scenario: Scenario
+    trace: Path
+    pages: Path
+    replays: tuple[Repeat, ...]
+    kernel_counters: tuple[dict[str, float], ...]
+    killed: int
+    repeats: int
+    cpus: int
+    emulated: bool
+
+
+# ---- reading ---------------------------------------------------------------------------------------
+
+
+def find_runs(folders: Iterable[str | Path]) -> list[Path]:
+    """Return the JSON files of recorded runs in folders and in the folders right below.
+
+    Raises
+    ------
+    InputError
+        A folder does not exist, or none of them holds a run.
+    """
+    found: list[Path] = []
+    folders = [Path(folder) for folder in folders]
+    for folder in folders:
+        if folder.is_file():
+            found.append(folder)
+        elif folder.is_dir():
+            below = [path for path in sorted(folder.glob("*.json")) if _is_run(path)]
+            below += [path for path in sorted(folder.glob("*/*.json")) if _is_run(path)]
+            found += below
+        else:
+            raise InputError(f"{folder}: no such folder")
+    if not found:
+        names = ", ".join(map(str, folders))
+        raise InputError(f"{names}: no recorded run here; a run is NAME.json with `vmstat`")
+    return found
+
+
+def _is_run(path: Path) -> bool:
+    record = _read_json(path)
+    return isinstance(record, dict) and "vmstat" in record and "settings" in record
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON: {error}") from error
+
+
+def load_run(path: Path) -> RecordedRun:
+    """Read a run of either layout.
+
+    Raises
+    ------
+    FormatError
+        The JSON lacks a key that a run needs, or names a kernel the model has no profile of.
+    """
+    record = _read_json(path)
+    try:
+        if "memory_limit_bytes" in record:
+            return _load_emulated(path, record)
+        return _load_repeated(path, record)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(
+            f"{path}: not a recorded run: {type(error).__name__} {error}; see `validate --help`"
+        ) from error
+
+
+def _kernel_name(release: str) -> str:
+    name = ".".join(release.split(".")[:2])
+    if name not in KERNELS:
+        raise ValueError(f"kernel {release!r}: there are profiles of {', '.join(KERNELS)}")
+    return name
+
+
+def _pool_limit_bytes(mem_total_kib: int, percent: int) -> int:
+    """mm/zswap.c:zswap_max_pages(): whole pages."""
+    return mem_total_kib * 1024 // PAGE_BYTES * percent // 100 * PAGE_BYTES
+
+
+def _beside(path: Path, record: dict[str, Any], key: str) -> Path:
+    named = record.get(key)
+    return path.parent / (named or f"{path.stem}.{key}.parquet")
+
+
+def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
+    settings = record["settings"]
+    kernel = _kernel_name(record["kernel"])
+    zswap = settings["zswap"] == "Y"
+    scenario = Scenario(
+        name=path.stem,
+        policy=_policy(kernel, zswap, settings.get("shrinker") == "Y", writeback=True),
+        memory_limit_bytes=int(settings["limit_mib"] * (1 << 20)),
+        reclaim=record.get("reclaim", "two-list"),
+        kernel=kernel,
+        cgroup=record.get("cgroup", "v1"),
+        codec=_codec(settings["compressor"]),
+        allocator=settings.get("zpool", "zsmalloc"),
+        pool_limit_bytes=_pool_limit_bytes(record["mem_total_kib"], settings["pool_percent"]),
+        accept_threshold_percent=settings["accept"],
+        page_cluster=settings["page_cluster"],
+        swappiness=record["swappiness"],
+    )
+    repeats = record.get("repeats") or [record]
+    whole_ns = (record.get("kreplay") or {}).get("wall_ns", 0)
+    # The page cache that was left at the end is the recorder's own file.
+    file_pages = (
+        record.get("memory_stat_end", {}).get("cache", 0) // PAGE_BYTES
+        or record.get("kreplay", {}).get("records", 0) * _BYTES_PER_TOUCH_TIME // PAGE_BYTES + 1
+    )
+    replays = []
+    for repeat in repeats:
+        steps = repeat.get("elapsed_us") or record.get("elapsed_us") or []
+        times_ns = np.concatenate([[0], np.asarray(steps, np.int64)]) * _NS_PER_US
+        wall_ns = (repeat.get("kreplay") or {}).get("wall_ns", 0)
+        if wall_ns and whole_ns and not repeat.get("elapsed_us"):
+            times_ns = (times_ns * (wall_ns / whole_ns)).astype(np.int64)
+        reads = np.asarray(repeat.get("stat_read_us") or [], np.int64) * _NS_PER_US
+        replays.append(
+            Repeat(
+                times_ns if steps else _NO_ROWS,
+                wall_ns or int(times_ns[-1]),
+                reads,
+                _remote_stock_pages(repeat.get("footprint") or {}),
+                file_pages,
+            )
+        )
+    if not any(repeat.reads_ns.size for repeat in replays):
+        finished = [repeat for repeat, of in zip(replays, repeats, strict=True) if of["finished"]]
+        replays = _flush_phases(finished or replays)
+    counters = [_repeated_counters(repeat) for repeat in repeats if repeat["finished"]]
+    return RecordedRun(
+        name=path.stem,
+        scenario=scenario,
+        trace=_beside(path, record, "trace"),
+        pages=_beside(path, record, "pages"),
+        replays=tuple(replays),
+        kernel_counters=tuple(counters),
+        killed=sum(not repeat["finished"] for repeat in repeats),
+        repeats=len(repeats),
+        cpus=2,
+        emulated=False,
+    )
+
+
+def _flush_phases(repeats: Sequence[Repeat]) -> list[Repeat]:
+    """Return one replay per phase of the 2 s flush (mm/memcontrol.c:FLUSH_TIME).
+
+    Nobody read the statistics, so only the periodic flush brought them up to date, and when the
+    first one came is not known.
+    """
+    out = []
+    for phase in range(FLUSH_PHASES):
+        repeat = repeats[phase % len(repeats)]
+        period = 2_000_000_000
+        first = phase * period // FLUSH_PHASES
+        end = max(repeat.wall_ns * 2, 4 * period)
+        reads = np.arange(first, end, period, dtype=np.int64)
+        out.append(dataclasses.replace(repeat, reads_ns=reads))
+    return out
+
+
+def _remote_stock_pages(footprint: dict[str, float]) -> int:
+    """Return the pages that another CPU's stock held: charged, and neither resident nor kernel's.
+
+    mm/memcontrol.c:refill_stock(): a CPU keeps up to 63 pages it has charged. The recorder's other
+    process ran there once, so the stock stays for the whole run; it shows in the mean usage.
+    """
+    usage = footprint.get("usage_pages_mean_second_half", -1)
+    resident = footprint.get("rss_pages_mean_second_half", -1)
+    if usage < 0 or resident < 0:
+        return 31  # not recorded: the middle of 0..63
+    unused = usage - resident - footprint["kmem_pages_mean_second_half"]
+    return int(min(max(unused - 2, 0), 63))
+
+
+def _repeated_counters(repeat: dict[str, Any]) -> dict[str, float]:
+    footprint = repeat.get("footprint") or {}
+    counters: dict[str, float] = dict(repeat["vmstat"])
+    counters |= {k: v for k, v in (repeat.get("zswap_debug") or {}).items() if k in COUNTERS[14:18]}
+    for name, key in (
+        ("pool_pages", "pool_pages_mean_second_half"),
+        ("pool_pages_peak", "pool_pages_peak"),
+        ("stored_pages", "stored_pages_mean_second_half"),
+    ):
+        if footprint.get(key, -1) >= 0:
+            counters[name] = footprint[key]
+    return counters
+
+
+def _policy(kernel: str, zswap: bool, shrinker: bool, *, writeback: bool) -> str:
+    if not zswap:
+        return "no-zswap"
+    if not writeback:
+        return "no-writeback"
+    if shrinker:
+        return "shrinker"
+    return "store-raw" if KERNELS[kernel].stores_raw else "swap-on-reject"
+
+
+def _codec(compressor: str) -> str:
+    """Return the codec whose sizes stand for a compressor's; lzo-rle is measured as itself."""
+    return compressor.replace("-", "_") if compressor == "lzo-rle" else compressor
+
+
+def _max_bytes(text: str) -> int | None:
+    return None if text == "max" else int(text)
+
+
+def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
+    settings = record["settings"]
+    kernel = _kernel_name(record["kernel"])
+    zswap = settings["zswap.enabled"] == "Y"
+    scenario = Scenario(
+        name=path.stem,
+        policy=_policy(
+            kernel,
+            zswap,
+            settings.get("zswap.shrinker_enabled") == "Y",
+            writeback=settings.get("memory.zswap.writeback", "1") != "0",
+        ),
+        memory_limit_bytes=record["memory_limit_bytes"],
+        reclaim=record["reclaim"] if record["reclaim"] in RECLAIM else "two-list",
+        kernel=kernel,
+        cgroup=record["cgroup"],
+        codec=_codec(settings["zswap.compressor"]),
+        allocator=settings.get("zswap.zpool", "zsmalloc"),
+        pool_limit_bytes=_pool_limit_bytes(
+            record["mem_total_kib"], int(settings["zswap.max_pool_percent"])
+        ),
+        accept_threshold_percent=int(settings["zswap.accept_threshold_percent"]),
+        swap_bytes=int(settings["swap_kib"]) * 1024,
+        zswap_max_bytes=_max_bytes(settings.get("memory.zswap.max", "max")),
+        page_cluster=int(settings["page-cluster"]),
+        swappiness=int(settings["swappiness"]),
+    )
+    rows = np.asarray(record["samples"]["rows"], float)
+    reads_ns = (rows[:, 0] * 1e9).astype(np.int64)
+    wall_ns = _wall_ns(record["kreplay"]) or int(reads_ns[-1])
+    return RecordedRun(
+        name=path.stem,
+        scenario=scenario,
+        trace=_beside(path, record, "trace"),
+        pages=_beside(path, record, "pages"),
+        replays=(Repeat(_NO_ROWS, wall_ns, reads_ns, 0, 0),),
+        kernel_counters=(_emulated_counters(record, rows, wall_ns),),
+        killed=int(not record["finished"]),
+        repeats=1,
+        cpus=1,
+        emulated=True,
+    )
+
+
+def _wall_ns(kreplay: Any) -> int:
+    """Return the time the replay of the trace took, which is kept as text or as a mapping."""
+    if isinstance(kreplay, str):
+        pairs = dict(word.split("=", 1) for word in kreplay.split() if "=" in word)
+        return int(pairs.get("wall_ns", 0))
+    return int(kreplay.get("wall_ns", 0)) if kreplay else 0
+
+
+def _emulated_counters(
+    record: dict[str, Any], rows: npt.NDArray[Any], wall_ns: int
+) -> dict[str, float]:
+    counters: dict[str, float] = dict(record["vmstat"])
+    if record["settings"]["zswap.enabled"] == "Y":
+        counters |= {k: v for k, v in record["zswap_debug"].items() if k in COUNTERS[14:18]}
+        columns = record["samples"]["columns"]
+        late = rows[(rows[:, 0] >= wall_ns / 2e9) & (rows[:, 0] <= wall_ns / 1e9)]
+        late = late if late.size else rows
+        pool, stored = columns.index("pool_total"), columns.index("stored_pages")
+        if record["finished"]:
+            counters["pool_pages"] = float(late[:, pool].mean())
+            counters["stored_pages"] = float(late[:, stored].mean())
+        counters["pool_pages_peak"] = float(rows[:, pool].max())
+    # Kept by the cgroup itself in v2; /proc/vmstat has other processes in it.
+    inside = record.get("memcg") or {}
+    if record["cgroup"] == "v2":
+        counters |= {name: inside[name] for name in COUNTERS if name in inside}
+    return counters
+
+
+# ---- replaying -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A trace in memory, as the replay takes it."""
+
+    page_ids: npt.NDArray[np.uint32]
+    is_write: npt.NDArray[np.bool_]
+    compressed_bytes: npt.NDArray[np.uint16]
+    zero_filled: npt.NDArray[np.bool_]
+    table_bits: npt.NDArray[np.uint8]
+    neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+def load_workload(run: RecordedRun) -> Workload:
+    """Read the trace and the page table of a run.
+
+    Raises
+    ------
+    InputError
+        A file is missing or lacks a column; the message names it.
+    """
+    trace = _read_table(run.trace, ("page", "is_write"))
+    codec = codec_column(run.scenario.codec)
+    table = _read_table(run.pages, ("page",)).sort("page")
+    if codec not in table.columns and codec == "lzo_rle_bytes":
+        codec = "lzo_bytes"  # the same length where no page holds a long run of zeros
+    if codec not in table.columns:
+        raise InputError(f"{run.pages}: no column {codec}; the run compressed with it")
+    raw = trace["page"].cast(pl.UInt64).to_numpy()
+    ids = DenseIds()
+    page_ids = ids.number(raw)
+    page_ids.flags.writeable = False
+    pages = np.zeros(len(ids), np.uint64)
+    pages[page_ids[::-1]] = raw[::-1]
+    row = np.searchsorted(table["page"].cast(pl.UInt64).to_numpy(), pages)
+    if row.size and (
+        row.max() >= table.height or not np.array_equal(table["page"].to_numpy()[row], pages)
+    ):
+        raise InputError(f"{run.pages}: pages of the trace are missing")
+    zero = (
+        table["zero_filled"].to_numpy()[row]
+        if "zero_filled" in table.columns
+        else np.zeros(pages.size, np.bool_)
+    )
+    bits = np.zeros(pages.size, np.uint8)
+    _, first = np.unique(pages >> np.uint64(_TABLE_SHIFT), return_index=True)
+    bits[first] |= st.NEW_TABLE
+    _, first = np.unique(pages >> np.uint64(2 * _TABLE_SHIFT), return_index=True)
+    bits[first] |= st.NEW_MIDDLE
+    order = np.argsort(pages)
+    upper = pages[order][1:]
+    adjacent = (upper == pages[order][:-1] + np.uint64(1)) & (upper % np.uint64(512) != 0)
+    is_write = trace["is_write"].to_numpy()
+    is_write.flags.writeable = False
+    return Workload(
+        page_ids,
+        is_write,
+        table[codec].to_numpy()[row].astype(np.uint16),
+        zero,
+        bits,
+        (order[:-1][adjacent], order[1:][adjacent]),
+    )
+
+
+def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from error
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}")
+    return frame
+
+
+def replay_repeat(run: RecordedRun, load: Workload, repeat: Repeat) -> dict[str, float]:
+    """Replay a run once, with the statistics times of one repeat; return counters by name."""
+    rows = load.page_ids.size
+    if repeat.times_ns.size:
+        steps = np.linspace(0, rows, repeat.times_ns.size)
+        times = np.interp(np.arange(rows), steps, repeat.times_ns).astype(np.int64)
+    else:
+        times = _modelled_times(run, load, repeat)
+    replay = _replay(run, load, repeat, times, Means())
+    replay.finish()
+    if replay.finished and repeat.file_pages:
+        model = find_reclaim(run.scenario.reclaim)
+        replay.charge_file_pages(model.load_charge(), repeat.file_pages, int(times[-1]))
+    counters: dict[str, float] = dict(replay.counters())
+    counters["finished"] = replay.finished
+    counters["pool_pages"], counters["stored_pages"] = _second_half(replay, times)
+    return counters
+
+
+def _replay(
+    run: RecordedRun,
+    load: Workload,
+    repeat: Repeat,
+    times: npt.NDArray[np.int64],
+    means: Means,
+) -> Replay:
+    scenario = run.scenario
+    timed = times.size > 0
+    if not timed:
+        # First pass, for the clock alone: statistics are exact, so that no kill cuts it short.
+        scenario = dataclasses.replace(scenario, stat_flush_ns=0, touch_ns=_EMULATED_TOUCH_NS)
+    model = find_reclaim(scenario.reclaim)
+    replay = Replay(
+        scenario,
+        model.load(),
+        rows=load.page_ids.size,
+        unique_pages=load.compressed_bytes.size,
+        means=means,
+        flush_times_ns=repeat.reads_ns if timed else None,
+        clock_has_stalls=timed,
+        vma_readahead=False,  # all runs swapped to a rotational disk
+        cpus=run.cpus,
+        remote_stock_pages=repeat.remote_stock_pages,
+    )
+    nothing = np.zeros(load.compressed_bytes.size, np.bool_)
+    replay.add_pages(load.compressed_bytes, load.zero_filled, nothing, load.table_bits)
+    replay.add_neighbours(*load.neighbours)
+    times.flags.writeable = False
+    replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, _no_events)
+    return replay
+
+
+def _no_events(_: Any) -> None:
+    """Events are for latencies, which the validation of counters does not need."""
+
+
+def _modelled_times(
+    run: RecordedRun, load: Workload, repeat: Repeat
+) -> npt.NDArray[np.int64]:
+    """Return when each touch came: the model's own clock, stretched to the recorded whole.
+
+    A first pass counts what each touch cost by mean costs of the recording machine; its clock is
+    scaled so that it ends with the recorded time.
+    """
+    replay = _replay(run, load, repeat, np.empty(0, np.int64), _EMULATED)
+    samples = replay.samples[: int(replay.machine[0]["samples"])]
+    steps = np.concatenate([[0], samples["access"], [load.page_ids.size]])
+    end = max(int(replay.machine[0]["clock_ns"]), 1)
+    clock = np.concatenate([[0], samples["clock_ns"], [end]])
+    scale = repeat.wall_ns / end if repeat.wall_ns and replay.finished else 1.0
+    rows = np.arange(load.page_ids.size)
+    return (np.interp(rows, steps, clock) * scale).astype(np.int64)
+
+
+def _second_half(replay: Replay, times: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean pool and stored pages over the second half of the time."""
+    samples = replay.samples[: int(replay.machine[0]["samples"])]
+    if not samples.size:
+        return 0.0, 0.0
+    clock = times[np.minimum(samples["access"], times.size - 1)]
+    end = int(times[-1])
+    points = np.linspace(end / 2, end, 200)
+    at = np.clip(np.searchsorted(clock, points, side="right") - 1, 0, samples.size - 1)
+    return float(samples["pool_pages"][at].mean()), float(samples["stored_pages"][at].mean())
+
+
+# ---- comparing -------------------------------------------------------------------------------------
+
+
+def validate(
+    folders: Iterable[str | Path],
+    *,
+    run: str | None = None,
+    jobs: int | None = None,
+    skipped: Callable[[str], None] = lambda _: None,
+) -> pl.DataFrame:
+    """Replay recorded runs and return the model's counters beside the kernel's.
+
+    Parameters
+    ----------
+    folders : with NAME.json, and its trace and page table beside it or where its keys say
+    run : only runs whose name contains this
+    jobs : threads; None uses every core
+    skipped : called with a line for each run that is left out, saying why
+
+    Returns
+    -------
+    one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
+    (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max,
+    kernel_release, reclaim, cgroup. `oom_events` is the share of repeats that were killed.
+
+    Raises
+    ------
+    TracereplayError
+        No run is there, or one cannot be read.
+    """
+    paths = [path for path in find_runs(folders) if run is None or run in path.stem]
+    if not paths:
+        raise InputError(f"no recorded run has {run!r} in its name")
+    runs: list[RecordedRun] = []
+    for path in paths:
+        wanted = _read_json(path).get("reclaim", "two-list")
+        if wanted not in RECLAIM:
+            skipped(f"{path.stem}: skipped, no reclaim model {wanted}")
+            continue
+        each = load_run(path)
+        missing = [str(p) for p in (each.trace, each.pages) if not p.is_file()]
+        if missing:
+            skipped(f"{each.name}: skipped, {' and '.join(missing)} missing")
+            continue
+        runs.append(each)
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        waiting: list[tuple[RecordedRun, list[Future[dict[str, float]]]]] = []
+        for each in runs:
+            load = load_workload(each)
+            tasks = [pool.submit(replay_repeat, each, load, repeat) for repeat in each.replays]
+            waiting.append((each, tasks))
+        for each, tasks in waiting:
+            rows += compare_counters(each, [task.result() for task in tasks])
+    schema: dict[str, Any] = {
+        "run": pl.String,
+        "counter": pl.String,
+        "kernel": pl.Float64,
+        "model": pl.Float64,
+        "error": pl.Float64,
+        "kernel_min": pl.Float64,
+        "kernel_max": pl.Float64,
+        "model_min": pl.Float64,
+        "model_max": pl.Float64,
+        "release": pl.String,
+        "reclaim": pl.String,
+        "cgroup": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema)
+
+
+def compare_counters(
+    run: RecordedRun, modelled: Sequence[dict[str, float]]
+) -> list[dict[str, Any]]:
+    """Return one row per counter that either side has seen."""
+    finished = [counters for counters in modelled if counters["finished"]]
+    rows = []
+    for name in COUNTERS:
+        if name == "oom_events":
+            kernel = [run.killed / run.repeats]
+            model = [sum(not counters["finished"] for counters in modelled) / len(modelled)]
+        else:
+            kernel = [counters[name] for counters in run.kernel_counters if name in counters]
+            # A killed run is compared as far as it came, where the kernel's was killed too.
+            model = [counters[name] for counters in finished or modelled]
+        kernel_mean = float(np.mean(kernel)) if kernel else None
+        model_mean = float(np.mean(model)) if model else None
+        if name != "oom_events" and not kernel_mean and not model_mean:
+            continue
+        rows.append(
+            {
+                "run": run.name,
+                "counter": name,
+                "kernel": kernel_mean,
+                "model": model_mean,
+                "error": model_mean / kernel_mean - 1
+                if kernel_mean and model_mean is not None
+                else None,
+                "kernel_min": float(min(kernel)) if kernel else None,
+                "kernel_max": float(max(kernel)) if kernel else None,
+                "model_min": float(min(model)) if model else None,
+                "model_max": float(max(model)) if model else None,
+                "release": run.scenario.kernel,
+                "reclaim": run.scenario.reclaim,
+                "cgroup": run.scenario.cgroup,
+            }
+        )
+    return rows
