@@ -346,7 +346,7 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
             record["mem_total_kib"], int(settings["zswap.max_pool_percent"])
         ),
         accept_threshold_percent=int(settings["zswap.accept_threshold_percent"]),
-        swap_bytes=int(settings["swap_kib"]) * 1024,
+        swap_bytes=int(settings["swap_kib"]) * 1024 if "swap_kib" in settings else None,
         zswap_max_bytes=_max_bytes(settings.get("memory.zswap.max", "max")),
         page_cluster=int(settings["page-cluster"]),
         swappiness=int(settings["swappiness"]),
@@ -516,6 +516,9 @@ def _replay(
         clock_has_stalls=timed,
         vma_readahead=False,  # all runs swapped to a rotational disk
         cpus=run.cpus,
+        # The recorder's write touch reads first: in 6.1 `pgreuse` counts one minor fault for each
+        # write to a page that came back, and in 6.12 no slot is freed by a write.
+        read_first=True,
         remote_stock_pages=repeat.remote_stock_pages,
     )
     nothing = np.zeros(load.compressed_bytes.size, np.bool_)

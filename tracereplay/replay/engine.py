@@ -47,6 +47,7 @@ class Replay:
     flush_times_ns : when the statistics were flushed, instead of every `stat_flush_ns`
     clock_has_stalls : the trace's own time already has the stalls in it (a recorded kernel run)
     cpus : CPUs of the machine, for thresholds that grow with them
+    read_first : the program reads before it writes, so that its faults are a read's
     remote_stock_pages : charged by another CPU's stock and never used (0..63 on a kernel)
     """
 
@@ -64,6 +65,7 @@ class Replay:
         vma_readahead: bool = True,
         cpus: int = 1,
         remote_stock_pages: int = 0,
+        read_first: bool = False,
     ) -> None:
         self.scenario = scenario
         self._entry = entry
@@ -97,6 +99,7 @@ class Replay:
             m["flush_period_ns"] = -1
         m["oom_at_access"] = -1
         m["cpus"] = cpus
+        m["read_first"] = int(read_first)
         m["remote_stock_pages"] = remote_stock_pages
         m["usage_pages"] = remote_stock_pages
 

@@ -328,11 +328,17 @@ def _map(
     """Map a page of the swap cache, and free its slot where the kernel does.
 
     mm/memory.c:do_swap_page(), should_try_to_free_swap(): on a write, when swap is more than half
-    full, and always for a synchronous device; never under writeback.
+    full, and always for a synchronous device; never under writeback. Where the program reads before
+    it writes (`read_first`), the fault is a read's; the write comes to a mapped page.
     """
     bits = SEEN | RESIDENT | MAPPED | YOUNG
     if write:
         bits |= PTE_DIRTY
+        if m["read_first"]:
+            write = False
+            if not m["map_writable"]:
+                m["minor_faults"] += 1
+                m["clock_ns"] += m["minor_fault_ns"]
     elif not m["map_writable"]:
         bits |= READ_ONLY
     state[page] = bits

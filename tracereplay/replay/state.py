@@ -175,6 +175,7 @@ _SETTINGS = (
     "add_batch",  # pages a per-CPU batch holds before they join the lists
     "flush_at_reclaim",  # 6.1: statistics are flushed when reclaim starts
     "full_walk_retry",
+    "read_first",  # the program reads a page before it writes to it: every fault is a read's
     "map_writable",  # a read fault maps an exclusive page writable
     "throttle_sane",  # v2: reclaim does not wait for writeback, it activates
     "swappiness",
