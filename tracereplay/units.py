@@ -52,6 +52,23 @@ def parse_size_or_percent(text: str, whole_bytes: int, *, of: str) -> int:
     return int(whole_bytes * percent / 100)
 
 
+def parse_percent(text: str) -> float:
+    """Return 0.02 for "2%" (or "2"): a share, not a percentage.
+
+    Raises
+    ------
+    SettingsError
+        The text is no percentage.
+    """
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not percent >= 0:
+        raise SettingsError(f"{text!r} is no percentage; write 2%")
+    return percent / 100
+
+
 def parse_duration(text: str) -> int:
     """Return nanoseconds for "2s", "50us", "1.5ms".
 

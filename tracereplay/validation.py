@@ -22,7 +22,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay.dense import DenseIds
-from tracereplay.errors import FormatError, InputError
+from tracereplay.errors import FormatError, InputError, unknown_name
 from tracereplay.reclaim import RECLAIM, find_reclaim
 from tracereplay.replay import state as st
 from tracereplay.replay.engine import Means, Replay
@@ -533,9 +533,7 @@ def _no_events(_: Any) -> None:
     """Events are for latencies, which the validation of counters does not need."""
 
 
-def _modelled_times(
-    run: RecordedRun, load: Workload, repeat: Repeat
-) -> npt.NDArray[np.int64]:
+def _modelled_times(run: RecordedRun, load: Workload, repeat: Repeat) -> npt.NDArray[np.int64]:
     """Return when each touch came: the model's own clock, stretched to the recorded whole.
 
     A first pass counts what each touch cost by mean costs of the recording machine; its clock is
@@ -570,6 +568,7 @@ def validate(
     folders: Iterable[str | Path],
     *,
     run: str | None = None,
+    counters: Sequence[str] | None = None,
     jobs: int | None = None,
     skipped: Callable[[str], None] = lambda _: None,
 ) -> pl.DataFrame:
@@ -579,6 +578,7 @@ def validate(
     ----------
     folders : with NAME.json, and its trace and page table beside it or where its keys say
     run : only runs whose name contains this
+    counters : only these; None is all of COUNTERS
     jobs : threads; None uses every core
     skipped : called with a line for each run that is left out, saying why
 
@@ -593,6 +593,9 @@ def validate(
     TracereplayError
         No run is there, or one cannot be read.
     """
+    for name in counters or ():
+        if name not in COUNTERS:
+            raise unknown_name("counter", name, list(COUNTERS))
     paths = [path for path in find_runs(folders) if run is None or run in path.stem]
     if not paths:
         raise InputError(f"no recorded run has {run!r} in its name")
@@ -631,7 +634,8 @@ def validate(
         "reclaim": pl.String,
         "cgroup": pl.String,
     }
-    return pl.DataFrame(rows, schema=schema)
+    frame = pl.DataFrame(rows, schema=schema)
+    return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
 
 
 def compare_counters(
@@ -671,3 +675,31 @@ def compare_counters(
             }
         )
     return rows
+
+
+_HEADLINE = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout")
+_FEW = 2000  # counters below it differ by single events of the recorder's own pages
+
+
+def summarize(frame: pl.DataFrame) -> str:
+    """Return one line: median and worst error of the counters that faults and stores show in."""
+    chosen = frame.filter(
+        pl.col("counter").is_in(_HEADLINE)
+        & pl.col("error").is_not_null()
+        & (pl.col("kernel") >= _FEW)
+    )
+    runs = frame["run"].n_unique()
+    if not chosen.height:
+        return f"{runs} runs; no counter of {', '.join(_HEADLINE)} reaches {_FEW:,} events"
+    errors = chosen["error"].abs()
+    worst = chosen.row(int(errors.arg_max() or 0), named=True)
+    return (
+        f"{runs} runs, {chosen.height} counters of {_FEW:,} events or more "
+        f"({', '.join(_HEADLINE)}): median error {errors.median():.2%}, "
+        f"worst {worst['error']:+.2%} ({worst['run']} {worst['counter']})"
+    )
+
+
+def beyond(frame: pl.DataFrame, limit: float) -> list[dict[str, Any]]:
+    """Return the rows whose error is larger than a limit (0.02 is 2 %)."""
+    return frame.filter(pl.col("error").abs() > limit).to_dicts()

@@ -17,5 +17,6 @@ from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its c
 from tracereplay.cli import pages  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import size  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import report  # noqa: F401  isort: skip  (registers its commands)
+from tracereplay.cli import validate  # noqa: F401  isort: skip  (registers its commands)
 
 __all__ = ["app", "main"]

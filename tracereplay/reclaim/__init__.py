@@ -36,9 +36,7 @@ class Reclaim:
 
     def load_charge(self) -> Callable[..., Any]:
         """Return the compiled entry that charges pages no trace touches."""
-        charge: Callable[..., Any] = getattr(
-            importlib.import_module(self.entry.split(":")[0]), "charge_pages"
-        )
+        charge: Callable[..., Any] = importlib.import_module(self.entry.split(":")[0]).charge_pages
         return charge
 
 
