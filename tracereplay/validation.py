@@ -59,6 +59,11 @@ _TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
 _NS_PER_US = 1000
+# QEMU's translation cache is direct-mapped, begins with 256 entries and doubles while more than 70 %
+# of them are used (accel/tcg/cputlb.c:tlb_mmu_resize_locked()): 512 for the few hundred pages that a
+# collapsed cgroup maps. Where many pages are mapped, entries are replaced between two scans anyway.
+# The machine of the repeated runs shows no sign of cached translations between two scans.
+_EMULATED_TLB_ENTRIES = 512
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 # Costs of the emulated machine's clock, ns: a least-squares fit of kreplay's wall_ns over the runs
 # of 6.1 and 6.12 that are in the repository. Only their proportions matter: the sum is scaled.
@@ -519,6 +524,7 @@ def _replay(
         # The recorder's write touch reads first: in 6.1 `pgreuse` counts one minor fault for each
         # write to a page that came back, and in 6.12 no slot is freed by a write.
         read_first=True,
+        tlb_entries=_EMULATED_TLB_ENTRIES if run.emulated else 0,
         remote_stock_pages=repeat.remote_stock_pages,
     )
     nothing = np.zeros(load.compressed_bytes.size, np.bool_)

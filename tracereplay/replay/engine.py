@@ -66,6 +66,7 @@ class Replay:
         cpus: int = 1,
         remote_stock_pages: int = 0,
         read_first: bool = False,
+        tlb_entries: int = 0,
     ) -> None:
         self.scenario = scenario
         self._entry = entry
@@ -85,6 +86,7 @@ class Replay:
         self.events = np.zeros(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
+        self.tlb = np.zeros(tlb_entries, np.uint32)
         self.finished = True
         self._rows = rows
         self._done = 0
@@ -251,7 +253,7 @@ class Replay:
                 self.classes,
                 self.writes,
                 self.slots,
-                (self.events, self.samples),
+                (self.events, self.samples, self.tlb),
             )
             count = int(self.machine[0]["events"])
             on_events(self.events[:count])

@@ -766,11 +766,14 @@ def build_loop(
 
         batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses, heap keys)
             int64 or empty, flush_times int64, first row in the trace, first row to replay)
-        out : (events EVENT, samples SAMPLE)
+        out : (events EVENT, samples SAMPLE, tlb uint32: pages whose translation is cached,
+            direct-mapped, a power of two; empty where that is not modelled)
         """
         page_ids, is_write, time_ns, ahead, flush_times, first_row, start = batch
         times = (flush_times, ahead[1])
-        events, samples = out
+        events, samples, tlb = out
+        has_tlb = tlb.size > 0
+        tlb_mask = np.int64(tlb.size - 1)
         timed = time_ns.size > 0
         soon = np.int64(0)
         for row in range(start, page_ids.size):
@@ -791,7 +794,13 @@ def build_loop(
             bits = state[page]
             write = is_write[row]
             if bits & MAPPED and not (write and bits & READ_ONLY):
-                state[page] = bits | YOUNG | (PTE_DIRTY if write else 0)
+                # The accessed bit is set where the processor walks the page table: not while it has
+                # the translation cached, which reclaim leaves there when it clears the bit
+                # (arch/x86/mm/pgtable.c:ptep_clear_flush_young()). A first write walks it again.
+                if not has_tlb or tlb[page & tlb_mask] != page or (write and not bits & PTE_DIRTY):
+                    state[page] = bits | YOUNG | (PTE_DIRTY if write else 0)
+                    if has_tlb:
+                        tlb[page & tlb_mask] = page
                 on_hit(pages, page, ahead, row)
                 continue
             if m["events"] + 2 > events.size:
@@ -867,6 +876,8 @@ def build_loop(
                     drain(m, pages)  # do_swap_page(): to see whether anybody else holds the page
                 _map(m, state, pages, zspages, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
+            if has_tlb:
+                tlb[page & tlb_mask] = page
             _note_peaks(m)
             _emit(m, events, access, began_ns, service, size)
             if m["own_clock"]:
