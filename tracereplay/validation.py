@@ -10,6 +10,7 @@ the reads and the time of the whole; when each touch came follows from the model
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -64,22 +65,24 @@ _NS_PER_US = 1000
 # collapsed cgroup maps. Where many pages are mapped, entries are replaced between two scans anyway.
 # The machine of the repeated runs shows no sign of cached translations between two scans.
 _EMULATED_TLB_ENTRIES = 512
+_SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated runs
+_NEW_PAGES = 0.5  # new pages per touch from which a sample tells where the trace was
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
-# Costs of the emulated machine's clock, ns: a least-squares fit of kreplay's wall_ns over the runs
-# of 6.1 and 6.12 that are in the repository. Only their proportions matter: the sum is scaled.
-_EMULATED_TOUCH_NS = 3_000
+# Costs of the emulated machine's clock, ns: least squares over the wall times of all runs of 6.1 and
+# 6.12. Only their proportions matter: the sum is scaled to the recorded whole.
+_EMULATED_TOUCH_NS = 1_000
 _EMULATED = Means(
     minor_fault_ns=30_000,
-    major_fault_ns=60_000,
-    scan_ns=1_500,
-    store_ns=60_000,
-    load_ns=30_000,
-    raw_copy_ns=8_000,
+    major_fault_ns=20_000,
+    scan_ns=8_000,
+    store_ns=70_000,
+    load_ns=15_000,
+    raw_copy_ns=4_000,
     zero_ns=4_000,
-    reject_ns=60_000,
-    device_read_ns=120_000,
-    device_write_ns=60_000,
-    submit_ns=40_000,
+    reject_ns=70_000,
+    device_read_ns=280_000,
+    device_write_ns=20_000,
+    submit_ns=15_000,
 )
 
 
@@ -96,6 +99,8 @@ class Repeat:
     reads_ns : int64: when the statistics were brought up to date
     remote_stock_pages : charged by the other CPU and never used
     file_pages : page cache the recorder filled after the last touch
+    held_pages : int64, shape (2, samples): time, and pages in memory plus pages on swap; where the
+        times of the touches are not recorded
     """
 
     times_ns: npt.NDArray[np.int64]
@@ -103,6 +108,7 @@ class Repeat:
     reads_ns: npt.NDArray[np.int64]
     remote_stock_pages: int
     file_pages: int
+    held_pages: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty((2, 0), np.int64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,19 +364,46 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
     )
     rows = np.asarray(record["samples"]["rows"], float)
     reads_ns = (rows[:, 0] * 1e9).astype(np.int64)
-    wall_ns = _wall_ns(record["kreplay"]) or int(reads_ns[-1])
+    wall_ns = _wall_ns(record["kreplay"])
+    columns = record["samples"]["columns"]
+    held = rows[:, columns.index("anon")] + rows[:, columns.index("swap")]
+    held = held.astype(np.int64)
     return RecordedRun(
         name=path.stem,
         scenario=scenario,
         trace=_beside(path, record, "trace"),
         pages=_beside(path, record, "pages"),
-        replays=(Repeat(_NO_ROWS, wall_ns, reads_ns, 0, 0),),
+        replays=(
+            Repeat(
+                _NO_ROWS, wall_ns, _all_reads(reads_ns, wall_ns), 0, 0, np.stack([reads_ns, held])
+            ),
+        ),
         kernel_counters=(_emulated_counters(record, rows, wall_ns),),
         killed=int(not record["finished"]),
         repeats=1,
         cpus=1,
         emulated=True,
     )
+
+
+def _all_reads(kept_ns: npt.NDArray[np.int64], wall_ns: int) -> npt.NDArray[np.int64]:
+    """Return every time the statistics were read, from those of the samples that were kept.
+
+    The recorder slept 0.1 s between two reads and kept every k-th sample, 40 at most: in all runs the
+    samples lie k x 0.102 s apart.
+    """
+    gaps = np.diff(kept_ns)
+    if not gaps.size:
+        return kept_ns
+    skipped = max(1, round(float(np.median(gaps)) / _SAMPLE_NS))
+    between = [
+        np.linspace(start, stop, skipped, endpoint=False)
+        for start, stop in itertools.pairwise(kept_ns.tolist())
+    ]
+    step = float(np.median(gaps)) / skipped
+    after = kept_ns[-1] + step * np.arange(skipped)
+    reads = np.concatenate([*between, after]).astype(np.int64)
+    return reads[reads <= max(wall_ns, int(kept_ns[-1]))]
 
 
 def _wall_ns(kreplay: Any) -> int:
@@ -382,12 +415,13 @@ def _wall_ns(kreplay: Any) -> int:
 
 
 def _emulated_counters(
-    record: dict[str, Any], rows: npt.NDArray[Any], wall_ns: int
+    record: dict[str, Any], rows: npt.NDArray[Any], wall_ns: float
 ) -> dict[str, float]:
     counters: dict[str, float] = dict(record["vmstat"])
     if record["settings"]["zswap.enabled"] == "Y":
         counters |= {k: v for k, v in record["zswap_debug"].items() if k in COUNTERS[14:18]}
         columns = record["samples"]["columns"]
+        wall_ns = wall_ns or rows[-1, 0] * 1e9
         late = rows[(rows[:, 0] >= wall_ns / 2e9) & (rows[:, 0] <= wall_ns / 1e9)]
         late = late if late.size else rows
         pool, stored = columns.index("pool_total"), columns.index("stored_pages")
@@ -487,7 +521,7 @@ def replay_repeat(run: RecordedRun, load: Workload, repeat: Repeat) -> dict[str,
         times = np.interp(np.arange(rows), steps, repeat.times_ns).astype(np.int64)
     else:
         times = _modelled_times(run, load, repeat)
-    replay = _replay(run, load, repeat, times, Means())
+    replay = _replay(run, load, repeat, times, _EMULATED if run.emulated else Means())
     replay.finish()
     if replay.finished and repeat.file_pages:
         model = find_reclaim(run.scenario.reclaim)
@@ -539,20 +573,59 @@ def _no_events(_: Any) -> None:
     """Events are for latencies, which the validation of counters does not need."""
 
 
-def _modelled_times(run: RecordedRun, load: Workload, repeat: Repeat) -> npt.NDArray[np.int64]:
-    """Return when each touch came: the model's own clock, stretched to the recorded whole.
+def _modelled_times(
+    run: RecordedRun, load: Workload, repeat: Repeat
+) -> npt.NDArray[np.int64]:
+    """Return when each touch came: the model's own clock, tied to what the samples show.
 
-    A first pass counts what each touch cost by mean costs of the recording machine; its clock is
-    scaled so that it ends with the recorded time.
+    A first pass counts what each touch cost by mean costs of the recording machine. Its clock is
+    stretched between ties: the start, the end at the recorded time, and each sample taken while
+    pages were touched for the first time, whose number the sample tells (`anon` and `swap`).
     """
     replay = _replay(run, load, repeat, np.empty(0, np.int64), _EMULATED)
     samples = replay.samples[: int(replay.machine[0]["samples"])]
-    steps = np.concatenate([[0], samples["access"], [load.page_ids.size]])
+    rows = load.page_ids.size
+    steps = np.concatenate([[0], samples["access"], [rows]])
     end = max(int(replay.machine[0]["clock_ns"]), 1)
-    clock = np.concatenate([[0], samples["clock_ns"], [end]])
-    scale = repeat.wall_ns / end if repeat.wall_ns and replay.finished else 1.0
-    rows = np.arange(load.page_ids.size)
-    return (np.interp(rows, steps, clock) * scale).astype(np.int64)
+    clock = np.concatenate([[0], samples["clock_ns"], [end]]).astype(float)
+    held = samples["resident_pages"] + samples["swap_slots"]
+    if run.scenario.cgroup == "v1":  # its `swap` leaves out what is in memory too
+        touched = np.maximum.accumulate(load.page_ids) + 1
+        held = touched[np.minimum(samples["access"], rows - 1)].astype(np.int64)
+    held = np.concatenate([[0], np.maximum.accumulate(held)])
+    ties = _ties(steps[:-1], held, repeat)
+    wall_ns = repeat.wall_ns if replay.finished else 0
+    ties = [(0, 0), *(tie for tie in ties if not wall_ns or tie[1] < wall_ns)]
+    last_touch, last_ns = ties[-1]
+    done = float(np.interp(last_touch, steps, clock))
+    if wall_ns:
+        ties.append((rows, wall_ns))
+    else:
+        scale = last_ns / done if done else 1.0
+        ties.append((rows, int(last_ns + (end - done) * scale)))
+    out = np.empty(rows, np.int64)
+    for (start, start_ns), (stop, stop_ns) in itertools.pairwise(ties):
+        at = np.interp(np.arange(start, stop), steps, clock)
+        low, high = np.interp([start, stop], steps, clock)
+        share = (at - low) / (high - low) if high > low else 0.0
+        out[start:stop] = start_ns + share * (stop_ns - start_ns)
+    return out
+
+
+def _ties(
+    steps: npt.NDArray[np.int64], held: npt.NDArray[np.int64], repeat: Repeat
+) -> list[tuple[int, int]]:
+    """Return (touch, time) of the samples taken while new pages were coming in quickly."""
+    ties: list[tuple[int, int]] = []
+    for time_ns, pages in repeat.held_pages.T.tolist():
+        at = int(np.searchsorted(held, pages))
+        if not 1 <= at < held.size - 1:
+            continue
+        slope = (held[at + 1] - held[at - 1]) / (steps[at + 1] - steps[at - 1])
+        touch = int(np.interp(pages, held[at - 1 : at + 1], steps[at - 1 : at + 1]))
+        if slope > _NEW_PAGES and touch > (ties[-1][0] if ties else 0):
+            ties.append((touch, time_ns))
+    return ties
 
 
 def _second_half(replay: Replay, times: npt.NDArray[np.int64]) -> tuple[float, float]:
