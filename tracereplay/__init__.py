@@ -21,6 +21,7 @@ _PUBLIC = {
     "Scenario": "tracereplay.replay.settings",
     "ingest": "tracereplay.readers",
     "open_trace": "tracereplay.trace",
+    "validate": "tracereplay.validation",
     "TracereplayError": "tracereplay.errors",
 }
 

@@ -49,7 +49,10 @@ def agreement_plot(frame: pl.DataFrame) -> str:
     points = frame.filter((pl.col("kernel") > 0) & (pl.col("model") > 0))
     top = 1
     if points.height:
-        top = math.ceil(math.log10(max(points["kernel"].max(), points["model"].max(), 10)))  # type: ignore[type-var]  # neither is None: filtered
+        largest = float(
+            points.select(pl.max_horizontal("kernel", "model")).to_series().to_numpy().max()
+        )
+        top = math.ceil(math.log10(max(largest, 10.0)))
     scale = (_SIDE - 2 * _MARGIN) / top
 
     def at(value: float) -> float:
