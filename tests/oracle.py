@@ -391,6 +391,9 @@ class Oracle:
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         self.case = case
         self.rules = POLICIES[case.policy]
+        if case.policy == "shrinker" and case.kernel != "6.18":
+            # Raw stores came with 6.18; the shrinker did not bring them to older kernels.
+            self.rules = dataclasses.replace(self.rules, incompressible="device")
         self.kernel = KERNELS[case.kernel]
         self.costs = case.costs
         self.textbook = case.reclaim in ("lru", "opt")
