@@ -14,7 +14,14 @@ from hypothesis import strategies as some
 
 from tracereplay.costs import Costs, Quantiles, known_devices, load_costs
 from tracereplay.errors import InputError, SettingsError
-from tracereplay.latency import EDGES_NS, SWAP_IN_SERVICES, LatencyModel, percentiles
+from tracereplay.latency import (
+    EDGES_NS,
+    SWAP_IN_SERVICES,
+    LatencyModel,
+    percentiles,
+    predict_touch_latency,
+    slow_touches,
+)
 from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT
 from tracereplay.schema import CODECS, LATENCY, SERVICES, polars_schema
 
@@ -259,3 +266,20 @@ def test_unknown_names_are_answered_with_near_ones(tmp_path) -> None:
         load_costs(codec="lzoo")
     with pytest.raises(InputError, match="No such file"):
         load_costs(tmp_path / "absent.json")
+
+
+def test_a_decompression_takes_what_the_table_says_for_its_size() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    costs = dataclasses.replace(costs, faults=dict.fromkeys(costs.faults, 0.0))
+    events = np.zeros(3, EVENT)
+    events["service"] = 3
+    events["size_bytes"] = [44, 1101, 2741]
+    assert LatencyModel(costs).latencies(events).tolist() == [5100, 4360, 730]
+
+
+def test_slow_touches_leave_out_what_is_under_a_microsecond() -> None:
+    touches = np.array([20, 900, 1000, 2000, 4000], np.uint32)
+    assert slow_touches(touches)["latency_p50_ns"] == 3000
+    assert slow_touches(touches)["latency_total_ns"] == 6000
+    assert slow_touches(touches[:2]) == {}
+    assert predict_touch_latency(events_of(2000))["latency_p99_ns"] > 10_000

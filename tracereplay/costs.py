@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from tracereplay.errors import InputError, unknown_name
 
-_BUNDLED = Path(__file__).parent / "data" / "costs" / "default.json"
+_FOLDER = Path(__file__).parent / "data" / "costs"
+_BUNDLED = _FOLDER / "default.json"
+RECORDED = "linux-6.18"  # bundled: the machine and the pages of the recorded 6.18 runs
 SCHEMA = "1"
 NO_DEVICE = "none"
 # What a page in the pool takes on average, for the mean costs of the replay's clock.
@@ -103,6 +105,7 @@ class Costs:
     faults, codec : figure → ns, names in FAULT_FIGURES and CODEC_FIGURES
     fault_spread, reclaim_spread : factors on the work of a fault, of a whole reclaim run
     decompress_spread : factors on a decompression
+    decompress_points : (compressed bytes, ns), where a straight line does not do; may be empty
     """
 
     name: str
@@ -113,14 +116,24 @@ class Costs:
     codec_name: str
     codec: Mapping[str, float]
     decompress_spread: Quantiles
+    decompress_points: tuple[tuple[float, float], ...]
     device: Device
     raw: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
 
     def load_ns(self, compressed_bytes: float) -> float:
         """Return the mean time to decompress a page."""
-        fixed, slope = self.codec["decompress_ns"], self.codec["decompress_ns_per_byte"]
-        mean = (fixed + slope * compressed_bytes) * self.decompress_spread.mean()
+        mean = float(self.decompress_table()[round(compressed_bytes)])
+        mean *= self.decompress_spread.mean()
         return mean + self.device.load_extra_ns
+
+    def decompress_table(self) -> npt.NDArray[np.float64]:
+        """Return the time to decompress, ns, by compressed bytes; float64, shape (4097,)."""
+        sizes = np.arange(4097, dtype=np.float64)
+        if self.decompress_points:
+            known, times = zip(*self.decompress_points, strict=True)
+            table: npt.NDArray[np.float64] = np.interp(sizes, known, times)
+            return table
+        return self.codec["decompress_ns"] + self.codec["decompress_ns_per_byte"] * sizes
 
     def store_ns(self, compressed_bytes: float) -> float:
         """Return the mean time to compress a page and link it into the pool."""
@@ -168,7 +181,7 @@ class Means:
 
 
 def load_costs(path: str | Path | None = None, device: str = "nvme", codec: str = "lzo") -> Costs:
-    """Load a cost table; figures it lacks come from the bundled one.
+    """Load a cost table by path or bundled name; figures it lacks come from the default one.
 
     Raises
     ------
@@ -181,7 +194,8 @@ def load_costs(path: str | Path | None = None, device: str = "nvme", codec: str 
     table, where, name = bundled, str(_BUNDLED), str(bundled["name"])
     if path is not None:
         where = str(path)
-        table = _read(Path(path))
+        named = _FOLDER / f"{path}.json"
+        table = _read(named if named.is_file() and not Path(path).exists() else Path(path))
         name = str(table.get("name", Path(path).stem))
     merged: dict[str, Any] = {"faults": {**bundled["faults"], **_section(table, "faults", where)}}
     borrowed = [] if "faults" in table else ["faults"]
@@ -266,6 +280,16 @@ def _quantiles(section: Mapping[str, Any], figure: str, default: float | None = 
     return Quantiles(probability, value)
 
 
+def _points(section: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    given = section.get("decompress_by_bytes", {"points": []})["points"]
+    points = tuple((float(size), float(time)) for size, time in given)
+    if any(time < 0 or not 0 <= size <= 4096 for size, time in points) or list(points) != sorted(
+        points
+    ):
+        raise ValueError("decompress_by_bytes: pairs of bytes and ns, by ascending bytes")
+    return points
+
+
 def _codec(section: Mapping[str, Any]) -> dict[str, float]:
     figures = {figure: _number(section, figure) for figure in CODEC_FIGURES}
     for kind in ("compress", "decompress"):
@@ -288,6 +312,7 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
         codec_name=codec,
         codec=_codec(of_codec),
         decompress_spread=_quantiles(of_codec, "decompress_spread", 1.0),
+        decompress_points=_points(of_codec),
         device=Device(
             name=device,
             read_ns=_quantiles(of_device, "read_ns", 0.0),

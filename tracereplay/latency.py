@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay._jit import inner, kernel
-from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, Costs
+from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, RECORDED, Costs, load_costs
 from tracereplay.replay.state import BACKGROUND, DEVICE, MINOR, SWAP_CACHE, ZERO, ZSWAP
 from tracereplay.schema import LATENCY, SERVICES, polars_schema
 
@@ -118,6 +118,7 @@ class LatencyModel:
         }
         for name, value in figures.items():
             self._cost[name] = value
+        self._decompress = costs.decompress_table()
         self._queue = np.zeros(1, _QUEUE)
         self._queue["overlap"] = overlap
         self._channels = np.zeros(device.channels, np.int64)
@@ -133,7 +134,8 @@ class LatencyModel:
         latency_ns = np.zeros(events.size, np.int64)
         if events.size:
             queue = (self._queue, self._channels, self._writes)
-            tables = (self._tables, self._cost, _draws(events["access"], self._seed))
+            draws = _draws(events["access"], self._seed)
+            tables = (self._tables, self._cost, draws, self._decompress)
             _latencies(events, tables, queue, self._counts, (EDGES_NS, _FIRST_BUCKET), latency_ns)
         return latency_ns
 
@@ -185,6 +187,34 @@ def percentiles(frame: pl.DataFrame) -> dict[str, int | None]:
     values["max"] = int(high[-1])
     values["mean"] = round(float((count * ((low + high - 1) / 2)).sum() / total))
     return values
+
+
+SLOW_TOUCH_NS = 1000  # what is faster cannot be told from a touch of cold memory
+
+
+def slow_touches(latency_ns: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
+    """Return latency_p50_ns, _p90_, _p99_ and the sum of the touches over 1 µs; {} without one."""
+    slow = latency_ns[latency_ns > SLOW_TOUCH_NS]
+    if not slow.size:
+        return {}
+    p50, p90, p99 = np.percentile(slow, (50, 90, 99))
+    return {
+        "latency_p50_ns": float(p50),
+        "latency_p90_ns": float(p90),
+        "latency_p99_ns": float(p99),
+        "latency_total_ns": float(slow.sum(dtype=np.int64)),
+    }
+
+
+def predict_touch_latency(
+    events: npt.NDArray[Any], costs: Costs | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Return `slow_touches` as the model has them, by the costs of the recorded 6.18 runs.
+
+    A recorded run's own times stand beside them as `slow_touches(touch_ns)`.
+    """
+    costs = costs or load_costs(RECORDED, "virtual-disk", "lzo")
+    return slow_touches(LatencyModel(costs, seed).latencies(events))
 
 
 def _draws(access: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
@@ -286,10 +316,10 @@ def _latencies(
 ) -> None:
     """Fill in the latency of each event and count it.
 
-    tables : (draws of _FAULT… by probability, _COST, hash of each event)
+    tables : (draws of _FAULT… by probability, _COST, hash of each event, decompression by bytes)
     queue : (_QUEUE, when each channel is free, ring of write completions)
     """
-    spread, costs, draws = tables
+    spread, costs, draws, decompress = tables
     state, channels, _ = queue
     cost = costs[0]
     for row in range(events.size):
@@ -331,8 +361,7 @@ def _latencies(
                 now = _occupy(channels, now, busy + ahead * cost["extra_page_ns"])
             elif service == ZSWAP:
                 factor = spread[_DECOMPRESS, (draw >> (_DECOMPRESS * _DRAW_BITS)) & _MASK]
-                load = np.float64(event["size_bytes"]) * cost["decompress_ns_per_byte"]
-                load = (load + cost["decompress_ns"]) * factor
+                load = decompress[np.int64(event["size_bytes"])] * factor
                 now += np.int64(load + cost["load_extra_ns"])
             else:
                 now += np.int64(cost["raw_copy_ns"] * factor + cost["load_extra_ns"])
