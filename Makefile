@@ -12,6 +12,7 @@ test-slow: ## run all tests in full
 
 fuzz: ## readers on a hundred thousand mutated inputs each
 	TRACEREPLAY_FUZZ=100000 $(PYTHON) -m pytest -q tests/test_fuzz_readers.py
+	TRACEREPLAY_FUZZ=100000 $(PYTHON) -m pytest -q -k "end_in_rows" tests/test_perf_data.py tests/test_foreign.py
 
 test-nojit: ## run the tests with the kernels interpreted, where coverage and debuggers see them
 	NUMBA_DISABLE_JIT=1 $(PYTHON) -m pytest -m "not slow"

@@ -30,7 +30,7 @@ CANNOT: dict[str, str] = {
     "full": "",
     "faults": "hit ratios and other memory sizes: a page that was resident made no record, so "
     "smaller memories come out too good; record every access with "
-    "`tracereplay record --full`, or with a recorder of accessed bits",
+    "valgrind lackey (`tracereplay formats --record`), or with a recorder of accessed bits",
     "sampled": "exact misses: most accesses are missing, so reuse looks longer than it is",
     "sampled-region": "order within an interval, writes, and single pages inside a region: "
     "pages were expanded by rule, not seen",

@@ -234,5 +234,8 @@ METADATA_KEYS = {
     "events": "records per event of the source, folded ones included, JSON object",
     "folded_duplicates": "records that repeated another event's record of the same fault",
     "sources": "file names the table was read from, JSON list",
+    "damon_snapshots": "snapshots DAMON took",
+    "damon_regions": "regions in them",
+    "damon_regions_accessed": "of these, regions with any access",
     "tool_version": "version of tracereplay that wrote the table",
 }

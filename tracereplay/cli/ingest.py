@@ -147,6 +147,14 @@ def ingest(
     keep_comm: Annotated[
         bool, typer.Option("--keep-comm", help="Keep command names.", rich_help_panel=_SOURCE)
     ] = False,
+    id_is_page: Annotated[
+        bool,
+        typer.Option(
+            "--id-is-page",
+            help="Ids of libCacheSim traces are page numbers.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = False,
     data_only: Annotated[
         bool,
         typer.Option(
@@ -207,6 +215,7 @@ def ingest(
         address_field=address_field,
         tick_ns=tick_ns,
         keep_comm=keep_comm,
+        id_is_page=id_is_page,
         data_only=data_only,
         collapse=collapse,
         reduce_below_bytes=parse_size(reduce_below) if reduce_below else 0,

@@ -29,10 +29,13 @@ from tracereplay.files import Input, check_free, replacing
 from tracereplay.readers import (
     accessed_bits,
     bpftrace,
+    damon,
     delimited,
     filemap,
     ftrace,
     lackey,
+    libcachesim,
+    perf_data,
     perf_json,
     perf_mem,
     perf_script,
@@ -52,6 +55,10 @@ FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
         table.FORMAT,
+        perf_data.FORMAT,
+        libcachesim.LCS,
+        damon.JSON,
+        damon.TEXT,
         perf_json.FORMAT,
         ftrace.TRACE_CMD,
         ftrace.FTRACE,
@@ -62,7 +69,11 @@ FORMATS: dict[str, Format] = {
         filemap.FORMAT,
         perf_script.FORMAT,
         accessed_bits.FORMAT,
+        libcachesim.CSV,
         delimited.FORMAT,
+        libcachesim.TXT,
+        libcachesim.VSCSI,
+        libcachesim.ORACLE_GENERAL,
     )
 }
 

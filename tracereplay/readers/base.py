@@ -35,6 +35,7 @@ class Options:
     address_field : "first" takes the one number of a perf line as the data address
     tick_ns : length of one tick of an integer clock
     keep_comm : keep the command name
+    id_is_page : ids of object traces are page numbers
     data_only : leave out instruction fetches
     collapse : fold runs of references to the same page
     reduce_below_bytes : drop what cannot matter to an LRU memory of at least this size; 0 nothing
@@ -49,6 +50,7 @@ class Options:
     address_field: str = "auto"
     tick_ns: float | None = None
     keep_comm: bool = False
+    id_is_page: bool = False
     data_only: bool = False
     collapse: bool = False
     reduce_below_bytes: int = 0

@@ -1,0 +1,446 @@
+"""DAMON: text of `damon_aggregated`, damo's JSON, and that JSON compressed; regions to accesses.
+
+DAMON counts, per region and aggregation interval, in how many of its samples one probed page of the
+region had been touched. That is no list of accesses. The rule that makes one of it here, the same
+for the same input on every machine:
+
+* an interval is divided into as many slots as DAMON takes samples in it: aggregation by sampling
+  interval where the file says them, else 20 (DAMON's default, 100 ms by 5 ms), and never fewer than
+  the region's count;
+* a page of a region with `nr_accesses` = n is touched once in the interval, with a chance of n in
+  slots, decided by a hash of page, target and number of the snapshot: never if n is 0, always if it
+  is as large as the slots;
+* it is touched in the slot that another part of the hash names, and pages of one slot come in the
+  order of their addresses;
+* `weight` is n divided by slots; reads and writes are not told apart; `space_id` is the target.
+
+The table's coverage is `sampled-region`: it says how hot memory is, not in which order it was used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracereplay._jit import inner, kernel, wrapping_product
+from tracereplay.errors import FormatError, InputError
+from tracereplay.files import Input
+from tracereplay.readers.base import Format, Head, Options, Report, text_chunks
+from tracereplay.units import PAGE_SHIFT
+
+DEFAULT_SLOTS = 20
+_MAX_SLOTS = 1 << 16
+_DEFAULT_INTERVAL_NS = 100_000_000
+_ROWS = 1 << 18
+# 1 TiB of memory touched in one interval: beyond, the numbers are no addresses.
+_MAX_PAGES = 1 << 28
+_MAX_SNAPSHOT_REGIONS = 1 << 20
+
+_RECORD = "`damo record --target_pid PID` or `perf record -e damon:damon_aggregated -a`"
+
+REGION = np.dtype(
+    [("first", np.uint64), ("past", np.uint64), ("count", np.uint32), ("slots", np.uint32)]
+)
+_PLACE = np.dtype(
+    [
+        ("slot", np.int64),
+        ("slots", np.int64),
+        ("region", np.int64),
+        ("page", np.uint64),
+        ("seed", np.uint64),
+        ("rows", np.int64),
+        ("start_ns", np.uint64),
+        ("interval_ns", np.uint64),
+    ]
+)
+_TOUCH = np.dtype([("time_ns", np.uint64), ("page", np.uint64), ("weight", np.float32)])
+
+_FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
+_FACTOR_2 = np.uint64(0x94D049BB133111EB)
+
+
+@inner
+def _mix(value: Any) -> Any:
+    """Return a well mixed uint64 of a uint64 (the finalizer of splitmix64)."""
+    value = wrapping_product(value ^ (value >> np.uint64(30)), _FACTOR_1)
+    value = wrapping_product(value ^ (value >> np.uint64(27)), _FACTOR_2)
+    return value ^ (value >> np.uint64(31))
+
+
+@kernel
+def _touch(regions: Any, places: Any, out: Any) -> bool:
+    """Fill `out` with the next touches of a snapshot; False when it is through."""
+    place = places[0]
+    slots = place["slots"]
+    rows = 0
+    while place["slot"] < slots:
+        time = place["start_ns"] + np.uint64(
+            np.float64(place["interval_ns"]) * np.float64(place["slot"]) / np.float64(slots)
+        )
+        while place["region"] < regions.size:
+            region = regions[place["region"]]
+            page = max(place["page"], region["first"])
+            while page < region["past"]:
+                chance = _mix(page ^ place["seed"])
+                mine = np.int64((chance >> np.uint64(32)) % np.uint64(slots)) == place["slot"]
+                low = np.int64((chance & np.uint64(0xFFFFFFFF)) % np.uint64(region["slots"]))
+                if mine and low < np.int64(region["count"]):
+                    if rows == out.size:
+                        place["page"] = page
+                        place["rows"] = rows
+                        return True
+                    out[rows]["time_ns"] = time
+                    out[rows]["page"] = page
+                    out[rows]["weight"] = np.float32(
+                        np.float64(region["count"]) / np.float64(region["slots"])
+                    )
+                    rows += 1
+                page += np.uint64(1)
+            place["region"] += 1
+            place["page"] = np.uint64(0)
+        place["region"] = 0
+        place["slot"] += 1
+    place["rows"] = rows
+    return False
+
+
+class RegionExpander:
+    """Snapshots of regions to frames of accesses, by the rule above."""
+
+    def __init__(self, options: Options, report: Report) -> None:
+        self._options = options
+        self._report = report
+        self._out = np.zeros(_ROWS, _TOUCH)
+        self._last_ns: dict[int, int] = {}
+        self.snapshots = 0
+        self.regions = 0
+        self.regions_accessed = 0
+
+    def snapshot(
+        self,
+        target: int,
+        start_ns: int | None,
+        end_ns: int,
+        regions: Any,
+        slots: int = DEFAULT_SLOTS,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the accesses of one snapshot.
+
+        Parameters
+        ----------
+        regions : array of (start, end, nr_accesses), uint64, shape (regions, 3); end exclusive
+        start_ns : None for the end of the target's snapshot before, else 100 ms earlier
+        """
+        number = self.snapshots
+        self.snapshots += 1
+        self.regions += len(regions)
+        if start_ns is None:
+            start_ns = self._last_ns.get(target, max(0, end_ns - _DEFAULT_INTERVAL_NS))
+        start_ns = min(start_ns, end_ns)
+        self._last_ns[target] = end_ns
+        used = regions[regions[:, 2] > 0]
+        self.regions_accessed += len(used)
+        if not len(used):
+            return
+        table = np.zeros(len(used), REGION)
+        shift = np.uint64(PAGE_SHIFT)
+        table["first"] = used[:, 0] >> shift
+        table["past"] = (used[:, 1] >> shift) + (used[:, 1] & np.uint64(4095) != 0)
+        table["count"] = np.minimum(used[:, 2], _MAX_SLOTS)
+        table["slots"] = np.maximum(table["count"], min(max(slots, 1), _MAX_SLOTS))
+        pages = int((table["past"] - table["first"]).astype(np.float64).sum())
+        if (used[:, 1] < used[:, 0]).any() or pages > _MAX_PAGES:
+            raise FormatError(
+                f"{self._report.name}: a snapshot of {pages * 4 // (1 << 20)} GiB touched memory: "
+                "are the regions addresses in bytes?"
+            )
+        place = np.zeros(1, _PLACE)
+        place["slots"] = min(max(slots, 1), _MAX_SLOTS)
+        place["seed"] = (target * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) % (1 << 64)
+        place["start_ns"], place["interval_ns"] = start_ns, end_ns - start_ns
+        more = True
+        while more:
+            more = _touch(table, place, self._out)
+            rows = self._out[: int(place["rows"][0])]
+            if rows.size:
+                yield self._frame(rows, target)
+
+    def _frame(self, rows: Any, target: int) -> pl.DataFrame:
+        constant = {
+            "pid": pl.lit(self._options.pid, pl.UInt32),
+            "space_id": pl.lit(target, pl.UInt64),
+            "event": pl.lit("damon_aggregated", pl.Categorical),
+        }
+        return pl.DataFrame(
+            {
+                "time_ns": np.ascontiguousarray(rows["time_ns"]),
+                "page": np.ascontiguousarray(rows["page"]),
+                "weight": np.ascontiguousarray(rows["weight"]),
+            }
+        ).with_columns(**constant)
+
+    def finish(self) -> None:
+        """Put the figures of the source into the footer."""
+        self._report.metadata["damon_snapshots"] = str(self.snapshots)
+        self._report.metadata["damon_regions"] = str(self.regions)
+        self._report.metadata["damon_regions_accessed"] = str(self.regions_accessed)
+        if self.regions and not self.regions_accessed:
+            self._report.remedy = (
+                f"{self._report.name}: DAMON saw no access in any of {self.regions} regions; "
+                "monitor for longer, or the right process"
+            )
+
+
+class Snapshots:
+    """Lines or events of one region each, gathered into snapshots by their `nr_regions`."""
+
+    def __init__(self, expander: RegionExpander) -> None:
+        self._expander = expander
+        # target → nr_regions, time of the first line, regions so far
+        self._open: dict[int, tuple[int, int, list[tuple[int, int, int]]]] = {}
+
+    def region(
+        self, time_ns: int, target: int, nr_regions: int, region: tuple[int, int, int]
+    ) -> Iterator[pl.DataFrame]:
+        """Take one region; yield the accesses of its snapshot if it was the last one."""
+        if target in self._open and self._open[target][0] != nr_regions:
+            yield from self._close(target)  # lines of it were lost
+        _, first_ns, regions = self._open.setdefault(target, (nr_regions, time_ns, []))
+        regions.append(region)
+        if len(regions) >= min(nr_regions, _MAX_SNAPSHOT_REGIONS):
+            yield from self._close(target, first_ns)
+
+    def _close(self, target: int, time_ns: int | None = None) -> Iterator[pl.DataFrame]:
+        _, first_ns, regions = self._open.pop(target)
+        table = np.array(regions, np.uint64).reshape(-1, 3)
+        yield from self._expander.snapshot(target, None, time_ns or first_ns, table)
+
+    def finish(self) -> Iterator[pl.DataFrame]:
+        """Yield the accesses of snapshots that were cut short."""
+        for target in sorted(self._open, key=lambda target: self._open[target][1]):
+            yield from self._close(target)
+        self._expander.finish()
+
+
+# -- text ----------------------------------------------------------------------------------------
+
+_LINE = re.compile(
+    rb"(?:^|\s)(\d{1,10})\.(\d{6}|\d{9}): +(?:damon:)?damon_aggregated: +target_id=(\d{1,20}) "
+    rb"nr_regions=(\d{1,10}) (\d{1,20})-(\d{1,20}): (\d{1,10})(?: \d+)?\s*$"
+)
+_OTHER = re.compile(rb"\s(damon_monitor_intervals_tune|damos_\w+|damon:damo\w+):")
+_LOST = re.compile(rb"LOST (\d{1,18}) EVENTS|PERF_RECORD_LOST(?:_SAMPLES)?:?\s+(?:lost\s+)?(\d+)")
+
+
+def _detect_text(head: Head) -> bool:
+    return any(b"damon_aggregated: target_id=" in line for line in head.content_lines)
+
+
+def _read_text(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    report.clock = "perf"
+    report.time_resolution_ns = 1000
+    report.remedy = f"{report.name}: no damon_aggregated line in it; record with {_RECORD}"
+    expander = RegionExpander(options, report)
+    snapshots = Snapshots(expander)
+    for chunk in text_chunks(stream, report):
+        for line in chunk.tobytes().split(b"\n"):
+            report.lines += 1
+            match = _LINE.search(line)
+            if match is None:
+                _odd_line(line, report)
+                continue
+            seconds, fraction, target, nr_regions, start, end, count = match.groups()
+            if len(fraction) == 9:
+                report.time_resolution_ns = 1
+            values = int(target), int(start), int(end)
+            if max(values) >= 1 << 64:
+                report.bad(report.lines, line)
+                continue
+            time_ns = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, b"0"))
+            yield from snapshots.region(
+                time_ns, values[0], int(nr_regions), (values[1], values[2], int(count))
+            )
+    yield from snapshots.finish()
+
+
+def _odd_line(line: bytes, report: Report) -> None:
+    if not line.strip() or line.startswith(b"#"):
+        report.lines -= not line
+        return
+    if lost := _LOST.search(line):
+        report.lost_events += int(lost[1] or lost[2])
+        report.other_lines += 1
+    elif _OTHER.search(line) and b"damon_aggregated" not in line:
+        report.other_lines += 1
+    else:
+        report.bad(report.lines, line)
+
+
+# -- damo's JSON ---------------------------------------------------------------------------------
+
+_MAX_JSON_BYTES = 128 << 20
+_MAX_DEPTH = 16
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+
+
+def _detect_json(head: Head) -> bool:
+    if head.data[:2] in _ZLIB:
+        try:
+            start = zlib.decompressobj().decompress(head.data, 4096)
+        except zlib.error:
+            return False
+        return _looks_like_damo(start)
+    return _looks_like_damo(head.data[:4096])
+
+
+def _looks_like_damo(start: bytes) -> bool:
+    text = start.lstrip()
+    keys = (b'"target_id"', b'"snapshots"', b'"kdamond_idx"', b'"intervals"')
+    return text[:1] == b"[" and any(key in text for key in keys)
+
+
+def _read_json(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    report.clock = "mono"
+    report.time_resolution_ns = 1
+    report.remedy = f"{report.name}: no snapshot in it; record with {_RECORD}"
+    records = _parse(_json_bytes(stream, report), report)
+    expander = RegionExpander(options, report)
+    order = sorted(
+        (_number(snapshot.get("end_time"), report), index, number)
+        for index, record in enumerate(records)
+        for number, snapshot in enumerate(_dicts(record.get("snapshots"), report))
+    )
+    for end_ns, index, number in order:
+        record = records[index]
+        snapshot = record["snapshots"][number]
+        regions = [_region(region, report) for region in _dicts(snapshot.get("regions"), report)]
+        yield from expander.snapshot(
+            _number(record.get("target_id") or 0, report),  # physical memory has none
+            _number(snapshot.get("start_time"), report),
+            end_ns,
+            np.array(regions, np.uint64).reshape(-1, 3),
+            _slots(record.get("intervals"), report),
+        )
+    expander.finish()
+
+
+def _json_bytes(stream: Input, report: Report) -> bytes:
+    """Return the JSON, decompressed; never more of it than a sane recording has."""
+    compressed = bytearray()
+    while piece := stream.read(1 << 20):
+        compressed += piece
+        if len(compressed) > _MAX_JSON_BYTES:
+            raise FormatError(_too_large(report))
+    if bytes(compressed[:2]) not in _ZLIB:
+        return bytes(compressed)
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(compressed, _MAX_JSON_BYTES)
+        if inflater.unconsumed_tail and inflater.decompress(inflater.unconsumed_tail, 1):
+            raise FormatError(_too_large(report))
+    except zlib.error as error:
+        raise InputError(f"{report.name}: {error}; is the file complete?") from error
+    if not inflater.eof:
+        raise InputError(f"{report.name}: its compressed data ends early; is the file complete?")
+    return data
+
+
+def _too_large(report: Report) -> str:
+    return (
+        f"{report.name}: more than {_MAX_JSON_BYTES >> 20} MiB of JSON; record shorter pieces, or "
+        "print it as text with `damo report` or perf script"
+    )
+
+
+def _parse(data: bytes, report: Report) -> list[dict[str, Any]]:
+    depth = 0
+    for match in _BRACKETS.finditer(data):
+        token = match[0][:1]
+        depth += (token in b"[{") - (token in b"]}")
+        if depth > _MAX_DEPTH:
+            raise FormatError(f"{report.name}: JSON nested deeper than damo writes it")
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{report.name}: is no complete JSON: {error}") from error
+    return _dicts(found, report)
+
+
+def _dicts(value: Any, report: Report) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise FormatError(f"{report.name}: JSON is not laid out as damo writes records")
+    return value
+
+
+def _number(value: Any, report: Report) -> int:
+    """Return a number as damo writes it: 12, "12", "94,827,419"."""
+    try:
+        number = int(value.replace(",", "")) if isinstance(value, str) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if not 0 <= number < 1 << 64:
+        raise FormatError(f"{report.name}: {str(value)[:40]!r} stands where damo writes a number")
+    return number
+
+
+def _region(region: dict[str, Any], report: Report) -> tuple[int, int, int]:
+    count = region.get("nr_accesses")
+    if isinstance(count, dict):
+        count = count.get("samples")
+    return (
+        _number(region.get("start"), report),
+        _number(region.get("end"), report),
+        _number(count, report),
+    )
+
+
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+def _duration(value: Any) -> float:
+    """Return microseconds-like figures ("5 ms", "5,000", 5000) in one unit; 0 if there is none."""
+    match = re.fullmatch(r"([\d,.]{1,20})\s*(ns|us|ms|s)?", str(value))
+    try:
+        return float(match[1].replace(",", "")) * _UNITS[match[2] or "us"] if match else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _slots(intervals: Any, report: Report) -> int:
+    if isinstance(intervals, dict):
+        names = ("sample_us", "sample"), ("aggr_us", "aggr")
+        sample, aggregate = (
+            _duration(next((intervals[key] for key in keys if key in intervals), None))
+            for keys in names
+        )
+        if sample > 0 and aggregate >= sample:
+            return min(round(aggregate / sample), _MAX_SLOTS)
+    report.note(
+        f"{report.name}: does not say its intervals: {DEFAULT_SLOTS} samples per snapshot assumed"
+    )
+    return DEFAULT_SLOTS
+
+
+TEXT = Format(
+    name="damon",
+    summary="text of DAMON's damon_aggregated event, from perf script, ftrace or damo",
+    coverage="sampled-region",
+    detect=_detect_text,
+    read=_read_text,
+    how_to_record="perf record -e damon:damon_aggregated -a -- sleep 60; perf script --ns",
+)
+JSON = Format(
+    name="damo",
+    summary="damo's records: json_compressed (its damon.data) and JSON",
+    coverage="sampled-region",
+    detect=_detect_json,
+    read=_read_json,
+    how_to_record="damo record --target_pid PID -o damon.data",
+)

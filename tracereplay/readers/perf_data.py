@@ -1,0 +1,728 @@
+"""perf.data, read directly: no perf needed on the machine, and none of its formatting to wait for.
+
+File mode and pipe mode, any mix of events and sample fields, tracepoint fields by the format texts
+inside the file, zstd-compressed records. Samples come out in time order as perf orders them: the
+recorder ends a round when it has emptied every CPU's buffer once, and nothing older than the round
+before can come after. The layout is that of include/uapi/linux/perf_event.h and of
+tools/perf/Documentation/perf.data-file-format.txt.
+
+What only perf can decode (AUX traces such as Arm SPE, other byte order, the format before 2009) is
+handed to `perf script`, if there is one, and its text is read; a note says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracereplay.errors import FormatError, InputError
+from tracereplay.files import Input
+from tracereplay.readers import _perf_records as records
+from tracereplay.readers import perf_script
+from tracereplay.readers._perf_header import (
+    TYPE_TRACEPOINT,
+    Attribute,
+    Header,
+    read_attribute_record,
+    read_feature,
+    read_header,
+)
+from tracereplay.readers.base import Format, Head, Options, Report, names, numbers
+from tracereplay.readers.damon import RegionExpander, Snapshots
+from tracereplay.readers.faults import FaultFold, is_fault_event
+
+_CHUNK_BYTES = 8 << 20
+_ROWS = 1 << 18
+# Rows kept back at most where the file marks no rounds; the older half then goes out.
+_HELD_ROWS = 1 << 22
+# Records without any sample among them for this long: no capture of ours (and bombs end here).
+_PATIENCE_BYTES = 1 << 30
+# Compressed bytes expanded in one go: at zstd's best ratio these become 64 MiB.
+_ZSTD_PIECE = 2048
+
+_MAGIC = b"PERFILE2"
+_FOREIGN_MAGICS = {
+    b"2ELIFREP": "recorded on a machine of the other byte order",
+    b"PERFFILE": "the perf.data format of before 2009",
+}
+_CLOCKS = {0: "realtime", 1: "mono", 4: "mono_raw", 7: "boot", 11: "tai"}
+_UPDATE_NAME = 2
+_ARM_SPE = 4
+_FILTERED_BY_BPF = 1 << 15
+_MAX_EVENTS = 4096
+_MAX_TRACING_BYTES = 64 << 20
+_NO_PID = 0xFFFF_FFFF
+_LOAD, _STORE = 2, 4  # mem_op, the low five bits of data_src
+
+_RECORD = (
+    "`perf record -e exceptions:page_fault_user -e exceptions:page_fault_kernel -c 1 -m 512 -- "
+    "CMD`, or without tracefs `perf record -e page-faults -d -c 1 --sample-cpu -m 512 -- CMD`"
+)
+
+
+def _detect(head: Head) -> bool:
+    return head.data[:8] == _MAGIC or head.data[:8] in _FOREIGN_MAGICS
+
+
+def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    report.remedy = f"{report.name}: no sample with a data address in it; record with {_RECORD}"
+    head = stream.read(16)
+    if head[:8] in _FOREIGN_MAGICS:
+        why = _FOREIGN_MAGICS[head[:8]]
+        yield from _through_perf(stream, head, why, options, report)
+        return
+    if len(head) < 16:
+        raise InputError(f"{report.name}: ends within its header; copy the file again")
+    size = struct.unpack_from("<Q", head, 8)[0]
+    try:
+        if size == records.PIPE_HEADER_BYTES:
+            yield from _read_pipe(stream, head, options, report)
+        elif size == records.FILE_HEADER_BYTES:
+            yield from _read_file(stream, head, options, report)
+        else:
+            raise FormatError(
+                f"{report.name}: a perf.data header of {size} bytes is neither file (104) nor "
+                "pipe mode (16); is the file damaged?"
+            )
+    except _NeedsPerfError as reason:
+        yield from _through_perf(stream, head, str(reason), options, report)
+
+
+class _NeedsPerfError(Exception):
+    """What stands in the file is decoded by perf alone."""
+
+
+def _read_pipe(
+    stream: Input, head: bytes, options: Options, report: Report
+) -> Iterator[pl.DataFrame]:
+    session = _Session(Header(), options, report)
+    try:
+        yield from session.read(_until_end(stream))
+    except _NeedsPerfError as reason:
+        if _plain_path(stream) is None:
+            raise FormatError(
+                f"{report.name}: {reason}, which only perf decodes; write it to a file first, and "
+                "ingest that file"
+            ) from None
+        yield from _through_perf(stream, head, str(reason), options, report)
+
+
+def _plain_path(stream: Input) -> Path | None:
+    path = Path(stream.name)
+    is_plain = stream.name != "<stdin>" and not stream.compression and path.is_file()
+    return path if is_plain else None
+
+
+def _until_end(stream: Input) -> Iterator[bytes]:
+    while piece := stream.read(_CHUNK_BYTES):
+        yield piece
+
+
+def _read_file(
+    stream: Input, head: bytes, options: Options, report: Report
+) -> Iterator[pl.DataFrame]:
+    with tempfile.TemporaryDirectory(prefix="tracereplay-") as folder:
+        path = _as_file(stream, head, Path(folder))
+        try:
+            with path.open("rb") as file:
+                header = read_header(file, report)
+                if header.data_bytes == 0:
+                    report.note(
+                        f"{report.name}: perf record did not end properly (data size 0): read as "
+                        "far as it goes, event names and tracepoint formats are missing"
+                    )
+                yield from _Session(header, options, report).read(_section(file, header))
+        except OSError as error:
+            raise InputError(f"{report.name}: {error.strerror or error}") from error
+
+
+def _section(file: Any, header: Header) -> Iterator[bytes]:
+    """Yield the data section; the features behind it are no records."""
+    file.seek(header.data_start)
+    left = header.data_bytes or header.file_bytes - header.data_start
+    while left > 0 and (piece := file.read(min(left, _CHUNK_BYTES))):
+        left -= len(piece)
+        yield piece
+
+
+def _as_file(stream: Input, head: bytes, folder: Path) -> Path:
+    """Return a plain file with the input's bytes: event names stand at its end."""
+    if path := _plain_path(stream):
+        return path
+    copy = folder / "perf.data"
+    with copy.open("wb") as file:
+        file.write(head)
+        for piece in _until_end(stream):
+            file.write(piece)
+    return copy
+
+
+def _through_perf(
+    stream: Input, head: bytes, why: str, options: Options, report: Report
+) -> Iterator[pl.DataFrame]:
+    """Yield what `perf script` makes of the file."""
+    perf = shutil.which("perf")
+    if perf is None:
+        raise FormatError(
+            f"{report.name}: {why}, which only perf decodes, and there is no perf here; print it "
+            "with `perf script --ns -F comm,pid,tid,cpu,time,event,addr,ip,sym` where it was recorded"
+        )
+    with tempfile.TemporaryDirectory(prefix="tracereplay-") as folder:
+        path = _as_file(stream, head, Path(folder))
+        fields = "comm,pid,tid,time,event,addr,ip,sym"
+        command = [perf, "script", "--ns", "--show-lost-events", "-F", fields, "-i", str(path)]
+        report.note(f"{report.name}: {why}: read through {' '.join(command)}")
+        with (
+            (Path(folder) / "errors").open("w+b") as errors,
+            subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            ) as child,
+        ):
+            assert child.stdout is not None
+            try:
+                yield from perf_script.FORMAT.read(
+                    _PerfText(stream.name, child.stdout), options, report
+                )
+            finally:
+                child.stdout.close()
+                child.terminate()
+            errors.seek(0)
+            if child.wait() > 0 and not report.records:
+                said = errors.read(4000).decode("utf-8", "replace").strip().splitlines()
+                raise InputError(f"{report.name}: perf script: {said[-1] if said else 'failed'}")
+
+
+class _PerfText(Input):
+    """Output of `perf script` where a reader expects an open input."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        self.name = name
+        self.total_bytes = None
+        self.compression = ""
+        self._text = stream
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._text.read(size)
+        return data
+
+
+@dataclasses.dataclass
+class _Tasks:
+    """Names of threads over time: COMM records, and FORK, by which a child takes its parent's."""
+
+    changes: list[tuple[int, int, int, str]] = dataclasses.field(default_factory=list)
+    names: dict[int, str] = dataclasses.field(default_factory=lambda: {0: "swapper"})
+
+    def label(self, rows: Any) -> pl.Series:
+        """Return the name of each row's thread at its time; `rows` in time order, none older."""
+        until = int(rows["time"][-1])
+        due = sorted((c for c in self.changes if c[0] <= until), key=lambda change: change[0])
+        self.changes = [change for change in self.changes if change[0] > until]
+        history = [(0, tid, name) for tid, name in self.names.items()]
+        for time, tid, parent, name in due:
+            known = name or self.names.get(parent)
+            if known is not None:
+                self.names[tid] = known
+                history.append((time, tid, known))
+        frame = pl.DataFrame(
+            {"time": rows["time"], "tid": rows["tid"]},
+            schema={"time": pl.UInt64, "tid": pl.UInt32},
+        )
+        known_names = pl.DataFrame(
+            history,
+            schema={"time": pl.UInt64, "tid": pl.UInt32, "comm": pl.String},
+            orient="row",
+        ).sort("time", maintain_order=True)
+        joined = frame.join_asof(known_names, on="time", by="tid", check_sortedness=False)
+        return joined["comm"].cast(pl.Categorical)
+
+
+class _Session:
+    """One file while it is read: events, rows not yet in order, threads' names."""
+
+    def __init__(self, header: Header, options: Options, report: Report) -> None:
+        self._header = header
+        self._options = options
+        self._report = report
+        self._rows = np.zeros(_ROWS, records.ROW)
+        self._odd = np.zeros(1 << 12, records.ODD)
+        self._state = np.zeros(1, records.STATE)
+        self._plans = np.zeros(1, records.PLAN)
+        self._ids = np.zeros(0, records.EVENT_ID)
+        self._events: list[str] = []
+        self._state["wants_tasks"] = options.keep_comm
+        self._is_planned = False
+        self._has_time = True
+        self._held: list[Any] = []
+        self._fresh = 0
+        self._tasks = _Tasks()
+        self._zstd: Any = None
+        self._lost_records = 0
+        self._lost_samples = 0
+        self._passed = 0
+        self._regions: Snapshots | None = None
+
+    # -- bytes to rows ---------------------------------------------------------------------------
+
+    def read(self, pieces: Iterator[bytes]) -> Iterator[pl.DataFrame]:
+        """Yield the accesses of the records in `pieces`, in order of time."""
+        fold = FaultFold(self._report)
+        window = _Window(pieces)
+        inner = b""
+        while window.more():
+            self._passed += len(window.data)
+            while self._walk(window) == records.CONTROL:
+                kind, body = self._record(window)
+                if kind in (records.COMPRESSED, records.COMPRESSED2):
+                    for plain in self._decompress(kind, body):
+                        inner = self._inner(inner + plain)
+                        for frame in self._ordered():
+                            yield from fold.feed(frame)
+                else:
+                    self._control(kind, body, window)
+            for frame in self._ordered():
+                yield from fold.feed(frame)
+            self._stop_if_hopeless()
+        if inner or window.rest:
+            self._damaged("ends within a record: was it cut short?")
+        for frame in self._ordered(final=True):
+            yield from fold.feed(frame)
+        if self._regions is not None:
+            for frame in self._regions.finish():
+                yield from fold.feed(frame)
+        yield from fold.finish()
+        self._finish()
+
+    def _walk(self, window: _Window) -> int:
+        """Read records up to one that Python must handle, or as far as the window goes."""
+        data = np.frombuffer(window.data, np.uint8)
+        self._state["position"] = window.position
+        while True:
+            if not self._is_planned:
+                self._plan()
+            reason = records.walk(data, self._plans, self._ids, self._rows, self._odd, self._state)
+            self._take_odd(window.data)
+            if self._state["rows"][0] == self._rows.size:
+                self._drain()
+            if reason != records.DRAIN:
+                break
+        window.position = int(self._state["position"][0])
+        if reason == records.DAMAGED:
+            self._damaged(
+                f"is damaged: a record without a size at byte {window.position} of a part"
+            )
+            window.position = len(window.data)
+        return int(reason)
+
+    def _record(self, window: _Window) -> tuple[int, bytes]:
+        kind, _, size = struct.unpack_from("<IHH", window.data, window.position)
+        start = window.position + 8
+        window.position += size
+        return kind, window.data[start : window.position]
+
+    def _inner(self, data: bytes) -> bytes:
+        """Read decompressed records; return what is left of the last one."""
+        window = _Window(iter(()), data)
+        self._passed += len(data)
+        self._stop_if_hopeless()
+        while self._walk(window) == records.CONTROL:
+            kind, body = self._record(window)
+            if kind in (records.COMPRESSED, records.COMPRESSED2, records.TRACING_DATA):
+                self._damaged("is damaged: a compressed record within a compressed one")
+            else:
+                self._control(kind, body, window)
+        return window.rest
+
+    def _decompress(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """Yield what a record holds; all records of a recording are one zstd stream."""
+        import zstandard
+
+        if kind == records.COMPRESSED2:
+            size = int.from_bytes(body[:8], "little")
+            body = body[8 : 8 + size]
+        for start in range(0, len(body), _ZSTD_PIECE):
+            piece = body[start : start + _ZSTD_PIECE]
+            while piece:
+                if self._zstd is None:
+                    self._zstd = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+                try:
+                    plain = self._zstd.decompress(piece)
+                except zstandard.ZstdError as error:
+                    raise InputError(
+                        f"{self._report.name}: a compressed record is damaged: {error}"
+                    ) from error
+                piece = b""
+                if self._zstd.eof:
+                    piece = self._zstd.unused_data
+                    self._zstd = None
+                if plain:
+                    yield plain
+
+    def _control(self, kind: int, body: bytes, window: _Window) -> None:
+        """Handle a record that says how to read the others."""
+        name = self._report.name
+        if kind == records.HEADER_ATTR:
+            attribute = read_attribute_record(body, name)
+            self._header.attributes.append(attribute)
+            if len(self._header.attributes) > _MAX_EVENTS:
+                raise InputError(f"{name}: is damaged: more than {_MAX_EVENTS} events")
+            self._is_planned = False
+        elif kind == records.HEADER_FEATURE and len(body) >= 8:
+            read_feature(self._header, int.from_bytes(body[:8], "little"), body[8:], name)
+            self._is_planned = False
+        elif kind == records.TRACING_DATA and len(body) >= 4:
+            size = int.from_bytes(body[:4], "little")
+            if size > _MAX_TRACING_BYTES:
+                raise InputError(f"{name}: is damaged: {size} bytes of tracepoint formats")
+            read_feature(self._header, 1, window.take(size), name)
+            window.skip(-size % 8)
+            self._is_planned = False
+        elif kind == records.EVENT_UPDATE and len(body) >= 16:
+            what, event_id = struct.unpack_from("<QQ", body)
+            if what == _UPDATE_NAME:
+                text = body[16:].split(b"\0", 1)[0].decode("utf-8", "replace")
+                for attribute in self._header.attributes:
+                    if event_id in attribute.ids[:1]:
+                        attribute.name = text
+                self._is_planned = False
+        elif kind == records.AUXTRACE_INFO and body[:4] == _ARM_SPE.to_bytes(4, "little"):
+            raise _NeedsPerfError("Arm SPE samples stand in an AUX trace")
+        elif kind == records.AUXTRACE and len(body) >= 8:
+            window.skip(int.from_bytes(body[:8], "little"))
+
+    def _take_odd(self, data: bytes) -> None:
+        for kind, start, size in self._odd[: int(self._state["odd"][0])].tolist():
+            body = data[start + 8 : start + size]
+            misc = int.from_bytes(data[start + 4 : start + 6], "little")
+            if kind == records.LOST and len(body) >= 16:
+                self._lost_records += int.from_bytes(body[8:16], "little")
+            elif kind == records.LOST_SAMPLES and len(body) >= 8:
+                if not misc & _FILTERED_BY_BPF:
+                    self._lost_samples += int.from_bytes(body[:8], "little")
+            elif kind == records.COMM and len(body) >= 8:
+                tid = int.from_bytes(body[4:8], "little")
+                text = body[8:].split(b"\0", 1)[0].decode("utf-8", "replace")
+                self._tasks.changes.append((self._trailing_time(body), tid, 0, text))
+            elif kind == records.FORK and len(body) >= 24:
+                _, _, tid, parent, time = struct.unpack_from("<IIIIQ", body)
+                self._tasks.changes.append((time, tid, parent, ""))
+        self._state["odd"] = 0
+
+    def _trailing_time(self, body: bytes) -> int:
+        """Return the time in the fields that follow every record where sample_id_all is set."""
+        attributes = self._header.attributes
+        if not attributes or not attributes[0].has_sample_ids:
+            return 0
+        kinds = records.TIME, records.ID, records.STREAM_ID, records.CPU, records.IDENTIFIER
+        present = [kind for kind in kinds if attributes[0].sample_type & kind]
+        at = len(body) - 8 * len(present)
+        if records.TIME not in present or at < 8:
+            return 0
+        return int.from_bytes(body[at : at + 8], "little")
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        """Work out where each event keeps its fields."""
+        header, report = self._header, self._report
+        self._is_planned = True
+        without = {
+            event: int(count)
+            for event, count in zip(self._events, self._plans["without_address"], strict=False)
+        }
+        self._events = [header.name(index) for index in range(len(header.attributes))]
+        self._plans = np.zeros(max(1, len(header.attributes)), records.PLAN)
+        for index, attribute in enumerate(header.attributes):
+            _fill_plan(self._plans[index], attribute, self._tracepoint(attribute), self._writes())
+            self._plans[index]["without_address"] = without.get(self._events[index], 0)
+        pairs = [
+            (event_id, index)
+            for index, attribute in enumerate(header.attributes)
+            for event_id in attribute.ids
+        ]
+        self._ids = np.array(pairs or [], records.EVENT_ID)
+        self._ids.sort(order="id", kind="stable")
+        self._state["id_at"] = -1
+        if len(header.attributes) > 1:
+            self._state["id_at"] = _id_position(header.attributes, report)
+        self._has_time = all(a.sample_type & records.TIME for a in header.attributes)
+        clock = header.attributes[0].clock if header.attributes else None
+        report.clock = "perf" if clock is None else _CLOCKS.get(clock, f"clock-{clock}")
+        report.time_resolution_ns = 1
+        if not self._has_time:
+            report.clock, report.time_resolution_ns = "ordinal", None
+        if header.data_bytes and not (self._plans["kind"] != records.NO_ADDRESS).any():
+            self._refuse()
+
+    def _refuse(self) -> None:
+        events = ", ".join(dict.fromkeys(self._events)) or "no event"
+        raise FormatError(
+            f"{self._report.name}: records no data address (recorded: {events[:200]}); record with "
+            f"{_RECORD}"
+        )
+
+    def _tracepoint(self, attribute: Attribute) -> dict[str, tuple[int, int]] | None:
+        known = self._header.tracepoints.get(attribute.config)
+        if attribute.type != TYPE_TRACEPOINT or known is None:
+            return None
+        return known.fields
+
+    def _writes(self) -> bool:
+        """Return whether error_code is x86's, whose bit 1 says write."""
+        return self._header.arch in ("x86_64", "i386", "i486", "i586", "i686", "amd64")
+
+    # -- rows in order ---------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        count = int(self._state["rows"][0])
+        if count:
+            self._held.append(self._rows[:count].copy())
+            self._state["rows"] = 0
+
+    def _ordered(self, *, final: bool = False) -> Iterator[pl.DataFrame]:
+        """Yield frames of the rows that nothing older can follow."""
+        waiting = sum(part.size for part in self._held) + int(self._state["rows"][0])
+        if not waiting or not (final or waiting >= _ROWS // 2):
+            return
+        self._drain()
+        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
+        time = rows["time"]
+        if self._has_time and (time[1:] < time[:-1]).any():
+            rows = rows[np.argsort(time, kind="stable")]
+        ready = rows.size
+        if self._has_time and not final:
+            limit = self._state["limit"][0]
+            ready = int(np.searchsorted(rows["time"], limit, side="right"))
+            if rows.size - ready > _HELD_ROWS:
+                ready = rows.size // 2
+        self._held = [rows[ready:]]
+        for start in range(0, ready, _ROWS):
+            yield from self._frames(rows[start : min(start + _ROWS, ready)])
+
+    def _frames(self, rows: Any) -> Iterator[pl.DataFrame]:
+        kinds = self._plans["kind"][rows["plan"]]
+        is_region = kinds == records.REGION
+        if is_region.any():
+            yield from self._region_frames(rows[is_region])
+            rows = rows[~is_region]
+        if rows.size:
+            yield self._frame(rows)
+
+    def _region_frames(self, rows: Any) -> Iterator[pl.DataFrame]:
+        if self._regions is None:
+            self._regions = Snapshots(RegionExpander(self._options, self._report))
+            self._report.coverage = "sampled-region"
+        fields = ("time", "period", "extra", "address", "detail", "tid")
+        columns = [rows[field].tolist() for field in fields]
+        for time, target, nr_regions, start, end, count in zip(*columns, strict=True):
+            for frame in self._regions.region(time, target, nr_regions, (start, end, count)):
+                yield frame.with_columns(pl.lit(None, pl.UInt32).alias("tid"))
+
+    def _frame(self, rows: Any) -> pl.DataFrame:
+        plans = self._plans
+        used = np.flatnonzero(np.bincount(rows["plan"], minlength=plans.size))
+        columns: dict[str, pl.Series] = {}
+
+        def has(field: str) -> Any:
+            present = plans[field] >= 0
+            return None if present[used].all() else present[rows["plan"]]
+
+        if self._has_time:
+            columns["time_ns"] = numbers(rows["time"], pl.UInt64)
+        known = has("tid_at")
+        process = rows["pid"] != _NO_PID
+        if known is not None or not process.all():
+            process = process if known is None else process & known
+        pid = numbers(rows["pid"], pl.UInt32, process)
+        if self._options.pid is not None:
+            pid = pid.fill_null(pl.lit(self._options.pid, pl.UInt32))
+        columns["pid"] = pid
+        columns["tid"] = numbers(rows["tid"], pl.UInt32, process)
+        columns["vaddr"] = numbers(rows["address"], pl.UInt64)
+        columns["is_write"] = self._is_write(rows, used)
+        columns["event"] = names(rows["plan"], self._events)
+        columns["cpu"] = numbers(rows["cpu"], pl.UInt16, has("cpu_at"))
+        if self._options.keep_comm:
+            columns["comm"] = self._tasks.label(rows)
+        if not all(is_fault_event(self._events[index]) for index in used):
+            self._report.coverage = "sampled"
+        if self._report.coverage == "sampled":
+            columns["weight"] = numbers(rows["period"], pl.Float32, has("period_at"))
+        return pl.DataFrame(columns)
+
+    def _is_write(self, rows: Any, used: Any) -> pl.Series:
+        plans = self._plans
+        by_fault = (plans["kind"] == records.RAW_ADDRESS) & (plans["raw_detail_at"] >= 0)
+        by_source = (plans["kind"] == records.ADDRESS) & (
+            plans["sample_type"] & records.DATA_SRC != 0
+        )
+        if not (by_fault | by_source)[used].any():
+            return pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.size)
+        fault, source = by_fault[rows["plan"]], by_source[rows["plan"]]
+        operation = rows["detail"] & np.uint64(0x1F)
+        source &= (operation == _LOAD) | (operation == _STORE)
+        is_write = np.where(fault, rows["detail"] & np.uint64(2) != 0, operation == _STORE)
+        return numbers(is_write, pl.Boolean, fault | source)
+
+    # -- what is said at the end -----------------------------------------------------------------
+
+    def _damaged(self, how: str) -> None:
+        text = f"{self._report.name}: {how}"
+        if not self._options.allow_bad:
+            raise InputError(f"{text}; record it again, or --allow-bad takes what is readable")
+        self._report.note(text)
+
+    def _stop_if_hopeless(self) -> None:
+        if self._passed > _PATIENCE_BYTES and not self._state["samples"][0]:
+            raise FormatError(self._report.remedy)
+
+    def _finish(self) -> None:
+        report, state = self._report, self._state[0]
+        # The kernel's LOST counts every record a full buffer cost, LOST_SAMPLES the samples among
+        # them by event (perf adds these at the end): the larger one, not both.
+        report.lost_events += max(self._lost_records, self._lost_samples)
+        for event, count in zip(self._events, self._plans["without_address"], strict=False):
+            if count:
+                report.without_address[event] = report.without_address.get(event, 0) + int(count)
+        for event, count in sorted(report.without_address.items()):
+            report.note(f"{report.name}: {count} records of {event} name no data address: left out")
+        for count, what in (
+            (int(state["unknown_ids"]), "samples of an event the file does not describe"),
+            (int(state["short_samples"]), "samples shorter than their event says"),
+        ):
+            if count:
+                report.bad_lines += count
+                report.note(f"{report.name}: {count} {what}: left out")
+        if not report.records and int(self._plans["without_address"].sum()):
+            self._refuse()
+
+
+class _Window:
+    """A piece of the input at a time, with what was left of the one before in front."""
+
+    def __init__(self, pieces: Iterator[bytes], data: bytes = b"") -> None:
+        self._pieces = pieces
+        self._skip = 0
+        self.data = data
+        self.position = 0
+
+    @property
+    def rest(self) -> bytes:
+        """What has not been read yet."""
+        return self.data[self.position :]
+
+    def more(self) -> bool:
+        """Take in the next piece; False at the end."""
+        for piece in self._pieces:
+            if self._skip >= len(piece):
+                self._skip -= len(piece)
+                continue
+            self.data = self.rest + (piece[self._skip :] if self._skip else piece)
+            self._skip = 0
+            self.position = 0
+            return True
+        return False
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes, fewer at the end of the input."""
+        while len(self.data) - self.position < size and self.more():
+            pass
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def skip(self, size: int) -> None:
+        """Leave out the next bytes without holding them."""
+        there = min(size, len(self.data) - self.position)
+        self.position += there
+        self._skip += size - there
+
+
+def _fill_plan(
+    plan: Any, attribute: Attribute, fields: dict[str, tuple[int, int]] | None, writes: bool
+) -> None:
+    sample_type = attribute.sample_type
+    for name in ("time", "tid", "address", "cpu", "period"):
+        plan[f"{name}_at"] = -1
+    for name in ("raw_address_at", "raw_detail_at", "raw_target_at"):
+        plan[name] = -1
+    at = 8
+    fixed = {
+        records.TID: "tid_at",
+        records.TIME: "time_at",
+        records.ADDR: "address_at",
+        records.CPU: "cpu_at",
+        records.PERIOD: "period_at",
+    }
+    for kind in records.FIXED_ORDER:
+        if sample_type & kind:
+            if kind in fixed:
+                plan[fixed[kind]] = at
+            at += 8
+    plan["variable_at"] = at
+    plan["sample_type"] = sample_type & ((1 << 62) - 1)
+    plan["read_format"] = attribute.read_format & 0xFF
+    plan["branch_type"] = attribute.branch_type & ((1 << 62) - 1)
+    plan["user_registers"] = attribute.user_registers
+    plan["kind"] = records.NO_ADDRESS
+    if fields is not None and sample_type & records.RAW:
+        if all(name in fields for name in _REGION_FIELDS):
+            plan["kind"] = records.REGION
+            plan["raw_address_at"] = fields["start"][0]
+            plan["raw_detail_at"] = fields["end"][0]
+            plan["raw_target_at"] = fields["target_id"][0]
+            plan["raw_count_at"] = fields["nr_accesses"][0]
+            plan["raw_extra_at"] = fields["nr_regions"][0]
+        elif fields.get("address", (0, 0))[1] == 8:
+            plan["kind"] = records.RAW_ADDRESS
+            plan["raw_address_at"] = fields["address"][0]
+            if writes and fields.get("error_code", (0, 0))[1] == 8:
+                plan["raw_detail_at"] = fields["error_code"][0]
+    elif attribute.type != TYPE_TRACEPOINT and sample_type & records.ADDR:
+        plan["kind"] = records.ADDRESS
+
+
+_REGION_FIELDS = ("target_id", "nr_regions", "start", "end", "nr_accesses")
+
+
+def _id_position(attributes: list[Attribute], report: Report) -> int:
+    """Return where samples of all events keep the id of theirs, from the record's start."""
+    positions = set()
+    for attribute in attributes:
+        at = 8
+        for kind in records.FIXED_ORDER:
+            if attribute.sample_type & kind:
+                if kind in (records.IDENTIFIER, records.ID):
+                    break
+                at += 8
+        else:
+            at = -1
+        positions.add(at)
+    if len(positions) > 1:
+        raise _NeedsPerfError("its events keep their ids in different places")
+    position = positions.pop()
+    if position < 0:
+        report.note(
+            f"{report.name}: samples do not say of which event they are: taken as the first"
+        )
+    return position
+
+
+FORMAT = Format(
+    name="perf-data",
+    summary="perf.data as `perf record` writes it, to a file or a pipe; perf is not needed",
+    coverage="faults",
+    detect=_detect,
+    read=_read,
+    how_to_record=(
+        "perf record -e exceptions:page_fault_user -e exceptions:page_fault_kernel -c 1 -m 512 -- CMD"
+    ),
+)
