@@ -23,8 +23,14 @@ lint: ## ruff, mypy, import layers, spelling
 bench: ## ratios against libcachesim and a textbook curve (a few minutes)
 	$(PYTHON) -m benchmarks --write
 
+docs: ## write the generated parts of README.md and notebooks/tables.md anew
+	$(PYTHON) .ci/docs.py
+
+picture: ## draw the README's picture anew (minutes)
+	$(PYTHON) .ci/docs.py --picture
+
 format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: bench help fuzz test test-slow test-nojit lint format
+.PHONY: bench docs picture help fuzz test test-slow test-nojit lint format

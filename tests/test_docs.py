@@ -28,7 +28,7 @@ def command(name):
 
 def test_generated_parts_are_up_to_date():
     done = subprocess.run(
-        [sys.executable, "docs/build.py", "--check"],
+        [sys.executable, ".ci/docs.py", "--check"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -44,7 +44,7 @@ def test_the_readme_names_every_format_and_every_policy():
 
 
 def test_every_column_stands_in_the_reference():
-    reference = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    reference = (ROOT / "notebooks" / "tables.md").read_text(encoding="utf-8")
     for column in (*schema.ACCESSES, *schema.SUMMARY, *schema.LATENCY, *schema.FOOTPRINT):
         assert f"| `{column.name}` | {column.dtype} |" in reference
 
@@ -90,7 +90,7 @@ def test_the_worked_policy_is_a_policy():
 
 
 def test_files_that_contributing_names_exist():
-    for path in re.findall(r"`((?:tracereplay|tests|docs|notebooks)/[\w/.-]*)`", CONTRIBUTING):
+    for path in re.findall(r"`((?:tracereplay|tests|notebooks)/[\w/.-]*)`", CONTRIBUTING):
         assert (ROOT / path).exists() or path.endswith("half_page.py"), path
 
 

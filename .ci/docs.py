@@ -1,7 +1,7 @@
-"""Write what the documents say from what the package is: `python docs/build.py`.
+"""Write what the documents say from what the package is: `make docs`.
 
-Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md, writes docs/tables.md from
-schema.py, and with `--picture` draws the README's picture from a bundled trace.
+Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md, writes notebooks/tables.md from
+schema.py, and with `--picture` (`make picture`) draws the README's picture from a bundled trace.
 `--check` changes nothing and fails where a document is behind; the tests call it.
 """
 
@@ -73,7 +73,7 @@ def tables() -> str:
 
     about = (
         f"What stands in the Parquet files; schema version {schema.SCHEMA_VERSION}. "
-        "Made from `tracereplay/schema.py` by `python docs/build.py`.\n"
+        "Made from `tracereplay/schema.py` by `make docs`.\n"
     )
     parts = ["# Tables\n", about]
     described = (
@@ -110,19 +110,22 @@ def draw() -> None:
         trace, policies=PICTURE_POLICIES, memory=["15%", "25%"], bounds=False, cgroup="v1"
     )
     result = compare(trace, scenarios, content="redis-json+30%raw")
-    (ROOT / "docs" / "latency.png").write_bytes(picture(result, "latency").png)
+    (ROOT / "notebooks" / "latency.png").write_bytes(picture(result, "latency").png)
 
 
 def main(arguments: list[str]) -> None:
     behind = []
-    for path, text in ((ROOT / "README.md", readme()), (ROOT / "docs" / "tables.md", tables())):
+    for path, text in (
+        (ROOT / "README.md", readme()),
+        (ROOT / "notebooks" / "tables.md", tables()),
+    ):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         behind.append(path.name)
         if "--check" not in arguments:
             path.write_text(text, encoding="utf-8")
     if "--check" in arguments and behind:
-        sys.exit(f"behind the package: {', '.join(behind)}; run `python docs/build.py`")
+        sys.exit(f"behind the package: {', '.join(behind)}; run `make docs`")
     if "--picture" in arguments:
         draw()
 
