@@ -97,6 +97,8 @@ class Input:
     `name` is for messages; `total_bytes` is None for pipes.
     """
 
+    _bytes_passed = 0
+
     def __init__(self, path: str | Path) -> None:
         self.name = "<stdin>" if str(path) == STDIN else str(path)
         self.total_bytes: int | None = None
@@ -125,7 +127,7 @@ class Input:
     @property
     def bytes_read(self) -> int:
         """Bytes taken from the file so far (compressed bytes, where it is compressed)."""
-        return self._counted.bytes_read
+        return self._counted.bytes_read + self._bytes_passed
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` decompressed bytes; b"" at the end.
@@ -149,6 +151,10 @@ class Input:
             raise InputError(
                 f"{self.name}: {self.compression or 'read'} error: {error}; is the file complete?"
             ) from error
+
+    def passed(self, size: int) -> None:
+        """Count bytes that a reader took from the file by another way, for progress."""
+        self._bytes_passed += size
 
     def push_back(self, data: bytes) -> None:
         """Put bytes back in front: the next `read` returns them first."""

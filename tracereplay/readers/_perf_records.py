@@ -52,21 +52,16 @@ PLAN = np.dtype(
 )
 EVENT_ID = np.dtype([("id", np.uint64), ("plan", np.int64)])
 
-# One sample. detail: error_code, data_src. Of a region: address its start, detail its end, period
-# the target, tid its nr_accesses, extra the nr_regions of its snapshot.
-ROW = np.dtype(
-    [
-        ("time", np.uint64),
-        ("address", np.uint64),
-        ("detail", np.uint64),
-        ("period", np.uint64),
-        ("pid", np.uint32),
-        ("tid", np.uint32),
-        ("cpu", np.uint16),
-        ("plan", np.uint16),
-        ("extra", np.uint32),
-    ]
-)
+# One column per sample, one row per value: a column of the table is then one piece of memory.
+# Of a region (DAMON): ADDRESS its start, DETAIL its end, PERIOD the target, the upper half of TASK
+# its nr_accesses, the upper half of WHERE the nr_regions of its snapshot.
+TIME_ROW = 0
+ADDRESS_ROW = 1
+TASK_ROW = 2  # pid, and tid in the upper half, as they stand in the record
+WHERE_ROW = 3  # cpu in 16 bits, the event's index in 16 bits
+DETAIL_ROW = 4  # error_code of a fault, data_src of a memory sample
+PERIOD_ROW = 5
+SAMPLE_ROWS = 6
 ODD = np.dtype([("kind", np.int64), ("start", np.int64), ("size", np.int64)])
 STATE = np.dtype(
     [
@@ -78,6 +73,7 @@ STATE = np.dtype(
         ("samples", np.int64),
         ("unknown_ids", np.int64),
         ("short_samples", np.int64),
+        ("disorder", np.int64),  # a sample was older than one before it
         ("newest", np.uint64),  # time of the newest sample
         ("round_newest", np.uint64),  # the same as the round before ended
         ("limit", np.uint64),  # nothing older than this comes any more
@@ -88,33 +84,39 @@ STATE = np.dtype(
 MORE, DRAIN, CONTROL, DAMAGED = 0, 1, 2, 3
 
 
+# Written out byte by byte, so that records need not be aligned; the compiler makes one load of it,
+# given an unsigned index (a signed one may count from the end).
+
+
 @inline
 def _u16(data: Any, at: Any) -> Any:
-    return np.int64(data[at]) | np.int64(data[at + 1]) << 8
+    first = np.uint64(at)
+    return np.int64(data[first]) | np.int64(data[first + np.uint64(1)]) << 8
 
 
 @inline
 def _u32(data: Any, at: Any) -> Any:
+    first = np.uint64(at)
     return (
-        np.int64(data[at])
-        | np.int64(data[at + 1]) << 8
-        | np.int64(data[at + 2]) << 16
-        | np.int64(data[at + 3]) << 24
+        np.int64(data[first])
+        | np.int64(data[first + np.uint64(1)]) << 8
+        | np.int64(data[first + np.uint64(2)]) << 16
+        | np.int64(data[first + np.uint64(3)]) << 24
     )
 
 
 @inline
 def _u64(data: Any, at: Any) -> Any:
-    # Written out, so that the compiler makes one load of it; records need not be aligned.
+    first = np.uint64(at)
     return (
-        np.uint64(data[at])
-        | np.uint64(data[at + 1]) << np.uint64(8)
-        | np.uint64(data[at + 2]) << np.uint64(16)
-        | np.uint64(data[at + 3]) << np.uint64(24)
-        | np.uint64(data[at + 4]) << np.uint64(32)
-        | np.uint64(data[at + 5]) << np.uint64(40)
-        | np.uint64(data[at + 6]) << np.uint64(48)
-        | np.uint64(data[at + 7]) << np.uint64(56)
+        np.uint64(data[first])
+        | np.uint64(data[first + np.uint64(1)]) << np.uint64(8)
+        | np.uint64(data[first + np.uint64(2)]) << np.uint64(16)
+        | np.uint64(data[first + np.uint64(3)]) << np.uint64(24)
+        | np.uint64(data[first + np.uint64(4)]) << np.uint64(32)
+        | np.uint64(data[first + np.uint64(5)]) << np.uint64(40)
+        | np.uint64(data[first + np.uint64(6)]) << np.uint64(48)
+        | np.uint64(data[first + np.uint64(7)]) << np.uint64(56)
     )
 
 
@@ -207,14 +209,9 @@ def _raw_and_source(data: Any, at: int, end: int, plan: Any) -> Any:
 
 
 @inner
-def _plan_of(data: Any, start: Any, end: Any, ids: Any, state: Any) -> Any:
-    """Return the index of the sample's event; -1 where no event has this id."""
-    at = state["id_at"]
-    if at < 0:
-        return 0
-    if start + at + 8 > end:
-        return -1
-    wanted = _u64(data, start + at)
+def _plan_of(data: Any, at: Any, ids: Any) -> Any:
+    """Return where the id at `at` stands among the sorted ids; -1 where no event has it."""
+    wanted = _u64(data, at)
     low, high = 0, ids.size
     while low < high:
         middle = (low + high) // 2
@@ -222,72 +219,86 @@ def _plan_of(data: Any, start: Any, end: Any, ids: Any, state: Any) -> Any:
             low = middle + 1
         else:
             high = middle
-    if low < ids.size and ids[low]["id"] == wanted:
-        return np.int64(ids[low]["plan"])
-    return -1
+    return low if low < ids.size and ids[low]["id"] == wanted else -1
 
 
 @inner
-def _raw_fields(data: Any, start: int, end: int, plan: Any, row: Any) -> bool:
+def _raw_fields(data: Any, start: Any, end: Any, plan: Any, samples: Any, row: Any) -> bool:
     """Take a tracepoint's fields; False where the data is too short for them."""
     address = plan["raw_address_at"]
     detail = plan["raw_detail_at"]
     if start < 0 or start + address + 8 > end or (detail >= 0 and start + detail + 8 > end):
         return False
-    row["address"] = _u64(data, start + address)
-    row["detail"] = _u64(data, start + detail) if detail >= 0 else np.uint64(0)
+    samples[ADDRESS_ROW, row] = _u64(data, start + address)
+    samples[DETAIL_ROW, row] = _u64(data, start + detail) if detail >= 0 else np.uint64(0)
     if plan["kind"] == REGION:
         target, count, extra = plan["raw_target_at"], plan["raw_count_at"], plan["raw_extra_at"]
         if start + max(target + 8, count + 4, extra + 4) > end:
             return False
-        row["period"] = _u64(data, start + target) if target >= 0 else np.uint64(0)
-        row["tid"] = _u32(data, start + count)
-        row["extra"] = _u32(data, start + extra)
+        samples[PERIOD_ROW, row] = _u64(data, start + target) if target >= 0 else np.uint64(0)
+        samples[TASK_ROW, row] = np.uint64(_u32(data, start + count)) << np.uint64(32)
+        samples[WHERE_ROW, row] |= np.uint64(_u32(data, start + extra)) << np.uint64(32)
     return True
 
 
 @inner
-def _sample(data: Any, start: int, end: int, plans: Any, which: int, row: Any) -> int:
-    """Fill one row; return 1, or 0 where there is no address, -1 where the sample is too short."""
-    plan = plans[which]
+def _take_sample(
+    data: Any, start: Any, end: Any, plan: Any, which: Any, samples: Any, row: Any
+) -> int:
+    """Fill one column; return 1, or 0 where there is no address, -1 where the sample is too short."""
     if start + plan["variable_at"] > end:
         return -1
-    if plan["kind"] == NO_ADDRESS:
+    kind = plan["kind"]
+    if kind == NO_ADDRESS:
         return 0
-    row["time"] = _u64(data, start + plan["time_at"]) if plan["time_at"] >= 0 else np.uint64(0)
-    row["period"] = (
-        _u64(data, start + plan["period_at"]) if plan["period_at"] >= 0 else np.uint64(1)
-    )
-    row["cpu"] = np.uint16(_u16(data, start + plan["cpu_at"])) if plan["cpu_at"] >= 0 else 0
-    row["plan"] = which
-    row["extra"] = 0
-    row["pid"] = 0
-    row["tid"] = 0
-    if plan["tid_at"] >= 0:
-        row["pid"] = _u32(data, start + plan["tid_at"])
-        row["tid"] = _u32(data, start + plan["tid_at"] + 4)
-    row["detail"] = 0
-    if plan["kind"] == ADDRESS:
-        row["address"] = _u64(data, start + plan["address_at"])
+    at = plan["time_at"]
+    samples[TIME_ROW, row] = _u64(data, start + at) if at >= 0 else np.uint64(0)
+    at = plan["tid_at"]
+    samples[TASK_ROW, row] = _u64(data, start + at) if at >= 0 else np.uint64(0)
+    at = plan["period_at"]
+    samples[PERIOD_ROW, row] = _u64(data, start + at) if at >= 0 else np.uint64(1)
+    where = np.uint64(which) << np.uint64(16)
+    at = plan["cpu_at"]
+    if at >= 0:
+        where |= np.uint64(_u16(data, start + at))
+    samples[WHERE_ROW, row] = where
+    if kind == ADDRESS:
+        samples[ADDRESS_ROW, row] = _u64(data, start + plan["address_at"])
+        samples[DETAIL_ROW, row] = np.uint64(0)
         if plan["sample_type"] & DATA_SRC:
             _, _, source = _raw_and_source(data, start + plan["variable_at"], end, plan)
             if source < 0:
                 return -1
-            row["detail"] = _u64(data, source)
-    else:
+            samples[DETAIL_ROW, row] = _u64(data, source)
+    elif plan["sample_type"] & (READ | CALLCHAIN):
         raw, raw_end, _ = _raw_and_source(data, start + plan["variable_at"], end, plan)
-        if not _raw_fields(data, raw, raw_end, plan, row):
+        if not _raw_fields(data, raw, raw_end, plan, samples, row):
             return -1
-    return 1 if row["address"] != np.uint64(0) or plan["kind"] == REGION else 0
+    else:  # the raw data follows at once
+        raw = start + plan["variable_at"] + 4
+        if raw > end or raw + _u32(data, raw - 4) > end:
+            return -1
+        if not _raw_fields(data, raw, raw + _u32(data, raw - 4), plan, samples, row):
+            return -1
+    return 1 if samples[ADDRESS_ROW, row] != np.uint64(0) or kind == REGION else 0
 
 
 @kernel
-def walk(data: Any, plans: Any, ids: Any, rows: Any, odd: Any, states: Any) -> int:
-    """Read records from `position` on until the chunk is through or Python has to do something."""
+def walk(data: Any, plans: Any, ids: Any, samples: Any, odd: Any, states: Any) -> int:
+    """Read records from `position` on until the chunk is through or Python has to do something.
+
+    data uint8, whole records and what there is of the next; plans PLAN; ids EVENT_ID, sorted;
+    samples uint64 (SAMPLE_ROWS, room); odd ODD; states STATE (1,).
+    """
     state = states[0]
     at = state["position"]
+    rows = state["rows"]
+    newest = state["newest"]
+    id_at = state["id_at"]
     size = data.size
     reason = MORE
+    which = 0
+    place = 0
     while at + 8 <= size:
         kind = _u32(data, at)
         length = _u16(data, at + 6)
@@ -297,19 +308,28 @@ def walk(data: Any, plans: Any, ids: Any, rows: Any, odd: Any, states: Any) -> i
         if at + length > size:
             break
         if kind == SAMPLE:
-            if state["rows"] == rows.size:
+            if rows == samples.shape[1]:
                 reason = DRAIN
                 break
             state["samples"] += 1
-            which = _plan_of(data, at, at + length, ids, state)
+            if id_at >= 0:
+                # Nearly always the event of the sample before: one comparison instead of a search.
+                if id_at + 8 > length or ids.size == 0:
+                    place = -1
+                elif place < 0 or ids[place]["id"] != _u64(data, at + id_at):
+                    place = _plan_of(data, at + id_at, ids)
+                which = ids[place]["plan"] if place >= 0 else -1
             if which < 0:
                 state["unknown_ids"] += 1
             else:
-                taken = _sample(data, at, at + length, plans, which, rows[state["rows"]])
+                taken = _take_sample(data, at, at + length, plans[which], which, samples, rows)
                 if taken > 0:
-                    time = rows[state["rows"]]["time"]
-                    state["newest"] = max(state["newest"], time)
-                    state["rows"] += 1
+                    time = samples[TIME_ROW, rows]
+                    if time < newest:
+                        state["disorder"] = 1
+                    else:
+                        newest = time
+                    rows += 1
                 elif taken == 0:
                     plans[which]["without_address"] += 1
                 else:
@@ -317,7 +337,7 @@ def walk(data: Any, plans: Any, ids: Any, rows: Any, odd: Any, states: Any) -> i
         elif kind == FINISHED_ROUND:
             # All that is older than what the round before had seen has come by now.
             state["limit"] = max(state["limit"], state["round_newest"])
-            state["round_newest"] = state["newest"]
+            state["round_newest"] = newest
         elif kind in (LOST, LOST_SAMPLES) or (kind in (COMM, FORK) and state["wants_tasks"]):
             if state["odd"] == odd.size:
                 reason = DRAIN
@@ -340,4 +360,6 @@ def walk(data: Any, plans: Any, ids: Any, rows: Any, odd: Any, states: Any) -> i
             break
         at += length
     state["position"] = at
+    state["rows"] = rows
+    state["newest"] = newest
     return reason

@@ -33,6 +33,10 @@ def is_fault_event(event: str) -> bool:
     return not event.startswith(("cpu", "arm_spe", "ibs_")) and not re.search("mem-|cycles", event)
 
 
+def _can_repeat(ranks: set[int]) -> bool:
+    return bool(ranks - {_TRACEPOINT}) and (len(ranks) > 1 or _OUTCOME in ranks)
+
+
 class FaultFold:
     """Folds `page-faults` beside a tracepoint, and `minor-faults`/`major-faults` beside either.
 
@@ -45,6 +49,12 @@ class FaultFold:
         self._report = report
         self._held: pl.DataFrame | None = None
         self._ranks: set[int] = set()
+        self._passes = False
+
+    def expect(self, events: list[str]) -> None:
+        """Say which events can come: where none repeats another, no row waits for its twin."""
+        ranks = {rank for rank in map(_rank, events) if rank is not None}
+        self._passes = not _can_repeat(ranks)
 
     def feed(self, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Take the next rows; yield rows that no later one can be folded into."""
@@ -54,7 +64,11 @@ class FaultFold:
             frame = frame.with_columns(pl.lit(None, pl.Boolean).alias("major"))
         if self._held is not None:
             frame = pl.concat([self._held, frame])
-        if self._ranks - {_TRACEPOINT} and (len(self._ranks) > 1 or _OUTCOME in self._ranks):
+            self._held = None
+        if self._passes and not _can_repeat(self._ranks):
+            yield frame
+            return
+        if _can_repeat(self._ranks):
             frame = self._fold(frame)
         keep = min(_HELD_ROWS, frame.height)
         self._held = frame.tail(keep)

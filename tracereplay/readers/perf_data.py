@@ -17,7 +17,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,11 @@ from tracereplay.readers._perf_header import (
 from tracereplay.readers.base import Format, Head, Options, Report, names, numbers
 from tracereplay.readers.damon import RegionExpander, Snapshots
 from tracereplay.readers.faults import FaultFold, is_fault_event
+from tracereplay.units import PAGE_SHIFT
 
-_CHUNK_BYTES = 8 << 20
-_ROWS = 1 << 18
+_CHUNK_BYTES = 4 << 20
+# No power of two: the rows of the scratch would all lie in the same lines of the cache.
+_ROWS = 120_000
 # Rows kept back at most where the file marks no rounds; the older half then goes out.
 _HELD_ROWS = 1 << 22
 # Records without any sample among them for this long: no capture of ours (and bombs end here).
@@ -105,8 +107,14 @@ def _read_pipe(
     stream: Input, head: bytes, options: Options, report: Report
 ) -> Iterator[pl.DataFrame]:
     session = _Session(Header(), options, report)
+
+    def fill(room: memoryview) -> int:
+        piece = stream.read(min(len(room), _CHUNK_BYTES))
+        room[: len(piece)] = piece
+        return len(piece)
+
     try:
-        yield from session.read(_until_end(stream))
+        yield from session.read(_Window(fill))
     except _NeedsPerfError as reason:
         if _plain_path(stream) is None:
             raise FormatError(
@@ -122,36 +130,38 @@ def _plain_path(stream: Input) -> Path | None:
     return path if is_plain else None
 
 
-def _until_end(stream: Input) -> Iterator[bytes]:
-    while piece := stream.read(_CHUNK_BYTES):
-        yield piece
-
-
 def _read_file(
     stream: Input, head: bytes, options: Options, report: Report
 ) -> Iterator[pl.DataFrame]:
     with tempfile.TemporaryDirectory(prefix="tracereplay-") as folder:
         path = _as_file(stream, head, Path(folder))
         try:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 header = read_header(file, report)
                 if header.data_bytes == 0:
                     report.note(
                         f"{report.name}: perf record did not end properly (data size 0): read as "
                         "far as it goes, event names and tracepoint formats are missing"
                     )
-                yield from _Session(header, options, report).read(_section(file, header))
+                window = _Window(_section(file, header, stream))
+                yield from _Session(header, options, report).read(window)
         except OSError as error:
             raise InputError(f"{report.name}: {error.strerror or error}") from error
 
 
-def _section(file: Any, header: Header) -> Iterator[bytes]:
-    """Yield the data section; the features behind it are no records."""
+def _section(file: Any, header: Header, stream: Input) -> Callable[[memoryview], int]:
+    """Return what reads on in the data section; the features behind it are no records."""
     file.seek(header.data_start)
     left = header.data_bytes or header.file_bytes - header.data_start
-    while left > 0 and (piece := file.read(min(left, _CHUNK_BYTES))):
-        left -= len(piece)
-        yield piece
+
+    def fill(room: memoryview) -> int:
+        nonlocal left
+        size = file.readinto(room[: min(left, _CHUNK_BYTES)]) or 0
+        left -= size
+        stream.passed(size)
+        return int(size)
+
+    return fill
 
 
 def _as_file(stream: Input, head: bytes, folder: Path) -> Path:
@@ -161,7 +171,7 @@ def _as_file(stream: Input, head: bytes, folder: Path) -> Path:
     copy = folder / "perf.data"
     with copy.open("wb") as file:
         file.write(head)
-        for piece in _until_end(stream):
+        while piece := stream.read(_CHUNK_BYTES):
             file.write(piece)
     return copy
 
@@ -222,9 +232,9 @@ class _Tasks:
     changes: list[tuple[int, int, int, str]] = dataclasses.field(default_factory=list)
     names: dict[int, str] = dataclasses.field(default_factory=lambda: {0: "swapper"})
 
-    def label(self, rows: Any) -> pl.Series:
-        """Return the name of each row's thread at its time; `rows` in time order, none older."""
-        until = int(rows["time"][-1])
+    def label(self, time_ns: Any, threads: Any) -> pl.Series:
+        """Return the name of each row's thread at its time; rows in time order, none older."""
+        until = int(time_ns[-1])
         due = sorted((c for c in self.changes if c[0] <= until), key=lambda change: change[0])
         self.changes = [change for change in self.changes if change[0] > until]
         history = [(0, tid, name) for tid, name in self.names.items()]
@@ -234,7 +244,7 @@ class _Tasks:
                 self.names[tid] = known
                 history.append((time, tid, known))
         frame = pl.DataFrame(
-            {"time": rows["time"], "tid": rows["tid"]},
+            {"time": time_ns, "tid": threads},
             schema={"time": pl.UInt64, "tid": pl.UInt32},
         )
         known_names = pl.DataFrame(
@@ -253,7 +263,7 @@ class _Session:
         self._header = header
         self._options = options
         self._report = report
-        self._rows = np.zeros(_ROWS, records.ROW)
+        self._samples = np.empty((records.SAMPLE_ROWS, _ROWS), np.uint64)
         self._odd = np.zeros(1 << 12, records.ODD)
         self._state = np.zeros(1, records.STATE)
         self._plans = np.zeros(1, records.PLAN)
@@ -262,10 +272,9 @@ class _Session:
         self._state["wants_tasks"] = options.keep_comm
         self._is_planned = False
         self._has_time = True
-        self._held: list[Any] = []
-        self._fresh = 0
         self._tasks = _Tasks()
         self._zstd: Any = None
+        self._fold = FaultFold(report)
         self._lost_records = 0
         self._lost_samples = 0
         self._passed = 0
@@ -273,24 +282,28 @@ class _Session:
 
     # -- bytes to rows ---------------------------------------------------------------------------
 
-    def read(self, pieces: Iterator[bytes]) -> Iterator[pl.DataFrame]:
-        """Yield the accesses of the records in `pieces`, in order of time."""
-        fold = FaultFold(self._report)
-        window = _Window(pieces)
+    def read(self, window: _Window) -> Iterator[pl.DataFrame]:
+        """Yield the accesses of the records in `window`, in order of time."""
+        fold = self._fold
         inner = b""
         while window.more():
-            self._passed += len(window.data)
-            while self._walk(window) == records.CONTROL:
-                kind, body = self._record(window)
-                if kind in (records.COMPRESSED, records.COMPRESSED2):
+            self._passed += window.fresh_bytes
+            while (reason := self._walk(window)) in (records.CONTROL, records.DRAIN):
+                if reason == records.CONTROL:
+                    kind, body = self._record(window)
+                    if kind not in (records.COMPRESSED, records.COMPRESSED2):
+                        self._control(kind, body, window)
+                        continue
                     for plain in self._decompress(kind, body):
-                        inner = self._inner(inner + plain)
-                        for frame in self._ordered():
-                            yield from fold.feed(frame)
-                else:
-                    self._control(kind, body, window)
-            for frame in self._ordered():
-                yield from fold.feed(frame)
+                        part = _Window(data=inner + plain)
+                        self._passed += len(plain)
+                        self._stop_if_hopeless()
+                        while self._inner(part):
+                            for frame in self._ordered():
+                                yield from fold.feed(frame)
+                        inner = part.rest
+                for frame in self._ordered():
+                    yield from fold.feed(frame)
             self._stop_if_hopeless()
         if inner or window.rest:
             self._damaged("ends within a record: was it cut short?")
@@ -303,44 +316,37 @@ class _Session:
         self._finish()
 
     def _walk(self, window: _Window) -> int:
-        """Read records up to one that Python must handle, or as far as the window goes."""
-        data = np.frombuffer(window.data, np.uint8)
+        """Read records up to one that Python must handle, full scratch, or the window's end."""
         self._state["position"] = window.position
-        while True:
-            if not self._is_planned:
-                self._plan()
-            reason = records.walk(data, self._plans, self._ids, self._rows, self._odd, self._state)
-            self._take_odd(window.data)
-            if self._state["rows"][0] == self._rows.size:
-                self._drain()
-            if reason != records.DRAIN:
-                break
+        if not self._is_planned:
+            self._plan()
+        state, odd = self._state, self._odd
+        reason = records.walk(window.array, self._plans, self._ids, self._samples, odd, state)
+        self._take_odd(window.data)
         window.position = int(self._state["position"][0])
         if reason == records.DAMAGED:
             self._damaged(
                 f"is damaged: a record without a size at byte {window.position} of a part"
             )
-            window.position = len(window.data)
+            window.drop()
         return int(reason)
 
     def _record(self, window: _Window) -> tuple[int, bytes]:
         kind, _, size = struct.unpack_from("<IHH", window.data, window.position)
         start = window.position + 8
         window.position += size
-        return kind, window.data[start : window.position]
+        return kind, bytes(window.data[start : window.position])
 
-    def _inner(self, data: bytes) -> bytes:
-        """Read decompressed records; return what is left of the last one."""
-        window = _Window(iter(()), data)
-        self._passed += len(data)
-        self._stop_if_hopeless()
-        while self._walk(window) == records.CONTROL:
+    def _inner(self, window: _Window) -> bool:
+        """Read decompressed records; False when they are through."""
+        reason = self._walk(window)
+        if reason == records.CONTROL:
             kind, body = self._record(window)
             if kind in (records.COMPRESSED, records.COMPRESSED2, records.TRACING_DATA):
                 self._damaged("is damaged: a compressed record within a compressed one")
             else:
                 self._control(kind, body, window)
-        return window.rest
+        return reason in (records.CONTROL, records.DRAIN)
 
     def _decompress(self, kind: int, body: bytes) -> Iterator[bytes]:
         """Yield what a record holds; all records of a recording are one zstd stream."""
@@ -399,9 +405,9 @@ class _Session:
         elif kind == records.AUXTRACE and len(body) >= 8:
             window.skip(int.from_bytes(body[:8], "little"))
 
-    def _take_odd(self, data: bytes) -> None:
+    def _take_odd(self, data: memoryview) -> None:
         for kind, start, size in self._odd[: int(self._state["odd"][0])].tolist():
-            body = data[start + 8 : start + size]
+            body = bytes(data[start + 8 : start + size])
             misc = int.from_bytes(data[start + 4 : start + 6], "little")
             if kind == records.LOST and len(body) >= 16:
                 self._lost_records += int.from_bytes(body[8:16], "little")
@@ -440,6 +446,7 @@ class _Session:
             for event, count in zip(self._events, self._plans["without_address"], strict=False)
         }
         self._events = [header.name(index) for index in range(len(header.attributes))]
+        self._fold.expect(self._events)
         self._plans = np.zeros(max(1, len(header.attributes)), records.PLAN)
         for index, attribute in enumerate(header.attributes):
             _fill_plan(self._plans[index], attribute, self._tracepoint(attribute), self._writes())
@@ -482,96 +489,122 @@ class _Session:
 
     # -- rows in order ---------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        count = int(self._state["rows"][0])
-        if count:
-            self._held.append(self._rows[:count].copy())
-            self._state["rows"] = 0
-
     def _ordered(self, *, final: bool = False) -> Iterator[pl.DataFrame]:
-        """Yield frames of the rows that nothing older can follow."""
-        waiting = sum(part.size for part in self._held) + int(self._state["rows"][0])
-        if not waiting or not (final or waiting >= _ROWS // 2):
+        """Yield frames of the rows that nothing older can follow, when the scratch is full."""
+        count = int(self._state["rows"][0])
+        room = self._samples.shape[1]
+        if not count or not (final or count == room):
             return
-        self._drain()
-        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
-        time = rows["time"]
-        if self._has_time and (time[1:] < time[:-1]).any():
-            rows = rows[np.argsort(time, kind="stable")]
-        ready = rows.size
+        samples = self._samples
+        if self._has_time and self._state["disorder"][0]:
+            order = np.argsort(samples[records.TIME_ROW, :count], kind="stable")
+            for row in samples:
+                row[:count] = row[:count][order]
+            self._state["disorder"] = 0
+        ready = count
         if self._has_time and not final:
             limit = self._state["limit"][0]
-            ready = int(np.searchsorted(rows["time"], limit, side="right"))
-            if rows.size - ready > _HELD_ROWS:
-                ready = rows.size // 2
-        self._held = [rows[ready:]]
+            ready = int(np.searchsorted(samples[records.TIME_ROW, :count], limit, side="right"))
+            if ready < room // 2:
+                if room < _HELD_ROWS:
+                    self._samples = np.empty((records.SAMPLE_ROWS, 2 * room), np.uint64)
+                    self._samples[:, :count] = samples
+                    return
+                ready = max(ready, count // 2)
         for start in range(0, ready, _ROWS):
-            yield from self._frames(rows[start : min(start + _ROWS, ready)])
+            yield from self._frames(samples[:, start : min(start + _ROWS, ready)])
+        for row in samples:
+            row[: count - ready] = row[ready:count].copy()
+        self._state["rows"] = count - ready
 
-    def _frames(self, rows: Any) -> Iterator[pl.DataFrame]:
-        kinds = self._plans["kind"][rows["plan"]]
-        is_region = kinds == records.REGION
-        if is_region.any():
-            yield from self._region_frames(rows[is_region])
-            rows = rows[~is_region]
-        if rows.size:
-            yield self._frame(rows)
+    def _frames(self, samples: Any) -> Iterator[pl.DataFrame]:
+        plan: Any = np.uint16(0)
+        if self._plans.size > 1:
+            plan = (samples[records.WHERE_ROW] >> np.uint64(16)).astype(np.uint16)
+        is_region = self._plans["kind"][plan] == records.REGION
+        if np.any(is_region):
+            chosen = np.broadcast_to(is_region, samples.shape[1])
+            yield from self._region_frames(samples[:, chosen])
+            samples, plan = samples[:, ~chosen], plan[~chosen] if np.ndim(plan) else plan
+        if samples.shape[1]:
+            yield self._frame(samples, plan)
 
-    def _region_frames(self, rows: Any) -> Iterator[pl.DataFrame]:
+    def _region_frames(self, samples: Any) -> Iterator[pl.DataFrame]:
         if self._regions is None:
             self._regions = Snapshots(RegionExpander(self._options, self._report))
             self._report.coverage = "sampled-region"
-        fields = ("time", "period", "extra", "address", "detail", "tid")
-        columns = [rows[field].tolist() for field in fields]
+        upper = np.uint64(32)
+        columns = (
+            samples[records.TIME_ROW].tolist(),
+            samples[records.PERIOD_ROW].tolist(),
+            (samples[records.WHERE_ROW] >> upper).tolist(),
+            samples[records.ADDRESS_ROW].tolist(),
+            samples[records.DETAIL_ROW].tolist(),
+            (samples[records.TASK_ROW] >> upper).tolist(),
+        )
         for time, target, nr_regions, start, end, count in zip(*columns, strict=True):
             for frame in self._regions.region(time, target, nr_regions, (start, end, count)):
                 yield frame.with_columns(pl.lit(None, pl.UInt32).alias("tid"))
 
-    def _frame(self, rows: Any) -> pl.DataFrame:
+    def _frame(self, samples: Any, plan: Any) -> pl.DataFrame:
+        """Make the table's columns; `plan` is an array, or one number for all rows."""
         plans = self._plans
-        used = np.flatnonzero(np.bincount(rows["plan"], minlength=plans.size))
+        rows = samples.shape[1]
+        used = np.unique(plan)
         columns: dict[str, pl.Series] = {}
 
         def has(field: str) -> Any:
             present = plans[field] >= 0
-            return None if present[used].all() else present[rows["plan"]]
+            return None if present[used].all() else np.broadcast_to(present[plan], rows)
 
         if self._has_time:
-            columns["time_ns"] = numbers(rows["time"], pl.UInt64)
+            columns["time_ns"] = numbers(samples[records.TIME_ROW], pl.UInt64)
+        tasks = samples[records.TASK_ROW].view(np.uint32).reshape(-1, 2)
+        process, thread = np.ascontiguousarray(tasks[:, 0]), np.ascontiguousarray(tasks[:, 1])
         known = has("tid_at")
-        process = rows["pid"] != _NO_PID
-        if known is not None or not process.all():
-            process = process if known is None else process & known
-        pid = numbers(rows["pid"], pl.UInt32, process)
+        if process.max() == _NO_PID:
+            known = process != _NO_PID if known is None else (process != _NO_PID) & known
+        pid = numbers(process, pl.UInt32, known)
         if self._options.pid is not None:
             pid = pid.fill_null(pl.lit(self._options.pid, pl.UInt32))
         columns["pid"] = pid
-        columns["tid"] = numbers(rows["tid"], pl.UInt32, process)
-        columns["vaddr"] = numbers(rows["address"], pl.UInt64)
-        columns["is_write"] = self._is_write(rows, used)
-        columns["event"] = names(rows["plan"], self._events)
-        columns["cpu"] = numbers(rows["cpu"], pl.UInt16, has("cpu_at"))
+        columns["tid"] = numbers(thread, pl.UInt32, known)
+        columns["vaddr"] = numbers(samples[records.ADDRESS_ROW], pl.UInt64)
+        columns["page"] = numbers(samples[records.ADDRESS_ROW] >> np.uint64(PAGE_SHIFT), pl.UInt64)
+        columns["is_write"] = self._is_write(samples, plan, used)
+        columns["event"] = (
+            names(plan, self._events)
+            if np.ndim(plan)
+            else names(np.broadcast_to(plan, rows), self._events[:1])
+        )
+        cpu = samples[records.WHERE_ROW].view(np.uint16)[::4]
+        columns["cpu"] = numbers(cpu, pl.UInt16, has("cpu_at"))
         if self._options.keep_comm:
-            columns["comm"] = self._tasks.label(rows)
+            columns["comm"] = self._tasks.label(samples[records.TIME_ROW], thread)
         if not all(is_fault_event(self._events[index]) for index in used):
             self._report.coverage = "sampled"
         if self._report.coverage == "sampled":
-            columns["weight"] = numbers(rows["period"], pl.Float32, has("period_at"))
+            period = numbers(samples[records.PERIOD_ROW], pl.UInt64, has("period_at"))
+            columns["weight"] = period.cast(pl.Float32)
         return pl.DataFrame(columns)
 
-    def _is_write(self, rows: Any, used: Any) -> pl.Series:
+    def _is_write(self, samples: Any, plan: Any, used: Any) -> pl.Series:
         plans = self._plans
+        rows = samples.shape[1]
         by_fault = (plans["kind"] == records.RAW_ADDRESS) & (plans["raw_detail_at"] >= 0)
         by_source = (plans["kind"] == records.ADDRESS) & (
             plans["sample_type"] & records.DATA_SRC != 0
         )
+        detail = samples[records.DETAIL_ROW]
+        if by_fault[used].all():
+            return numbers(detail & np.uint64(2) != 0, pl.Boolean)
         if not (by_fault | by_source)[used].any():
-            return pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.size)
-        fault, source = by_fault[rows["plan"]], by_source[rows["plan"]]
-        operation = rows["detail"] & np.uint64(0x1F)
-        source &= (operation == _LOAD) | (operation == _STORE)
-        is_write = np.where(fault, rows["detail"] & np.uint64(2) != 0, operation == _STORE)
-        return numbers(is_write, pl.Boolean, fault | source)
+            return pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows)
+        fault, source = by_fault[plan], by_source[plan]
+        operation = detail & np.uint64(0x1F)
+        source = source & ((operation == _LOAD) | (operation == _STORE))
+        is_write = np.where(fault, detail & np.uint64(2) != 0, operation == _STORE)
+        return numbers(is_write, pl.Boolean, np.broadcast_to(fault | source, rows))
 
     # -- what is said at the end -----------------------------------------------------------------
 
@@ -607,41 +640,76 @@ class _Session:
 
 
 class _Window:
-    """A piece of the input at a time, with what was left of the one before in front."""
+    """A piece of the input at a time, in one buffer, with what was left of the one before in front."""
 
-    def __init__(self, pieces: Iterator[bytes], data: bytes = b"") -> None:
-        self._pieces = pieces
+    def __init__(
+        self, fill: Callable[[memoryview], int] | None = None, *, data: bytes = b""
+    ) -> None:
+        self._fill = fill
         self._skip = 0
-        self.data = data
+        # Room for a whole piece behind the longest record.
+        self._buffer: Any = np.frombuffer(data, np.uint8)
+        if fill is not None:
+            self._buffer = np.empty(_CHUNK_BYTES + (1 << 16), np.uint8)
+        self._end = len(data)
         self.position = 0
+        self.fresh_bytes = 0
+
+    @property
+    def array(self) -> Any:
+        """The piece; read-only, so that the walk meets one type."""
+        array = self._buffer[: self._end]
+        array.flags.writeable = False
+        return array
+
+    @property
+    def data(self) -> memoryview:
+        """The piece as bytes."""
+        return memoryview(self._buffer)[: self._end]
 
     @property
     def rest(self) -> bytes:
         """What has not been read yet."""
-        return self.data[self.position :]
+        return bytes(self.data[self.position :])
+
+    def drop(self) -> None:
+        """Leave out the rest of the piece."""
+        self.position = self._end
 
     def more(self) -> bool:
         """Take in the next piece; False at the end."""
-        for piece in self._pieces:
-            if self._skip >= len(piece):
-                self._skip -= len(piece)
-                continue
-            self.data = self.rest + (piece[self._skip :] if self._skip else piece)
-            self._skip = 0
-            self.position = 0
-            return True
+        if self._fill is None:
+            return False
+        left = self._end - self.position
+        self._buffer[:left] = self._buffer[self.position : self._end].copy()
+        self._end, self.position = left, 0
+        while (size := self._fill(memoryview(self._buffer)[left:])) > 0:
+            skipped = min(self._skip, size)
+            self._skip -= skipped
+            if skipped < size:
+                if skipped:  # what is left out stands in front
+                    self._buffer[left : left + size - skipped] = self._buffer[
+                        left + skipped : left + size
+                    ].copy()
+                self.fresh_bytes = size - skipped
+                self._end = left + self.fresh_bytes
+                return True
         return False
 
     def take(self, size: int) -> bytes:
         """Return the next bytes, fewer at the end of the input."""
-        while len(self.data) - self.position < size and self.more():
-            pass
-        self.position += size
-        return self.data[self.position - size : self.position]
+        taken = bytearray()
+        while len(taken) < size:
+            if self.position == self._end and not self.more():
+                break
+            piece = self.data[self.position : self.position + size - len(taken)]
+            taken += piece
+            self.position += len(piece)
+        return bytes(taken)
 
     def skip(self, size: int) -> None:
         """Leave out the next bytes without holding them."""
-        there = min(size, len(self.data) - self.position)
+        there = min(size, self._end - self.position)
         self.position += there
         self._skip += size - there
 

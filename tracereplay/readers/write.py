@@ -26,6 +26,7 @@ _ARROW = {
 }
 _TYPES = {column.name: _ARROW[column.dtype] for column in ACCESSES}
 _DTYPES = polars_schema(ACCESSES)
+_NEVER_NULL = ("page", "run_len")  # no bit per value then says that it is there
 
 
 class AccessWriter:
@@ -66,9 +67,12 @@ class AccessWriter:
         if frame.height == 0:
             return
         if "page" not in frame.columns:
-            frame = frame.with_columns((pl.col("vaddr") // (1 << PAGE_SHIFT)).alias("page"))
+            pages = kernel_array(frame["vaddr"].cast(pl.UInt64)) >> np.uint64(PAGE_SHIFT)
+            frame = frame.with_columns(pl.Series("page", pages))
         if "run_len" not in frame.columns:
             frame = frame.with_columns(pl.lit(1, pl.UInt32).alias("run_len"))
+        elif frame["run_len"].null_count():
+            frame = frame.with_columns(pl.col("run_len").fill_null(1))
         if not self._columns:
             self._columns = [name for name in _TYPES if name in frame.columns]
         frame = frame.select(
@@ -102,7 +106,11 @@ class AccessWriter:
         keys = [name for name in keys if frame[name].null_count() < frame.height]
         if not keys:
             return None
-        known = frame.select(keys).unique(maintain_order=True)
+        one = frame.select(keys).head(1)
+        if all(_is_constant(frame[name]) for name in keys):
+            known = one
+        else:
+            known = frame.select(keys).unique(maintain_order=True)
         for key in known.iter_rows():
             self._spaces.setdefault((*keys, *key), len(self._spaces))
         if known.height == 1:
@@ -130,13 +138,18 @@ class AccessWriter:
             if name == "event":
                 for text, count in counts.items():
                     self.events[text] = self.events.get(text, 0) + count
-        self._pending.append(pa.RecordBatch.from_arrays(columns, names=self._columns))
+        self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema()))
         self._pending_rows += frame.height
         if self._pending_rows >= _ROW_GROUP:
             self._flush()
 
+    def _schema(self) -> Any:
+        return pa.schema(
+            pa.field(name, _TYPES[name], nullable=name not in _NEVER_NULL) for name in self._columns
+        )
+
     def _flush(self) -> None:
-        schema = pa.schema([(name, _TYPES[name]) for name in self._columns])
+        schema = self._schema()
         if self._writer is None:
             self._scattered = self.unique_pages * 8 > self.records
             # Addresses all over the place only cost time in a dictionary.
@@ -159,8 +172,16 @@ class AccessWriter:
         self._pending_rows = 0
 
 
+def _is_constant(column: pl.Series) -> bool:
+    return column.null_count() == 0 and column.min() == column.max()
+
+
 def _dictionary(column: pl.Series) -> tuple[Any, dict[str, int]]:
     """Return a categorical column as Arrow dictionary of what it uses, and how often it does."""
+    if _is_constant(column.to_physical()):
+        text = str(column[0])
+        indices = pa.array(np.zeros(len(column), np.int32))
+        return pa.DictionaryArray.from_arrays(indices, pa.array([text])), {text: len(column)}
     missing = column.is_null().to_numpy() if column.null_count() else None
     codes = column.to_physical().fill_null(0).to_numpy()
     used = np.flatnonzero(np.bincount(codes, None if missing is None else ~missing))
