@@ -89,7 +89,7 @@ def test_a_scenario_that_other_flush_phases_kill_is_marked(fake_result):
 
     assert "vswap ?" in text
     assert "? may end in an OOM kill" in text
-    assert "(vswap: 2 of 5)" in text
+    assert "(vswap: 2 of 5 replays)" in text
 
 
 def test_the_winner_has_the_least_stall_and_a_killed_scenario_or_a_bound_cannot_win(fake_result):
@@ -155,7 +155,8 @@ def test_json_is_one_object_with_every_column_and_the_winners(fake_result):
 
     assert [row["scenario"] for row in parsed["scenarios"]] == summary["scenario"].to_list()
     assert set(parsed["scenarios"][0]) == {column.name for column in SUMMARY} | {
-        "touches_by_service"
+        "touches_by_service",
+        *(f"majfault_latency_{name}_ns" for name in ("p50", "p90", "p99", "p999", "max", "mean")),
     }
     for row, original in zip(parsed["scenarios"], summary.to_dicts(), strict=True):
         assert {name: row[name] for name in original} == original
@@ -227,3 +228,44 @@ def test_numbers_have_three_digits(value, text):
 )
 def test_counts_are_short(count, text):
     assert short_count(count) == text
+
+
+def test_percentiles_of_major_faults_leave_out_what_readahead_had_ready(fake_result):
+    summary, latency, _footprint, run = fake_result(("no-zswap", "mixed-lru"))
+    rows = {row["policy"]: row for row in labelled_rows(summary, latency)}
+
+    plain, read_ahead = rows["no-zswap"], rows["mixed-lru"]
+    for name in ("p50", "p99"):
+        assert plain[f"majfault_latency_{name}_ns"] is not None
+    major = latency.filter(
+        pl.col("scenario") == read_ahead["scenario"],
+        ~pl.col("service").is_in(["minor", "swap_cache"]),
+    ).sort("latency_ns_high")
+    reached = major["count"].cum_sum()
+    half = major.filter(reached >= (major["count"].sum() + 1) // 2)["latency_ns_high"][0]
+    assert read_ahead["majfault_latency_p50_ns"] == half
+    csv_row = list(csv.DictReader(io.StringIO(to_csv(summary, latency, run))))[1]
+    assert int(csv_row["majfault_latency_p50_ns"]) == half
+
+
+def test_what_percentiles_cover_is_said_where_readahead_answers_much(fake_result):
+    summary, latency, footprint, run = fake_result(("no-zswap", "swap-on-reject"))
+    assert "swap cache" not in rendered((summary, latency, footprint, run))
+
+    # Seven of eight reads of the device were ready in the swap cache.
+    device = latency.filter(service="device", scenario="no-zswap-80MiB-lzo")
+    ready = device.with_columns(
+        service=pl.lit("swap_cache"),
+        latency_ns_low=pl.lit(900, dtype=pl.Int64),
+        latency_ns_high=pl.lit(949, dtype=pl.Int64),
+        count=7 * pl.col("count"),
+    )
+    summary = summary.with_columns(
+        swapin_latency_p50_ns=pl.when(policy="no-zswap")
+        .then(948)
+        .otherwise("swapin_latency_p50_ns")
+    )
+    text = " ".join(rendered((summary, latency.vstack(ready), footprint, run)).split())
+    assert "in the swap cache already (88% with no-zswap)" in text
+    assert "over major faults alone p50 is" in text
+    assert "with no-zswap" in text.split("p50 is")[1]

@@ -8,6 +8,7 @@ scenarios whose rows belong in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,15 @@ import polars as pl
 from tracereplay.report.findings import (
     BASELINE_POLICY,
     BOUND_POLICY,
+    POPULATIONS,
     Group,
     Row,
     comparison_groups,
     in_micro,
     labelled_rows,
+    marks,
+    readahead_note,
+    swap_ins,
 )
 from tracereplay.report.style import (
     PAGE_DARK,
@@ -142,10 +147,13 @@ class Figures:
 
 
 LATENCY_LINE = (
-    'pl.read_parquet("latency.parquet").filter(pl.col("service") != "minor")'
-    '.group_by("scenario", "latency_ns_high").agg(pl.col("count").sum())'
-    '.sort("scenario", "latency_ns_high").with_columns('
-    'slower=1 - pl.col("count").cum_sum().over("scenario") / pl.col("count").sum().over("scenario"))'
+    'pl.concat([pl.read_parquet("latency.parquet").filter(~pl.col("service").is_in(left_out))'
+    '.with_columns(of=pl.lit(of)) for of, left_out in (("swap-ins", ["minor"]), '
+    '("major faults", ["minor", "swap_cache"]))])'
+    '.group_by("scenario", "of", "latency_ns_high").agg(pl.col("count").sum())'
+    '.sort("scenario", "of", "latency_ns_high").with_columns('
+    'slower=1 - pl.col("count").cum_sum().over("scenario", "of") '
+    '/ pl.col("count").sum().over("scenario", "of"))'
 )
 SERVICES_LINE = (
     'pl.read_parquet("latency.parquet").group_by("scenario", "service")'
@@ -161,20 +169,31 @@ TRADE_OFF_LINE = (
 )
 DANGER_LINE = (
     'pl.read_parquet("summary.parquet").select("scenario", "reclaim_runs", "reclaim_no_gain_runs", '
-    '"overshoot_bytes_peak", "reclaim_failures", "oom_events", "finished", "oom_at_access")'
+    '"overshoot_bytes_peak", "reclaim_failures", "oom_events", "finished", "oom_at_access", '
+    '"flush_phases", "flush_phases_killed")'
+)
+CODECS_LINE = (
+    'pl.read_parquet("latency.parquet").filter(service="zswap").sort("scenario", "latency_ns_high")'
+    '.filter(pl.col("count").cum_sum().over("scenario") >= (pl.col("count").sum().over("scenario") / 2).ceil())'
+    '.group_by("scenario", maintain_order=True).agg(zswap_latency_p50_ns=pl.col("latency_ns_high").first())'
+    '.join(pl.read_parquet("summary.parquet").select("scenario", "codec", "pool_bytes_peak"), on="scenario")'
 )
 FAULTS_LINE = 'pl.read_parquet("summary.parquet").select("scenario", "policy", "memory_limit_bytes", "pgmajfault")'
 
 
 def slower_than(latency: pl.DataFrame) -> pl.DataFrame:
-    """Return per scenario and bucket edge the share of swap-ins that took longer (`LATENCY_LINE`)."""
-    total = pl.col("count").sum().over("scenario")
+    """Return per scenario, population and bucket edge the share that took longer (`LATENCY_LINE`)."""
+    whole = ("scenario", "of")
+    total = pl.col("count").sum().over(whole)
     return (
-        latency.filter(pl.col("service") != "minor")
-        .group_by("scenario", "latency_ns_high")
+        pl.concat(
+            latency.filter(~pl.col("service").is_in(left_out)).with_columns(of=pl.lit(of))
+            for of, left_out in POPULATIONS.items()
+        )
+        .group_by(*whole, "latency_ns_high")
         .agg(pl.col("count").sum())
-        .sort("scenario", "latency_ns_high")
-        .with_columns(slower=1 - pl.col("count").cum_sum().over("scenario") / total)
+        .sort(*whole, "latency_ns_high")
+        .with_columns(slower=1 - pl.col("count").cum_sum().over(whole) / total)
     )
 
 
@@ -209,12 +228,12 @@ def build_figures(
     """Return every figure this result has something to show in."""
     rows = labelled_rows(summary, latency)
     groups = comparison_groups(rows)
-    draw = _Draw(rows, groups, theme, footprint)
+    draw = _Draw(rows, groups, theme, footprint, latency)
     figures = [draw.latency(), draw.trade_off(), draw.services(), draw.footprint_over_time()]
-    if any(
-        row["reclaim_no_gain_runs"] or row["killed"] or row["overshoot_bytes_peak"] for row in rows
-    ):
+    if any(marks(row) for row in rows):
         figures.insert(1, draw.danger())
+    if len({row["codec"] for row in rows if row["zswap_latency_p50_ns"]}) > 1:
+        figures.insert(-1, draw.codecs())
     if len({row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}) > 1:
         figures.insert(-1, draw.faults())
     return Figures(
@@ -242,25 +261,51 @@ def drawn_fields(row: Row) -> Row:
     """Return what a figure may draw of a scenario: its table row, its label, and hover texts."""
     drawn = {key: value for key, value in row.items() if key != "services"}
     drawn["variant"] = row["label"].removeprefix(row["policy"]).strip()
-    drawn["limit_text"] = format_size(row["memory_limit_bytes"])
-    for name in ("p50", "p90", "p99", "p999", "max"):
-        value = row[f"swapin_latency_{name}_ns"]
-        drawn[f"{name}_text"] = "no swap-in" if value is None else in_micro(format_duration(value))
+    drawn["limit_text"] = limit_text(row)
+    for of in ("swapin", "majfault"):
+        for name in ("p50", "p90", "p99", "p999", "max"):
+            value = row[f"{of}_latency_{name}_ns"]
+            drawn[f"{of}_{name}_text"] = (
+                "none" if value is None else in_micro(format_duration(value))
+            )
+    decompressed = row["zswap_latency_p50_ns"]
+    drawn["zswap_p50_text"] = (
+        "none" if decompressed is None else in_micro(format_duration(decompressed))
+    )
     drawn["stall_text"] = in_micro(format_duration(row["stall_total_ns"]))
     drawn["footprint_text"] = format_size(row["footprint_bytes_peak"])
     drawn["pool_text"] = format_size(row["pool_bytes_peak"])
     drawn["overshoot_text"] = format_size(row["overshoot_bytes_peak"])
     drawn["no_gain_ratio"] = row["reclaim_no_gain_runs"] / max(1, row["reclaim_runs"])
     drawn["state"] = "ended in an OOM kill" if row["killed"] else "finished"
+    drawn["danger"] = ", ".join(_danger_words(row))
     return drawn
+
+
+def limit_text(row: Row) -> str:
+    """Return the memory limit as text; the bound without reclaim has none."""
+    return "none" if row["policy"] == BOUND_POLICY else format_size(row["memory_limit_bytes"])
+
+
+def _danger_words(row: Row) -> list[str]:
+    words = []
+    if row["killed"]:
+        words.append("OOM kill")
+    elif row["flush_phases_killed"]:
+        words.append(f"OOM kill in {row['flush_phases_killed']} of {row['flush_phases']} phases")
+    if row["overshoot_bytes_peak"]:
+        words.append(f"+{format_size(row['overshoot_bytes_peak'])}")
+    return words
 
 
 _SCENARIO_TIPS = [
     {"field": "label", "title": "scenario"},
     {"field": "limit_text", "title": "memory limit"},
-    {"field": "p50_text", "title": "p50 swap-in"},
-    {"field": "p99_text", "title": "p99 swap-in"},
-    {"field": "p999_text", "title": "p99.9 swap-in"},
+    {"field": "swapin_p50_text", "title": "p50 swap-in"},
+    {"field": "swapin_p99_text", "title": "p99 swap-in"},
+    {"field": "swapin_p999_text", "title": "p99.9 swap-in"},
+    {"field": "majfault_p50_text", "title": "p50 major fault"},
+    {"field": "majfault_p99_text", "title": "p99 major fault"},
     {"field": "stall_text", "title": "total stall"},
     {"field": "footprint_text", "title": "peak footprint"},
     {"field": "state", "title": "state"},
@@ -271,9 +316,15 @@ class _Draw:
     """Builds the figures of one result in one theme."""
 
     def __init__(
-        self, rows: list[Row], groups: list[Group], theme: Theme, footprint: pl.DataFrame
+        self,
+        rows: list[Row],
+        groups: list[Group],
+        theme: Theme,
+        footprint: pl.DataFrame,
+        buckets: pl.DataFrame,
     ) -> None:
-        self.rows, self.groups, self.theme, self.footprint = rows, groups, theme, footprint
+        self.rows, self.groups, self.theme = rows, groups, theme
+        self.footprint, self.buckets = footprint, buckets
         self.looks = policy_looks([row["policy"] for row in rows])
         self.variants = list(dict.fromkeys(drawn_fields(row)["variant"] for row in rows))
         self.traces = list(dict.fromkeys(row["trace"] for row in rows))
@@ -401,7 +452,8 @@ class _Draw:
         edges = [row["swapin_latency_max_ns"] for row in self.rows if row["swapin_latency_max_ns"]]
         x: Spec = {
             "type": "quantitative",
-            "scale": {"type": "log", "nice": False},
+            # One scale for every panel: memory limits can be compared across.
+            "scale": {"type": "log", "nice": False, "domain": self._latency_domain()},
             "axis": {
                 "labelExpr": DURATION_LABEL,
                 "values": [step * 10**power for power in range(2, 12) for step in (1, 3)],
@@ -413,7 +465,7 @@ class _Draw:
             "type": "quantitative",
             "scale": {"type": "log", "domain": [_SLOWEST_SHARE, 1]},
             "axis": {"values": [1, 0.5, 0.1, 0.01, 0.001, 0.0001], "labelExpr": SHARE_LABEL},
-            "title": "swap-ins that take longer",
+            "title": "share that takes longer",
         }
         guides: list[Spec] = [
             {"share": 0.5, "name": "p50"},
@@ -425,12 +477,17 @@ class _Draw:
             {
                 "data": {"name": "scenarios"},
                 "transform": [
-                    {"filter": f"isValid(datum.swapin_latency_{name}_ns)"},
+                    {
+                        "calculate": f"of == 'swap-ins' ? datum.swapin_latency_{name}_ns "
+                        f": datum.majfault_latency_{name}_ns",
+                        "as": "at",
+                    },
+                    {"filter": "isValid(datum.at)"},
                     {"calculate": str(share), "as": "share"},
                 ],
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
                 "encoding": {
-                    "x": {**x, "field": f"swapin_latency_{name}_ns"},
+                    "x": {**x, "field": "at"},
                     "y": {**y, "field": "share"},
                     "color": self.colour(),
                     "shape": self.shape(),
@@ -444,6 +501,7 @@ class _Draw:
             return self.spec(
                 "latency",
                 height=300,
+                params=[{"name": "of", "value": "swap-ins"}],
                 layer=[
                     {
                         "data": {"values": guides},
@@ -469,12 +527,13 @@ class _Draw:
                     {
                         # The slowest bucket has nothing above it: its line leaves the chart below.
                         "transform": [
+                            {"filter": "datum.of == of"},
                             {
                                 "calculate": f"max(datum.slower, {_SLOWEST_SHARE / 10})",
                                 "as": "drawn",
-                            }
+                            },
                         ],
-                        "mark": {"type": "line", "interpolate": "linear", "clip": True},
+                        "mark": {"type": "line", "interpolate": "step-after", "clip": True},
                         "encoding": {
                             "x": {**x, "field": "latency_ns_high"},
                             "y": {**y, "field": "drawn"},
@@ -493,12 +552,23 @@ class _Draw:
             "How long does a swap-in take?",
             self._latency_answer() if edges else "No scenario swapped anything in.",
             "Each line falls from all swap-ins to the slowest few: the further left, the faster. "
-            "Marks stand at p50, p99 and p99.9. First touches are not swap-ins.",
+            "Marks stand at p50, p99 and p99.9. First touches are not swap-ins. "
+            + _sentence(readahead_note(self.rows)),
             "latency.parquet",
             LATENCY_LINE,
             ("latency", "scenarios"),
             self.group_panels(panel) if edges else (),
         )
+
+    def _latency_domain(self) -> list[int]:
+        """Return from the fastest to the slowest swap-in of all scenarios, ns."""
+        shown = self.buckets.filter(pl.col("service") != "minor", pl.col("count") > 0)
+        if shown.is_empty():
+            return [1, 10]
+        low, high = shown.select(
+            low=pl.col("latency_ns_high").min(), high=pl.col("latency_ns_high").max()
+        ).row(0)
+        return [low, max(high, low + 1)]
 
     def _latency_answer(self) -> str:
         parts = []
@@ -574,7 +644,7 @@ class _Draw:
                 resolve={"scale": {"color": "independent"}},
             )
 
-        swapped = {row["scenario"]: self._swapins(row) for row in self.rows}
+        swapped = {row["scenario"]: swap_ins(row) for row in self.rows}
         judged = [row for row in self.rows if not row["bound"] and not row["killed"]]
         answer = ""
         if judged:
@@ -598,10 +668,6 @@ class _Draw:
             self.group_panels(panel) if any(swapped.values()) else (),
         )
 
-    @staticmethod
-    def _swapins(row: Row) -> int:
-        return sum(count for service, count in row["services"].items() if service != "minor")
-
     def trade_off(self) -> Figure:
         x: Spec = {
             "field": "x",
@@ -616,7 +682,11 @@ class _Draw:
             "scale": {"type": "log", "nice": False, "padding": 14},
             "axis": {
                 "labelExpr": DURATION_LABEL,
-                "values": [step * 10**power for power in range(2, 13) for step in (1, 2, 5)],
+                "values": [
+                    step * 10**power
+                    for power in range(1, 12)
+                    for step in (10, 15, 20, 30, 40, 50, 70)
+                ],
                 "labelOverlap": True,
             },
             # The page has a choice of what stands here, and names it there.
@@ -676,15 +746,31 @@ class _Draw:
                         },
                     },
                     {
-                        "transform": on_front,
+                        "transform": [
+                            # How many stand where they cannot be told apart: within some 2 %.
+                            {"filter": "!datum.bound && !datum.killed"},
+                            {"calculate": "round(log(datum.x) * 50)", "as": "column"},
+                            {"calculate": "round(log(datum.y) * 25)", "as": "line"},
+                            {
+                                "joinaggregate": [{"op": "count", "as": "here"}],
+                                "groupby": ["column", "line"],
+                            },
+                            *on_front,
+                            {
+                                "calculate": "datum.label + "
+                                "(datum.here > 1 ? ' +' + (datum.here - 1) : '')",
+                                "as": "name",
+                            },
+                        ],
                         "mark": {
                             "type": "text",
                             "dy": -12,
                             "fontSize": 11,
                             "color": self.theme.ink,
                             "align": "center",
+                            "limit": 150,
                         },
-                        "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+                        "encoding": {"x": x, "y": y, "text": {"field": "name"}},
                     },
                 ],
             )
@@ -694,8 +780,8 @@ class _Draw:
             "What does lower latency cost in memory?",
             self._front_answer(),
             "Left is less memory, down is less time lost. The dashed line is the Pareto front: a "
-            "scenario off it is beaten in both by one on it. Faint points are bounds and "
-            "scenarios that were killed; neither can be on the front.",
+            "scenario off it is beaten in both by one on it; +n: so many others stand on the same "
+            "spot. Faint points are bounds and scenarios that were killed; neither can be on the front.",
             "summary.parquet",
             TRADE_OFF_LINE,
             ("scenarios",),
@@ -748,27 +834,32 @@ class _Draw:
                             ],
                         },
                     },
-                    {
-                        "transform": [
-                            {
-                                "calculate": "(datum.killed ? 'OOM kill  ' : '') + "
-                                "(datum.overshoot_bytes_peak > 0 ? '+' + datum.overshoot_text : '')",
-                                "as": "note",
-                            }
-                        ],
-                        "mark": {
-                            "type": "text",
-                            "align": "left",
-                            "dx": 5,
-                            "fontSize": 11,
-                            "color": self.theme.ink,
-                        },
-                        "encoding": {
-                            "y": axis,
-                            "x": {"field": "no_gain_ratio", "type": "quantitative"},
-                            "text": {"field": "note"},
-                        },
-                    },
+                    # What does not fit behind a long bar stands in it.
+                    *(
+                        {
+                            "transform": [
+                                {
+                                    "joinaggregate": [
+                                        {"op": "max", "field": "no_gain_ratio", "as": "top"}
+                                    ]
+                                },
+                                {"filter": f"{'!' * inside}(datum.no_gain_ratio <= datum.top / 2)"},
+                            ],
+                            "mark": {
+                                "type": "text",
+                                "align": "right" if inside else "left",
+                                "dx": -5 if inside else 5,
+                                "fontSize": 11,
+                                "color": self.theme.page if inside else self.theme.ink,
+                            },
+                            "encoding": {
+                                "y": axis,
+                                "x": {"field": "no_gain_ratio", "type": "quantitative"},
+                                "text": {"field": "danger"},
+                            },
+                        }
+                        for inside in (False, True)
+                    ),
                     self.swatches(axis),
                 ],
             )
@@ -778,6 +869,13 @@ class _Draw:
         answer = []
         if killed:
             answer.append(f"{', '.join(dict.fromkeys(killed))} ended in an OOM kill")
+        risky = [row for row in self.rows if row["flush_phases_killed"] and not row["killed"]]
+        if risky:
+            worst = max(risky, key=lambda row: row["flush_phases_killed"] / row["flush_phases"])
+            answer.append(
+                f"{worst['label']} at {format_size(worst['memory_limit_bytes'])} is killed in "
+                f"{worst['flush_phases_killed']} of {worst['flush_phases']} phases of the statistics flush"
+            )
         if gainless:
             worst = max(gainless, key=lambda row: drawn_fields(row)["no_gain_ratio"])
             answer.append(
@@ -794,12 +892,107 @@ class _Draw:
             "Where does reclaim go wrong?",
             _sentence("; ".join(answer)),
             "A run that ends with no more free memory than it began stored pages whose copies are "
-            "charged as much as the pages gave back. +size: peak over the limit.",
+            "charged as much as the pages gave back. +size: peak of what is charged over the limit. "
+            "Phases: replays with the cgroup's statistics flushed at other moments.",
             "summary.parquet",
             DANGER_LINE,
             ("scenarios",),
             self.group_panels(panel),
         )
+
+    def codecs(self) -> Figure:
+        def panel(_: list[Row]) -> Spec:
+            x: Spec = {
+                "field": "x",
+                "type": "quantitative",
+                "scale": {"zero": False, "nice": True, "padding": 14},
+                "axis": {"tickCount": 6},
+                "title": "peak pool, MiB",
+            }
+            y: Spec = {
+                "field": "zswap_latency_p50_ns",
+                "type": "quantitative",
+                "scale": {"zero": False, "nice": True, "padding": 14},
+                "axis": {"labelExpr": DURATION_LABEL, "tickCount": 6},
+                "title": "p50 of a fault that decompresses",
+            }
+            return self.spec(
+                "scenarios",
+                height=260,
+                transform=[
+                    {"filter": "isValid(datum.zswap_latency_p50_ns)"},
+                    {"calculate": f"datum.pool_bytes_peak / {_MIB}", "as": "x"},
+                ],
+                layer=[
+                    {
+                        "mark": {"type": "point", "filled": True, "size": 90},
+                        "encoding": {
+                            "x": x,
+                            "y": y,
+                            "color": self.colour(),
+                            "shape": self.shape(),
+                            "tooltip": [
+                                {"field": "label", "title": "scenario"},
+                                {"field": "limit_text", "title": "memory limit"},
+                                {"field": "codec", "title": "codec"},
+                                {"field": "pool_text", "title": "peak pool"},
+                                {
+                                    "field": "zswap_p50_text",
+                                    "title": "p50 of a decompressing fault",
+                                },
+                            ],
+                        },
+                    },
+                    {
+                        "transform": [
+                            {
+                                "aggregate": [
+                                    {"op": "mean", "field": "x", "as": "x"},
+                                    {
+                                        "op": "max",
+                                        "field": "zswap_latency_p50_ns",
+                                        "as": "zswap_latency_p50_ns",
+                                    },
+                                ],
+                                "groupby": ["codec", "memory_limit_bytes"],
+                            }
+                        ],
+                        "mark": {
+                            "type": "text",
+                            "dy": -12,
+                            "fontSize": 11,
+                            "color": self.theme.ink,
+                        },
+                        "encoding": {"x": x, "y": y, "text": {"field": "codec"}},
+                    },
+                ],
+            )
+
+        return Figure(
+            "codecs",
+            "What does a tighter codec cost?",
+            self._codec_answer(),
+            "One point per scenario that loads from zswap: left is a smaller pool, down is a faster "
+            "fault. The fault's time includes the trap, not the reclaim it may have to do.",
+            "latency.parquet",
+            CODECS_LINE,
+            ("scenarios",),
+            self.trace_panels(panel),
+        )
+
+    def _codec_answer(self) -> str:
+        texts = []
+        for codec in dict.fromkeys(row["codec"] for row in self.rows):
+            rows = [
+                row for row in self.rows if row["codec"] == codec and row["zswap_latency_p50_ns"]
+            ]
+            if rows:
+                pools = [row["pool_bytes_peak"] for row in rows]
+                times = [row["zswap_latency_p50_ns"] for row in rows]
+                texts.append(
+                    f"{codec}: {_span(pools, format_size)} pool, {_span(times, format_duration)} a fault"
+                )
+        return _sentence("; ".join(texts))
 
     def faults(self) -> Figure:
         def panel(_: list[Row]) -> Spec:
@@ -877,7 +1070,7 @@ class _Draw:
             "field": "x",
             "type": "quantitative",
             "axis": {"tickCount": 5, "grid": False},
-            "title": "time in the trace, s" if timed else "accesses, million",
+            "title": "time in the trace, s" if timed else "rows of the trace, million",
             "scale": {"nice": False},
         }
         start = "datum.time_ns / 1e9" if timed else "datum.access / 1e6"
@@ -980,7 +1173,7 @@ class _Draw:
         panels = tuple(
             Panel(
                 row["label"]
-                + (f", {format_size(row['memory_limit_bytes'])}" if several else "")
+                + (f", {limit_text(row)}" if several and row["policy"] != BOUND_POLICY else "")
                 + (f", {row['trace']}" if len(self.traces) > 1 else ""),
                 panel(row),
                 (row["scenario"],),
@@ -1046,5 +1239,10 @@ def pareto_front(rows: list[Row], metric: str) -> list[Row]:
 
 def _sentence(text: str) -> str:
     """End the text with a full stop; a policy's name at its start keeps its lower case."""
-    start = text.split(" ", 1)[0] in {"at", "on"}
+    start = text.split(" ", 1)[0] in {"at", "on", "percentiles"}
     return (text[:1].upper() if start else text[:1]) + text[1:] + "." if text else ""
+
+
+def _span(values: list[int], say: Callable[[int], str]) -> str:
+    low, high = say(min(values)), say(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -28,6 +28,7 @@ from tracereplay.report.figures import (
     Theme,
     build_figures,
     drawn_fields,
+    limit_text,
 )
 from tracereplay.report.findings import (
     BOUND_POLICY,
@@ -71,6 +72,30 @@ _FILTERS = (
     ("device", "Device"),
     ("trace", "Trace"),
 )
+
+# What a reader may choose in a figure: id of the control → figure, signal of its specification,
+# text before it, and the values; the first one is what the figure shows at first.
+_CHOICES: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "population": (
+        "latency",
+        "of",
+        "of",
+        {"swap-ins": "all swap-ins", "major faults": "major faults alone"},
+    ),
+    "metric": (
+        "trade-off",
+        "metric",
+        "vertical axis, log:",
+        {
+            "swapin_latency_p99_ns": "p99 swap-in latency",
+            "swapin_latency_p50_ns": "p50 swap-in latency",
+            "swapin_latency_p999_ns": "p99.9 swap-in latency",
+            "majfault_latency_p50_ns": "p50 latency of major faults",
+            "majfault_latency_p99_ns": "p99 latency of major faults",
+            "stall_total_ns": "total stall",
+        },
+    ),
+}
 
 _SYMBOLS = {
     "circle": "<circle cx='6' cy='6' r='4.6'/>",
@@ -287,20 +312,16 @@ class _Page:
 
     def figure(self, figure: Figure) -> str:
         control = ""
-        if figure.name == "trade-off":
-            options = "".join(
-                f'<option value="{key}"{" selected" if "p99_" in key else ""}>{name}</option>'
-                for key, name in (
-                    ("swapin_latency_p50_ns", "p50 swap-in latency"),
-                    ("swapin_latency_p99_ns", "p99 swap-in latency"),
-                    ("swapin_latency_p999_ns", "p99.9 swap-in latency"),
-                    ("stall_total_ns", "total stall"),
+        for name, (of, signal, about, choices) in _CHOICES.items():
+            if figure.name == of:
+                options = "".join(
+                    f'<option value="{key}"{" selected" if at == 0 else ""}>{text}</option>'
+                    for at, (key, text) in enumerate(choices.items())
                 )
-            )
-            control = (
-                '<label class="axis">vertical axis, log: '
-                f'<select id="metric">{options}</select></label>'
-            )
+                control = (
+                    f'<label class="axis">{about} <select id="{name}" data-figure="{of}" '
+                    f'data-signal="{signal}">{options}</select></label>'
+                )
         legend = ""
         if figure.name == "services":
             legend = _legend("service", [name for name in SERVICE_LOOKS if name != "minor"])
@@ -472,11 +493,13 @@ def _size(key: str) -> Any:
 
 _TABLE: tuple[tuple[str, bool, Any], ...] = (
     ("scenario", False, lambda row: row["label"]),
-    ("memory limit", True, _size("memory_limit_bytes")),
+    ("memory limit", True, limit_text),
     ("p50", True, _duration("swapin_latency_p50_ns")),
     ("p99", True, _duration("swapin_latency_p99_ns")),
     ("p99.9", True, _duration("swapin_latency_p999_ns")),
     ("slowest", True, _duration("swapin_latency_max_ns")),
+    ("p50 major", True, _duration("majfault_latency_p50_ns")),
+    ("p99 major", True, _duration("majfault_latency_p99_ns")),
     ("total stall", True, _duration("stall_total_ns")),
     ("major faults", True, _count("pgmajfault")),
     ("zswpin", True, _count("zswpin")),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from tracereplay.report.findings import (
+    PERCENTILE_NAMES,
     Group,
     Row,
     comparison_groups,
@@ -18,6 +19,7 @@ from tracereplay.report.findings import (
     labelled_rows,
     marks,
     printable,
+    readahead_note,
     verdict,
 )
 from tracereplay.schema import SCHEMA_VERSION, SERVICES
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _MIB = 1 << 20
+_MAJOR = tuple(f"majfault_latency_{name}_ns" for name in PERCENTILE_NAMES)
 _LABEL_FLOOR = 9
 
 
@@ -130,6 +133,11 @@ def render_table(
             for line in _shapes(group, buckets, layout.label_cells, console):
                 _say(console, line)
     _say(console, Text())
+    covered = readahead_note(rows)
+    if covered:
+        text = Text("swap-in µs", style="bold")
+        text.append(f": {covered}", style="not bold default")
+        _say(console, text)
     for danger in dangers(rows):
         text = Text(f"{danger.mark} {danger.name}", style="bold red")
         text.append(f": {danger.meaning} ({danger.detail})", style="not bold default")
@@ -141,7 +149,9 @@ def _say(console: Console, text: Text) -> None:
         # One character for one, so that styles stay where they are.
         plain = text.plain.translate(str.maketrans("µ─…", "u-."))
         text.plain = plain.encode(console.encoding, "replace").decode(console.encoding)
-    console.print(text, highlight=False)
+    for line in text.wrap(console, console.width) or [text]:
+        line.rstrip()
+        console.print(line, highlight=False)
 
 
 def _trace_line(rows: list[Row], run: dict[str, Any]) -> str:
@@ -298,12 +308,15 @@ def _shapes(group: Group, buckets: pl.DataFrame, indent: int, console: Console) 
 def to_json(summary: pl.DataFrame, latency: pl.DataFrame, run: dict[str, Any]) -> str:
     """Return one JSON object: the scenarios, the winner of each memory limit, the run.
 
-    Keys carry their unit and stay; `scenarios` holds the columns of `summary` and, under
-    `touches_by_service`, what answered the touches.
+    Keys carry their unit and stay; `scenarios` holds the columns of `summary`, the percentiles over
+    major faults alone and, under `touches_by_service`, what answered the touches.
     """
     rows = labelled_rows(summary, latency)
     scenarios = [
-        {**{name: row[name] for name in summary.columns}, "touches_by_service": row["services"]}
+        {
+            **{name: row[name] for name in (*summary.columns, *_MAJOR)},
+            "touches_by_service": row["services"],
+        }
         for row in rows
     ]
     winners = []
@@ -326,10 +339,15 @@ def to_json(summary: pl.DataFrame, latency: pl.DataFrame, run: dict[str, Any]) -
 
 
 def to_csv(summary: pl.DataFrame, latency: pl.DataFrame, run: dict[str, Any]) -> str:
-    """Return the summary as CSV, with one more column per service: `touches_SERVICE`."""
+    """Return the summary as CSV, and the percentiles of major faults, and `touches_SERVICE` each."""
     del run
     rows = labelled_rows(summary, latency)
     return summary.with_columns(
-        pl.Series(f"touches_{service}", [row["services"][service] for row in rows], dtype=pl.Int64)
-        for service in SERVICES
+        *(pl.Series(name, [row[name] for row in rows], dtype=pl.Int64) for name in _MAJOR),
+        *(
+            pl.Series(
+                f"touches_{service}", [row["services"][service] for row in rows], dtype=pl.Int64
+            )
+            for service in SERVICES
+        ),
     ).write_csv()

@@ -112,12 +112,11 @@
     window.reportUpdated = update();
   });
 
-  const metric = document.getElementById("metric");
-  if (metric) {
-    metric.addEventListener("change", () => {
+  for (const choice of document.querySelectorAll("select[data-signal]")) {
+    choice.addEventListener("change", () => {
       window.reportUpdated = Promise.all(panels
-        .filter((entry) => entry.view && entry.element.dataset.figure === "trade-off")
-        .map((entry) => entry.view.signal("metric", metric.value).runAsync()));
+        .filter((entry) => entry.view && entry.element.dataset.figure === choice.dataset.figure)
+        .map((entry) => entry.view.signal(choice.dataset.signal, choice.value).runAsync()));
     });
   }
 
@@ -129,6 +128,9 @@
     root.dataset.theme = dark ? "light" : "dark";
   });
   if (matchMedia("(max-width: 600px)").matches) filters.querySelector("details").open = false;
+
+  // On paper the filters are the legend.
+  addEventListener("beforeprint", () => { filters.querySelector("details").open = true; });
 
   // Vega resizes by the window; hidden holders have no width, so all are drawn before any is hidden.
   window.reportReady = (async () => {
