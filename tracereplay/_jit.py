@@ -105,14 +105,100 @@ if not _config.DISABLE_JIT:
 _CACHE = not _config.BOUNDSCHECK and not _config.DISABLE_JIT
 
 
+# The libraries below override parts of numba that it may change: other versions compile as they do
+# by themselves, which gives the same code in three times the time.
+_KNOWN_NUMBA = ("0.68.",)
+
+_KERNEL: dict[str, Any] = {}
+_HELPER: dict[str, Any] = {}
+if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
+    import ctypes
+
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
+
+    class _NoEnvironment:
+        """Where a helper's Python objects would be filed: it has none."""
+
+        @staticmethod
+        def set_env(env_name: str, env: Any) -> None:
+            del env_name, env
+
+    class _HelperLibrary(JITCodeLibrary):
+        """LLVM code of a helper, kept as it is until a kernel links it.
+
+        numba optimizes every helper, and makes machine code of it, together with all it calls: what
+        lies under ten callers goes through that eleven times. Only kernels need it, once.
+        """
+
+        def finalize(self) -> None:
+            self._finalize_dynamic_globals()
+            self._finalized = True
+
+        def add_llvm_module(self, ll_module: Any) -> None:
+            self._final_module.link_in(ll_module)
+
+        @property
+        def codegen(self) -> Any:
+            return _NoEnvironment
+
+        def get_pointer_to_function(self, name: str) -> int:
+            """Return what Python would call: a C function that sets a TypeError, and returns 0."""
+            del name
+            refuse = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p).value
+            assert refuse is not None
+            return refuse
+
+        def libraries(self) -> list[Any]:
+            """Return this library and all it needs; each may come several times."""
+            found: list[Any] = [self]
+            for library in self._linking_libraries:
+                found += library.libraries() if isinstance(library, _HelperLibrary) else [library]
+            return found
+
+    class _KernelLibrary(_HelperLibrary):
+        """LLVM code of a kernel: links helpers, and is optimized and compiled."""
+
+        def finalize(self) -> None:
+            self._linking_libraries = self.libraries()[1:]
+            JITCodeLibrary.finalize(self)
+
+        @property
+        def codegen(self) -> Any:
+            return self._codegen
+
+        def get_pointer_to_function(self, name: str) -> int:
+            return int(JITCodeLibrary.get_pointer_to_function(self, name))
+
+    def _compiler(library_class: Any) -> Any:
+        class _WithLibrary(Compiler):
+            def define_pipelines(self) -> Any:
+                state = self.state
+                if state.library is None:
+                    state.library = library_class(
+                        state.targetctx.codegen(), state.func_id.func_qualname
+                    )
+                    state.library.enable_object_caching()
+                return super().define_pipelines()
+
+        return _WithLibrary
+
+    _KERNEL = {"pipeline_class": _compiler(_KernelLibrary), "no_cfunc_wrapper": True}
+    _HELPER = {
+        "pipeline_class": _compiler(_HelperLibrary),
+        "no_cfunc_wrapper": True,
+        "no_cpython_wrapper": True,
+    }
+
+
 def kernel(function: F) -> F:
     """Compile a function that Python calls with arrays; the lock is released, the code cached."""
-    return cast("F", _njit(cache=_CACHE, nogil=True, error_model="numpy")(function))
+    return cast("F", _njit(cache=_CACHE, nogil=True, error_model="numpy", **_KERNEL)(function))
 
 
 def inner(function: F) -> F:
     """Compile a helper that only compiled code calls."""
-    return cast("F", _njit(error_model="numpy")(function))
+    return cast("F", _njit(error_model="numpy", **_HELPER)(function))
 
 
 def inline(function: F) -> F:
