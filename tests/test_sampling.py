@@ -10,7 +10,7 @@ from tracereplay.cli import app
 from tracereplay.distances import StackDistances
 from tracereplay.errors import SettingsError
 from tracereplay.miss_curve import sampled_curve
-from tracereplay.sampling import GROUPS, LEAST_DISTANCE, SampledDistances
+from tracereplay.sampling import LEAST_DISTANCE, PARTS, SampledDistances, _hash
 
 SQLITE = Path(__file__).parent / "data" / "sqlite-index-pages.parquet"
 ROWS = 400_000
@@ -74,7 +74,8 @@ def test_the_truth_lies_within_the_error_bar_at_95_percent_of_the_sizes(name, kn
         assert (found.low <= found.misses).all()
         assert (found.misses <= found.high).all()
         inside.append((found.low <= truth[sizes] + 1) & (truth[sizes] - 1 <= found.high))
-    assert np.mean(np.concatenate(inside)) >= 0.95
+    # Twenty samples cannot tell 95 from 90 %; `python -m benchmarks.coverage` takes thousands.
+    assert np.mean(np.concatenate(inside)) >= 0.9
 
 
 @pytest.mark.compiled
@@ -110,15 +111,67 @@ def test_a_loop_is_exact_where_its_length_is_known():
     assert found.misses.tolist() == pytest.approx([9000, 3000])
 
 
+def test_a_loop_stays_exact_when_the_sample_is_thinned_on_the_way():
+    page_ids = np.tile(np.arange(20_000, dtype=np.uint32), 3)
+    sample = SampledDistances(0.0, 300, seed=4)
+    sample.add(page_ids)
+    assert sample.sampled_pages <= 600
+    found = sample.estimate(np.array([5000, 20_000]), 20_000)
+    assert found.misses[1] == found.low[1] == found.high[1] == 20_000
+    assert found.low[0] <= 60_000 <= found.high[0]
+
+
+def test_the_bar_grows_with_what_is_not_known():
+    page_ids = numbered(zipf(1.0, 20_000, 100_000))
+    unique = int(page_ids.max()) + 1
+    sizes = np.array([unique // 20, unique // 4])
+    widths = {}
+    for known in (unique, None):
+        for rate in (0.05, 0.3):
+            sample = SampledDistances(rate, 0, seed=2)
+            sample.add(page_ids)
+            found = sample.estimate(sizes, known)
+            widths[known, rate] = found.high - found.low
+    assert (widths[unique, 0.3] < widths[unique, 0.05]).all()
+    assert (widths[None, 0.3] > widths[unique, 0.3]).all()
+
+
+def test_a_sample_that_chose_nothing_says_that_it_knows_nothing():
+    sample = SampledDistances(1e-9, 0)
+    sample.add(np.arange(100, dtype=np.uint32))
+    found = sample.estimate(np.array([10]))
+    assert (found.misses[0], found.low[0], found.high[0]) == (0, 0, 100)
+
+
+def test_hashes_fill_their_range_and_every_part_evenly():
+    pages = np.arange(1 << 16, dtype=np.uint64) + np.uint64(0x7F00_0000_0000)
+    spaces = np.zeros(1, np.uint32)
+    hashes = np.empty(pages.size, np.uint32)
+    seen = []
+    for seed in range(3):
+        salt = tuple(np.random.SeedSequence(seed).generate_state(2))
+        _hash(pages, spaces, salt, hashes)
+        for counts in (np.bincount(hashes % PARTS), np.bincount(hashes >> 24)):
+            expected = pages.size / counts.size
+            # Chi-square, so many standard deviations from its mean: 4 would be a bad hash.
+            chi = ((counts - expected) ** 2).sum() / expected
+            assert abs(chi - counts.size) < 4 * np.sqrt(2 * counts.size)
+        seen.append(hashes < 1 << 29)  # an eighth is in the sample
+        in_sample = np.bincount(hashes[seen[-1]] % PARTS, minlength=PARTS)
+        assert 60 < in_sample.min() < in_sample.max() < 196  # 128 expected in each part
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.count_nonzero(seen[one] & seen[other]) == pytest.approx(1024, abs=130)
+
+
 def test_the_sample_does_not_grow_with_the_trace():
     rng = np.random.default_rng(5)
     sample = SampledDistances(0.0, 300)
     for _ in range(8):
         sample.add(rng.integers(0, 1 << 50, 16384, dtype=np.uint64))
-        assert sample.sampled_pages <= 300
+        assert sample.sampled_pages <= 600
     assert sample.sampled_pages / sample.rate == pytest.approx(8 * 16384, rel=0.3)
-    assert sample._histogram.shape == (GROUPS, sample._line.room_for_pages)
-    assert sample._line.room_for_pages == 16384
+    assert sample._histogram.shape == (sample._line.room_for_pages,)
+    assert sample._line.room_for_pages <= 1024
 
 
 def test_address_spaces_are_told_apart_and_batches_change_nothing():

@@ -196,13 +196,13 @@ def sampled_curve(
     ----------
     sizes : memory sizes in bytes; None for 200 from the smallest the sample can answer for
     rate : share of the pages to come down to, as long as more than `pages` are in the sample
-    pages : keep this many pages at least; with rate 0, at most: memory is bounded
+    pages : keep about this many pages at least; with rate 0, at most: memory is bounded
     seed : chooses the sample
 
     Returns
     -------
-    frame of `schema.SAMPLED_CURVE`; the true misses lie between misses_low and misses_high at 95 %
-    of the sizes. Exact where every page is in the sample.
+    frame of `schema.SAMPLED_CURVE`; at each size by itself the true misses lie between misses_low
+    and misses_high for 95 % of the seeds or more. Exact where every page is in the sample.
 
     Raises
     ------

@@ -2,13 +2,25 @@
 
 A page is in the sample where its hash is below a threshold; a stack distance within the sample,
 divided by the rate, estimates the true one. Sources: Waldspurger et al., "Efficient MRC
-construction with SHARDS", FAST 2015 (the filter, its bounded variant, and counting what the sample
-lacks as hits at short distances).
+construction with SHARDS", FAST 2015 (the filter and its bounded variant); misses are counted, not
+hits, so that hot pages, in the sample or not, add nothing to the error.
 
-The error bar has two parts, both for 95 %. Which pages are in the sample: a second hash divides
-them into 16 groups, and the spread of the groups' misses gives the error of their sum (Student's
-t). How far a distance is off: it is a binomial count, so the size asked for is uncertain by
-1.96 standard deviations of it, and the curve is read that far to both sides.
+The error bar is for 95 % at each size by itself (pointwise), and nothing in it is fitted to traces.
+Given n sampled pages of N, the sample is a simple random one, and a miss count is wrong in two ways:
+
+* Which pages are in it: the last 6 bits of the hash divide it into 64 independent samples of 1/64
+  the rate. The ratio estimate N/n x misses has the standard error of the sum of the 64 residuals
+  (misses of a part less its pages times the mean), and Student's t with 63 degrees of freedom.
+* How far a distance is off: of c other pages a hypergeometric number is in the sample. So what the
+  sample says at its own distance holds for a size within 1.96 standard deviations of c, and as the
+  curve falls, its values there bound it. This is right for a cliff, where all reuses shift together
+  and a variance of misses says nothing.
+
+Both come from the same choice of pages and may go the same way: standard deviations of a sum are at
+most the sum of theirs, so the two are added. Where N is unknown it is n over the rate, and the curve
+at 1.96 standard deviations of N to both sides gives a third part; n says nothing of *which* pages
+are chosen, so that part is added in quadrature. Simplified: normal quantiles for the hypergeometric,
+which is why sizes with fewer than 16 sampled pages are not answered.
 """
 
 from __future__ import annotations
@@ -24,62 +36,90 @@ from tracereplay.dense import DenseIds, PageIds
 from tracereplay.distances import FIRST_USE, RecencyLine
 
 Floats = npt.NDArray[np.float64]
+Capacities = npt.NDArray[np.int64]
 
-GROUPS = 16
+PARTS = 64
 LEAST_DISTANCE = 16  # below so many sampled pages a distance says too little
 DEFAULT_PAGES = 8192  # a sample is not thinned below this, whatever its rate
+_STUDENT = 1.998  # 97.5 % at PARTS - 1 degrees of freedom
+_NORMAL = 1.960
 _WHOLE = 1 << 32
-_STUDENT = 2.131 * 1.35  # 95 %, 15 degrees of freedom; a third more for the heavy tail of hot pages
-_NORMAL = 1.96
 _KEPT_SHARE = 0.6  # of the pages of a full sample, when it is thinned
-_ROWS_THINNING = 1 << 14
+_NEW_PAGES_A_LOOK = 1 << 13  # between two looks at how many there are
 _ROWS = 1 << 20
-
-
-HASH = np.dtype([("high", np.uint32), ("group", np.uint32)])
+_BLOCK = 4096  # rows hashed at once: their flags stay in the first-level cache
+# Bins of true distance, for the variance between parts: 8 equal ones an octave, which is what the
+# exponent and the first three bits of a float64 tell.
+_BIN_SHIFT = 49
+_FIRST_BIN = 1023 << 3
+_BINS = 40 << 3
+_LOW = np.uint64(0xFFFF_FFFF)
 
 
 @inline
 def _mixed(page: Any, space: Any, salt: Any) -> Any:
-    mixed = np.uint64(page) ^ (np.uint64(space) << np.uint64(40)) ^ salt
-    mixed = wrapping_product(mixed, np.uint64(0x9E3779B97F4A7C15))
-    mixed = wrapping_product(mixed ^ (mixed >> np.uint64(32)), np.uint64(0xD6E8FEB86659FD93))
-    return mixed ^ (mixed >> np.uint64(29))
+    """Return 32 well-mixed bits; in 32 bits throughout, which vector units multiply 8 at once."""
+    low = np.uint32(np.uint64(page) & _LOW)
+    high = np.uint32((np.uint64(page) >> np.uint64(32)) & _LOW)
+    mixed = np.uint32(wrapping_product(space, np.uint32(0x9E3779B1)) & _LOW) ^ high ^ salt[0]
+    mixed = np.uint32(
+        wrapping_product(mixed ^ (mixed >> np.uint32(16)), np.uint32(0x7FEB352D)) & _LOW
+    )
+    mixed = low ^ mixed ^ (mixed >> np.uint32(15))
+    mixed = np.uint32(
+        wrapping_product(mixed ^ (mixed >> np.uint32(16)), np.uint32(0x7FEB352D)) & _LOW
+    )
+    mixed = mixed ^ salt[1]
+    mixed = np.uint32(
+        wrapping_product(mixed ^ (mixed >> np.uint32(15)), np.uint32(0x846CA68B)) & _LOW
+    )
+    return mixed ^ (mixed >> np.uint32(16))
 
 
 @kernel
-def _choose(pages: Any, spaces: Any, salt: Any, threshold: Any, rows: Any) -> Any:
+def _choose(pages: Any, spaces: Any, salt: Any, highest: Any, flags: Any, rows: Any) -> Any:
     """Write the rows whose page is in the sample; return how many.
 
-    pages uint32 or uint64 (rows,), spaces uint32 (rows,) or (1,), rows uint32 (rows,) is filled.
+    pages uint32 or uint64 (rows,), spaces uint32 (rows,) or (1,), salt two uint32, highest uint32:
+    the greatest hash in the sample, flags uint8 (4096,) and the same memory as uint64 (512,), rows
+    uint32 (rows + 8,) is filled.
     """
+    in_sample, words = flags
     chosen = 0
-    if spaces.size == 1:
-        for row in range(pages.size):
-            rows[chosen] = row
-            chosen += (_mixed(pages[row], spaces[0], salt) >> np.uint64(32)) < threshold
-    else:
-        for row in range(pages.size):
-            rows[chosen] = row
-            chosen += (_mixed(pages[row], spaces[row], salt) >> np.uint64(32)) < threshold
+    for start in range(0, pages.size, _BLOCK):
+        stop = min(start + _BLOCK, pages.size)
+        if spaces.size == 1:
+            space = spaces[0]
+            for row in range(start, stop):
+                in_sample[row - start] = np.uint8(_mixed(pages[row], space, salt) <= highest)
+        else:
+            for row in range(start, stop):
+                in_sample[row - start] = np.uint8(_mixed(pages[row], spaces[row], salt) <= highest)
+        in_sample[stop - start :] = 0
+        for word in range((stop - start + 7) >> 3):
+            if words[word] != 0:
+                for flag in range(8 * word, 8 * word + 8):
+                    rows[chosen] = start + flag
+                    chosen += in_sample[flag]
     return chosen
 
 
 @kernel
-def _hash(pages: Any, spaces: Any, salt: Any, page_ids: Any, hashes: Any) -> None:
-    """Note the hash of each page: HASH (pages,), by id."""
+def _hash(pages: Any, spaces: Any, salt: Any, hashes: Any) -> None:
     one_space = spaces.size == 1
     for row in range(pages.size):
-        mixed = _mixed(pages[row], spaces[0] if one_space else spaces[row], salt)
-        hashes[page_ids[row]]["high"] = mixed >> np.uint64(32)
-        hashes[page_ids[row]]["group"] = (mixed >> np.uint64(24)) & np.uint64(GROUPS - 1)
+        hashes[row] = _mixed(pages[row], spaces[0] if one_space else spaces[row], salt)
 
 
 @kernel
-def _tally_groups(page_ids: Any, distances: Any, hashes: Any, histogram: Any) -> None:
-    for row in range(page_ids.size):
+def _tally(hashes: Any, distances: Any, rate: Any, histogram: Any, of_parts: Any) -> None:
+    """Count reuses by sampled distance, and per part by the logarithm of the true one."""
+    for row in range(distances.size):
         if distances[row] != FIRST_USE:
-            histogram[hashes[page_ids[row]]["group"], distances[row]] += 1.0
+            histogram[distances[row]] += 1.0
+            true_distance = np.float64(distances[row] / rate + 1.0)
+            bin_of_it = (true_distance.view(np.int64) >> _BIN_SHIFT) - _FIRST_BIN
+            of_parts[hashes[row] & np.uint32(PARTS - 1), bin_of_it] += 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +134,15 @@ class Estimate:
 class SampledDistances:
     """Takes the accesses of a trace, keeps those of the sample, and estimates the curve.
 
-    Memory: what `dense` and `distances` take per sampled page, 128 bytes of histogram and 9 of
-    hash; 4 bytes a row of a batch for the filter.
+    Memory: what `dense` and `distances` take per sampled page, 8 bytes of histogram; 4 bytes a row
+    of a batch for the filter, and 0.16 MiB.
 
     Parameters
     ----------
     rate : share of the pages to come down to while the sample holds more than `pages`
     pages : the sample starts with every page and is thinned each time it holds more than this,
-        down to `rate`; looked at every 16384 rows; with a rate of 0 memory is bounded
+        down to `rate`; with a rate of 0 memory is bounded: it is looked at before as many again,
+        or 8192, can have come
     seed : chooses the sample
     """
 
@@ -109,12 +150,16 @@ class SampledDistances:
         self._least_threshold = max(round(rate * _WHOLE), 1)
         self._threshold = _WHOLE if pages else self._least_threshold
         self._most_pages = pages
-        self._salt = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x5851F42D4C957F2D) % (1 << 64))
+        self._salt = tuple(np.random.SeedSequence(seed).generate_state(2))
         self._ids = DenseIds()
         self._line = RecencyLine()
-        self._hashes = np.zeros(0, HASH)
-        self._histogram = np.zeros((GROUPS, self._line.room_for_pages))
+        self._histogram = np.zeros(self._line.room_for_pages)
+        self._of_parts = np.zeros((PARTS, _BINS))
+        flags = np.zeros(_BLOCK, np.uint8)
+        self._flags = (flags, flags.view(np.uint64))
         self._rows = np.empty(0, np.uint32)
+        self._new_pages_a_look = min(_NEW_PAGES_A_LOOK, max(pages, 1))
+        self._next_look = self._new_pages_a_look
         self.accesses = 0
 
     @property
@@ -145,62 +190,68 @@ class SampledDistances:
         while start < pages.size:
             room = _ROWS
             if self._threshold > self._least_threshold:
-                room = _ROWS_THINNING - self.accesses % _ROWS_THINNING
+                room = min(room, self._next_look - self.accesses)
             stop = min(start + room, pages.size)
             self._take(pages[start:stop], spaces if spaces.size == 1 else spaces[start:stop])
             self.accesses += stop - start
             start = stop
-            # At fixed rows, so that batches of any size give the same sample.
-            if self.accesses % _ROWS_THINNING == 0:
+            # At rows that the batches have no part in, so that any batches give the same sample.
+            if self.accesses == self._next_look:
                 self._thin()
 
     def _take(self, pages: npt.NDArray[Any], spaces: npt.NDArray[np.uint32]) -> None:
-        if self._rows.size < pages.size:
-            self._rows = np.empty(pages.size, np.uint32)
-        chosen = _choose(pages, spaces, self._salt, np.uint64(self._threshold), self._rows)
+        if self._rows.size < pages.size + 8:
+            self._rows = np.empty(pages.size + 8, np.uint32)
+        highest = np.uint32(self._threshold - 1)
+        chosen = _choose(pages, spaces, self._salt, highest, self._flags, self._rows)
         rows = self._rows[:chosen]
-        known = len(self._ids)
         sampled = pages[rows].astype(np.uint64)
         if spaces.size != 1:
             spaces = spaces[rows]
         page_ids = self._ids.number(sampled, spaces)
-        if len(self._ids) > known:
-            if len(self._ids) > self._hashes.size:
-                self._hashes.resize(2 * len(self._ids), refcheck=False)
-            _hash(sampled, spaces, self._salt, page_ids, self._hashes)
         distances = np.empty(page_ids.size, np.uint32)
         self._line.measure(page_ids, distances)
-        more = self._line.room_for_pages - self._histogram.shape[1]
+        more = self._line.room_for_pages - self._histogram.size
         if more:
-            self._histogram = np.pad(self._histogram, ((0, 0), (0, more)))
-        _tally_groups(page_ids, distances, self._hashes, self._histogram)
+            self._histogram = np.pad(self._histogram, (0, more))
+        hashes = np.empty(page_ids.size, np.uint32)
+        _hash(sampled, spaces, self._salt, hashes)
+        _tally(hashes, distances, self.rate, self._histogram, self._of_parts)
+
+    def _sampled_keys(
+        self,
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return page, space and hash of each sampled page."""
+        pages, spaces = self._ids.keys()
+        hashes = np.empty(pages.size, np.uint32)
+        _hash(pages, spaces, self._salt, hashes)
+        return pages, spaces, hashes
 
     def _thin(self) -> None:
         """Lower the threshold while there are too many pages; scale what was counted."""
         while len(self._ids) > self._most_pages and self._threshold > self._least_threshold:
             self._lower_threshold()
+        self._next_look += self._new_pages_a_look * max(_WHOLE // self._threshold, 1)
 
     def _lower_threshold(self) -> None:
         wanted = int(self._most_pages * _KEPT_SHARE)
-        high = self._hashes["high"][: len(self._ids)]
-        threshold = int(np.partition(high, wanted)[wanted])
+        pages, spaces, hashes = self._sampled_keys()
+        threshold = int(np.partition(hashes, wanted)[wanted])
         threshold = max(min(threshold, self._threshold - 1), self._least_threshold)
-        kept = high < threshold
-        pages, spaces = self._ids.keys()
+        kept = hashes < threshold
         self._line.drop_pages(kept)
         self._ids = DenseIds(16 * self._most_pages)  # sampled pages lie apart
         self._ids.number(pages[kept], spaces[kept])
-        self._hashes = self._hashes[: kept.size][kept]
-        share = threshold / self._threshold
+        # By the pages that stay, not by the thresholds: N/n x what was counted is then unchanged,
+        # and a loop over all pages stays exact.
+        share = np.count_nonzero(kept) / kept.size
         used = kept.size  # no distance reaches further
         scaled = (np.arange(used) * share).astype(np.int64)
-        for counts in self._histogram:
-            counts[:used] = np.bincount(scaled, counts[:used], used) * share
+        self._histogram[:used] = np.bincount(scaled, self._histogram[:used], used) * share
+        self._of_parts *= share
         self._threshold = threshold
 
-    def estimate(
-        self, capacities_pages: npt.NDArray[np.int64], unique_pages: int | None = None
-    ) -> Estimate:
+    def estimate(self, capacities_pages: Capacities, unique_pages: int | None = None) -> Estimate:
         """Return the misses at each capacity, first touches included, with their error bar.
 
         Parameters
@@ -208,34 +259,54 @@ class SampledDistances:
         capacities_pages : int64, shape (sizes,)
         unique_pages : distinct pages of the trace, where known: makes loops exact
         """
-        in_groups = np.bincount(self._hashes["group"][: len(self._ids)], minlength=GROUPS).astype(
-            np.float64
-        )
-        rate = self.rate
-        whole = self.sampled_pages / rate
-        if unique_pages and self.sampled_pages:
-            rate = self.sampled_pages / unique_pages
-            whole = float(unique_pages)
-        distance = capacities_pages * rate
-        fewer = np.cumsum(self._histogram[:, : max(self.sampled_pages, 1)], axis=1)
-        refaults = fewer[:, -1:] - np.pad(fewer, ((0, 0), (1, 0)))
-        points = np.arange(refaults.shape[1])
-        misses = in_groups[:, None] + np.stack([np.interp(distance, points, r) for r in refaults])
-        total = misses.sum(axis=0)
-        missing = 1 - rate  # nothing is uncertain where every page is in the sample
-        variance = GROUPS * misses.var(axis=0, ddof=1)
+        sampled = self.sampled_pages
+        if not sampled:
+            # Nothing was chosen: as many pages as accesses, or none, are both possible.
+            nothing = np.zeros(capacities_pages.size)
+            return Estimate(nothing, nothing.copy(), np.full(nothing.size, float(self.accesses)))
+        whole = unique_pages or sampled / self.rate
+        missing = max(1 - sampled / whole, 0.0)  # nothing is uncertain where every page is sampled
+        reuses = np.zeros(sampled + 1)
+        reuses[0] = self._histogram.sum()
+        reuses[1:-1] = reuses[0] - np.cumsum(self._histogram[: sampled - 1])
+        points = np.arange(sampled + 1)
+
+        def misses_at(capacities: npt.NDArray[Any], pages: float) -> Floats:
+            scale = pages / sampled
+            misses: Floats = pages + scale * np.interp(capacities / scale, points, reuses)
+            return misses
+
+        found = misses_at(capacities_pages, whole)
+        # Without replacement: towards the whole footprint every distance is known.
+        reach = np.clip(1 - capacities_pages / whole, 0, 1)
+        sway = _NORMAL * np.sqrt(capacities_pages * missing * reach * whole / sampled)
+        spread = _STUDENT * self._standard_error(capacities_pages, whole, missing)
+        spread[reach == 0] = 0
+        down = spread + found - misses_at(capacities_pages + sway, whole)
+        up = spread + misses_at(np.maximum(capacities_pages - sway, 0), whole) - found
         if unique_pages is None:
-            # Nothing tells how far the share of pages in the sample is off its rate.
-            variance += total**2 / max(self.sampled_pages, 1)
-        spread = np.sqrt(variance * missing)
-        reach = np.clip(1 - capacities_pages / max(whole, 1), 0, 1)
-        sway = _NORMAL * np.sqrt(missing * (distance * reach + 0.25))
-        together = refaults.sum(axis=0) + in_groups.sum()
-        up = np.interp(distance - sway, points, together) - total
-        down = total - np.interp(distance + sway, points, together)
-        most = float(self.accesses)
+            off = _NORMAL * np.sqrt(missing / sampled)
+            down = np.hypot(down, found - misses_at(capacities_pages, whole * (1 - off)))
+            up = np.hypot(up, misses_at(capacities_pages, whole * (1 + off)) - found)
+        least, most = unique_pages or sampled, self.accesses
         return Estimate(
-            np.clip(total / rate, 0, most),
-            np.clip((total - np.hypot(_STUDENT * spread, down)) / rate, 0, most),
-            np.clip((total + np.hypot(_STUDENT * spread, up)) / rate, 0, most),
+            np.clip(found, least, most),
+            np.clip(found - down, least, most),
+            np.clip(found + up, least, most),
         )
+
+    def _standard_error(self, capacities: Capacities, whole: float, missing: float) -> Floats:
+        """Return the standard error that comes from which pages are in the sample."""
+        sampled = self.sampled_pages
+        _, _, hashes = self._sampled_keys()
+        pages = np.bincount(hashes & np.uint32(PARTS - 1), minlength=PARTS)
+        reuses = np.zeros((PARTS, _BINS + 2))
+        reuses[:, :_BINS] = np.cumsum(self._of_parts[:, ::-1], axis=1)[:, ::-1]
+        place = (capacities + 1.0).view(np.int64) - (_FIRST_BIN << _BIN_SHIFT)
+        below = np.minimum(place >> _BIN_SHIFT, _BINS)
+        share = (place & ((1 << _BIN_SHIFT) - 1)) / (1 << _BIN_SHIFT)
+        misses = reuses[:, below] * (1 - share) + reuses[:, below + 1] * share
+        residuals = misses - pages[:, None] * (misses.sum(axis=0) / sampled)
+        variance = PARTS / (PARTS - 1) * (residuals**2).sum(axis=0) * missing
+        error: Floats = np.sqrt(variance) * whole / sampled
+        return error

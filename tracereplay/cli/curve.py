@@ -42,7 +42,7 @@ def curve(
         typer.Option(
             "--sample",
             help="Estimate from a share of the pages, 1% (more where that are fewer than 8192), "
-            "or from at most so many pages, 20000: memory is then bounded.",
+            "or from about so many pages, 20000: memory is then bounded.",
             rich_help_panel="Model",
         ),
     ] = None,
