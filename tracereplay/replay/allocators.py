@@ -72,11 +72,11 @@ def class_table(allocator: int) -> npt.NDArray[np.int64]:
             base = CLASS_TABLE + row * CLASS_FIELDS
             table[base + CLASS_PAGES] = pages
             table[base + CLASS_OBJECTS] = objects
-        indices = sorted(number)
-        for length in range(CLASS_TABLE):
-            size = length + _HANDLE
-            index = 0 if size <= _MIN else min(_CLASSES - 1, -(-(size - _MIN) // _DELTA))
-            table[length] = number[next(i for i in indices if i >= index)]
+        indices = np.array(sorted(number))
+        rows = np.array([number[index] for index in indices.tolist()])
+        sizes = np.arange(CLASS_TABLE) + _HANDLE
+        wanted = np.clip(-(-(sizes - _MIN) // _DELTA), 0, _CLASSES - 1)
+        table[:CLASS_TABLE] = rows[np.searchsorted(indices, wanted)]
         return table
     # zbud and z3fold keep one list of unbuddied pages for each number of free chunks.
     return np.zeros(CLASS_TABLE + 64 * CLASS_FIELDS, np.int64)
