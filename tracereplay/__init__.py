@@ -7,7 +7,9 @@ imported on first use, so that `tracereplay --help` stays fast.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -26,6 +28,11 @@ _PUBLIC = {
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is kept between runs and can be made again; it may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tracereplay"
 
 
 def __getattr__(name: str) -> Any:

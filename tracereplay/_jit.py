@@ -55,16 +55,11 @@ def _source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _cache_root() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "tracereplay" / "kernels"
-
-
 def _set_cache_folder() -> None:
     """Point numba at our folder, and remove the folders of older sources."""
     if os.environ.get("NUMBA_CACHE_DIR") or _config.DISABLE_JIT:
         return
-    root = _cache_root()
+    root = tracereplay.cache_folder() / "kernels"
     folder = root / _source_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True)

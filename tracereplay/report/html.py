@@ -11,16 +11,19 @@ without characters that turn the direction of writing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import json
 import re
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+import tracereplay
+from tracereplay.errors import OutputError
 from tracereplay.files import replacing
 from tracereplay.report.figures import (
     Figure,
@@ -167,9 +170,18 @@ def _filled(template: str, parts: dict[str, str]) -> str:
 
 @functools.cache
 def _library() -> str:
+    """Return the script that draws; bundling it takes two seconds, so it is kept."""
+    kept = tracereplay.cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return kept.read_text("utf-8")
     import vl_convert
 
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    with contextlib.suppress(OSError, OutputError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept, force=True) as part:
+            part.write_text(bundle, encoding="utf-8")
+    return bundle
 
 
 def _in_script(source: str) -> str:
