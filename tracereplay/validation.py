@@ -130,6 +130,8 @@ class RecordedRun:
     ----------
     kernel_counters : one mapping per finished repeat
     killed, repeats : how many repeats ended in an OOM kill, of how many
+    reads_first : a write touch of the recorder read before it wrote
+    vma_readahead : no swap device turns, so readahead goes by address
     """
 
     name: str
@@ -142,6 +144,8 @@ class RecordedRun:
     repeats: int
     cpus: int
     emulated: bool
+    reads_first: bool = True
+    vma_readahead: bool = False
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -227,7 +231,12 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
     zswap = settings["zswap"] == "Y"
     scenario = Scenario(
         name=path.stem,
-        policy=_policy(kernel, zswap, settings.get("shrinker") == "Y", writeback=True),
+        policy=_policy(
+            kernel,
+            zswap,
+            settings.get("shrinker") == "Y",
+            writeback=settings.get("zswap_writeback", 1) != 0,
+        ),
         memory_limit_bytes=int(settings["limit_mib"] * (1 << 20)),
         reclaim=record.get("reclaim", "two-list"),
         kernel=kernel,
@@ -236,10 +245,13 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         allocator=settings.get("zpool", "zsmalloc"),
         pool_limit_bytes=_pool_limit_bytes(record["mem_total_kib"], settings["pool_percent"]),
         accept_threshold_percent=settings["accept"],
+        swap_bytes=settings["swap_mib"] << 20 if "swap_mib" in settings else None,
+        zswap_max_bytes=settings.get("zswap_max"),
         page_cluster=settings["page_cluster"],
         swappiness=record["swappiness"],
     )
     repeats = record.get("repeats") or [record]
+    recorder = record.get("recorder", {})
     whole_ns = (record.get("kreplay") or {}).get("wall_ns", 0)
     # The recorder's own file is charged as page cache. In a long run it is written back and dropped
     # while it grows, and only what was left at the end counts.
@@ -248,7 +260,7 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
     ) * _BYTES_PER_TOUCH_TIME // PAGE_BYTES + 1
     left = record.get("memory_stat_end", {}).get("cache", 0) // PAGE_BYTES
     is_short = any(repeat.get("stat_read_us") for repeat in repeats)
-    file_pages = written if is_short or not left else min(left, written)
+    file_pages = recorder.get("file_pages", written if is_short or not left else min(left, written))
     # `elapsed_us` is the sum of the touches' times, scaled to the whole; but each page was filled
     # after its first touch, outside the timing, so the first pass took longer than it says.
     touches_ns = record.get("latency_sum_ns") or repeats[0].get("latency_sum_ns") or whole_ns
@@ -289,8 +301,10 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         kernel_counters=tuple(counters),
         killed=sum(not repeat["finished"] for repeat in repeats),
         repeats=len(repeats),
-        cpus=2,
+        cpus=record.get("cpus", 2),
         emulated=False,
+        reads_first=recorder.get("reads_first", True),
+        vma_readahead=settings.get("rotational", 1) == 0,
     )
 
 
@@ -388,6 +402,9 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
     rows = np.asarray(record["samples"]["rows"], float)
     reads_ns = (rows[:, 0] * 1e9).astype(np.int64)
     wall_ns = _wall_ns(record["kreplay"])
+    # Recorders since tell when each part of the trace was touched, and every read.
+    steps = np.asarray([0, *(record.get("elapsed_us") or [])], np.int64) * _NS_PER_US
+    every = np.asarray(record.get("stat_read_us") or [], np.int64) * _NS_PER_US
     columns = record["samples"]["columns"]
     held = rows[:, columns.index("anon")] + rows[:, columns.index("swap")]
     held = held.astype(np.int64)
@@ -398,9 +415,9 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
         pages=_beside(path, record, "pages"),
         replays=(
             Repeat(
-                _NO_ROWS,
+                steps if steps.size > 1 else _NO_ROWS,
                 wall_ns,
-                _all_reads(reads_ns, wall_ns),
+                every if every.size else _all_reads(reads_ns, wall_ns),
                 remote_stock_pages=0,
                 file_pages=0,
                 held_pages=np.stack([reads_ns, held]),
@@ -584,11 +601,11 @@ def _replay(
         means=means,
         flush_times_ns=repeat.reads_ns if timed else None,
         clock_has_stalls=timed,
-        vma_readahead=False,  # all runs swapped to a rotational disk
+        vma_readahead=run.vma_readahead,
         cpus=run.cpus,
-        # The recorder's write touch reads first: in 6.1 `pgreuse` counts one minor fault for each
+        # The emulated runs' write touch reads first: in 6.1 `pgreuse` counts one minor fault for each
         # write to a page that came back, and in 6.12 no slot is freed by a write.
-        read_first=True,
+        read_first=run.reads_first,
         tlb_entries=_EMULATED_TLB_ENTRIES if run.emulated else 0,
         remote_stock_pages=repeat.remote_stock_pages,
     )

@@ -1,0 +1,243 @@
+"""`host-run` where nothing is touched: what it refuses, and how it reads a trace and page contents.
+
+Runs on the real kernel are in `tests/kernel/`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import types
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.errors import HostError, InputError, OutputError, SettingsError
+from tracereplay.host import run as host
+from tracereplay.host import touching
+from tracereplay.trace import open_trace
+
+
+@pytest.fixture
+def trace(tmp_path):
+    path = tmp_path / "t.parquet"
+    pages = np.array([900, 901, 5, 900, 7], np.uint64)
+    pl.DataFrame({"page": pages, "is_write": [True, False, False, True, False]}).write_parquet(path)
+    return path
+
+
+def invoke(trace, tmp_path, *options):
+    command = ["host-run", str(trace), "--limit", "4MiB", "-o", str(tmp_path / "runs"), *options]
+    return CliRunner().invoke(app, command)
+
+
+def refusal(result) -> str:
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if "compiling" not in line]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+# ---- refusals --------------------------------------------------------------------------------------
+
+
+def test_without_root_it_says_what_it_needs_root_for(trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(touching, "IS_COMPILED", True)
+    line = refusal(invoke(trace, tmp_path))
+    assert "needs root" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_compiled_kernels_it_does_not_start(trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(touching, "IS_COMPILED", False)
+    assert "NUMBA_DISABLE_JIT" in refusal(invoke(trace, tmp_path))
+
+
+def test_without_zswap_it_names_the_option_that_does_without(trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(host.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(touching, "IS_COMPILED", True)
+    monkeypatch.setattr(host, "ZSWAP", tmp_path / "absent")
+    assert "--no-zswap" in refusal(invoke(trace, tmp_path))
+
+
+def test_contents_are_given_in_one_way(trace, tmp_path):
+    options = ["--pages", str(trace), "--content", "redis-json"]
+    assert "one of them" in refusal(invoke(trace, tmp_path, *options))
+
+
+def test_a_run_that_is_there_stays(tmp_path):
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(OutputError, match="--force"):
+        host.check_output(tmp_path, "mine", force=False)
+    host.check_output(tmp_path, "mine", force=True)
+
+
+def test_too_small_a_limit_and_too_little_memory_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(SettingsError, match="1 MiB"):
+        host.check_run(host.HostRun(4096, tmp_path), 10)
+    monkeypatch.setattr(host, "_meminfo", lambda: {"MemAvailable": 1000})
+    with pytest.raises(HostError, match="available"):
+        host.check_run(host.HostRun(1 << 21, tmp_path), 10)
+
+
+def test_a_swap_file_needs_a_folder_and_room(tmp_path, monkeypatch):
+    undo = host.contextlib.ExitStack()
+    with pytest.raises(HostError, match="no such folder"):
+        host._add_swap(undo, tmp_path / "absent", 1 << 20)
+    full = types.SimpleNamespace(f_bavail=10, f_frsize=4096)
+    monkeypatch.setattr(host.os, "statvfs", lambda _: full)
+    with pytest.raises(HostError, match=r"40\.0 KiB free.*--swap-directory"):
+        host._add_swap(undo, tmp_path, 1 << 20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_cannot_swap_is_named_and_the_file_removed(tmp_path, monkeypatch):
+    def refuse(*_: object) -> int:
+        ctypes.set_errno(host.errno.EINVAL)
+        return -1
+
+    tried = []
+    library = types.SimpleNamespace(swapon=lambda *a: tried.append(a) or refuse())
+    monkeypatch.setattr(host.ctypes, "CDLL", lambda *_, **__: library)
+    with (
+        pytest.raises(HostError, match="ext4 or xfs"),
+        host.contextlib.ExitStack() as undo,
+    ):
+        host._add_swap(undo, tmp_path, 2 << 20)
+    assert len(tried) == 2  # the second time with every block written
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_the_kernel_does_not_take_is_put_back(tmp_path):
+    class Stubborn(type(tmp_path)):
+        def write_text(self, text, **_):
+            return super().write_text("lzo" if text == "none-such" else text)
+
+    path = Stubborn(tmp_path / "compressor")
+    path.write_text("lzo")
+    undo = host.contextlib.ExitStack()
+    with pytest.raises(HostError, match="keeps 'lzo'"):
+        host._set_for_now(undo, path, "none-such")
+    other = tmp_path / "percent"
+    other.write_text("20\n")
+    host._set_for_now(undo, other, "1")
+    assert other.read_text() == "1"
+    undo.close()
+    assert other.read_text() == "20"
+
+
+# ---- the memory controller -------------------------------------------------------------------------
+
+
+def test_the_memory_controller_is_found_in_either_hierarchy(tmp_path):
+    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
+    unified = f"cgroup2 {tmp_path} cgroup2 rw,nosuid 0 0\n"
+    first = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n"
+    assert host._memory_controller(unified).cgroup == "v2"
+    found = host._memory_controller(unified + first)
+    assert (found.cgroup, str(found.root)) == ("v1", "/sys/fs/cgroup/memory")
+    (tmp_path / "cgroup.controllers").write_text("cpu\n")
+    with pytest.raises(HostError, match="no memory controller"):
+        host._memory_controller(unified)
+
+
+# ---- trace and contents ----------------------------------------------------------------------------
+
+
+def test_pages_are_numbered_by_address_so_that_neighbours_stay_neighbours(trace):
+    touches, pages, _, _ = host.load_touches(open_trace(trace))
+    assert pages.tolist() == [5, 7, 900, 901]
+    assert (touches & 0x7FFFFFFF).tolist() == [2, 3, 0, 2, 1]
+    assert (touches >> 31).tolist() == [1, 0, 0, 1, 0]
+
+
+def test_an_empty_trace_is_refused(tmp_path):
+    path = tmp_path / "none.parquet"
+    pl.DataFrame({"page": pl.Series([], dtype=pl.UInt64)}).write_parquet(path)
+    with pytest.raises(InputError, match="no accesses"):
+        host.load_touches(open_trace(path))
+
+
+def test_the_swap_header_is_what_mkswap_writes():
+    header = host._swap_header(100)
+    assert len(header) == 4096
+    assert header[-10:] == b"SWAPSPACE2"
+    assert np.frombuffer(header, np.uint32, 3, 1024).tolist() == [1, 99, 0]
+
+
+def test_lines_come_nearest_to_the_size_wanted():
+    sizes = np.array([40, *range(100, 100 + 64 * 60, 60)], np.uint16)
+    wanted = np.array([1, 100, 129, 131, 4096, 50], np.uint16)
+    zero = np.array([False, False, False, False, False, True])
+    assert host.lines_for(wanted, zero, sizes).tolist() == [1, 1, 1, 2, 64, touching.ALL_ZERO]
+
+
+def test_sizes_of_lines_are_those_of_the_codecs():
+    sizes = host.line_sizes()
+    assert {"lzo_bytes", "lz4_bytes", "zstd_bytes", "deflate_bytes"} <= sizes.keys()
+    # 16, 24 and 40 lines are 1,024, 1,536 and 2,560 bytes; lzo's sizes stand in the recorded runs.
+    assert sizes["lzo_bytes"][[16, 24, 40, 64]].tolist() == [1101, 1637, 2741, 4096]
+    assert (np.diff(sizes["lz4_bytes"].astype(int)) > 0).all()
+    assert sizes["zstd_bytes"][16] in range(1024, 1060)
+
+
+def test_the_bundled_lzo_sizes_are_those_of_the_library():
+    lzo = pytest.importorskip("lzo", reason="python-lzo is optional")
+    texts = np.zeros((65, 4096), np.uint8)
+    touching.fill_pages(texts, np.arange(65, dtype=np.uint8))
+    packed = [min(len(lzo.compress(text.tobytes(), 1, False)), 4096) for text in texts]
+    assert packed == list(host.LZO_BYTES)
+
+
+def test_contents_of_a_recorded_run_are_taken_as_they_are(tmp_path):
+    path = tmp_path / "pages.parquet"
+    table = {"page": [2, 0, 1], "random_lines": [0, 64, 0], "zero_filled": [True, False, False]}
+    pl.DataFrame(table).write_parquet(path)
+    lines = host.recorded_lines(path, np.array([0, 1, 2], np.uint64))
+    assert lines.tolist() == [64, touching.NO_LINES, touching.ALL_ZERO]
+    with pytest.raises(InputError, match="1 pages of the trace are missing"):
+        host.recorded_lines(path, np.array([0, 9], np.uint64))
+    pl.DataFrame({"page": [1], "lzo_bytes": [50]}).write_parquet(path)
+    assert host.recorded_lines(path, np.array([1], np.uint64)) is None
+
+
+def test_filled_pages_hold_random_lines_then_zeros_and_end_in_a_word():
+    pages = np.zeros((4, 4096), np.uint8)
+    lines = np.array([touching.ALL_ZERO, touching.NO_LINES, 3, 64], np.uint8)
+    touching.fill_pages(pages, lines)
+    assert not pages[0].any()
+    assert not pages[1, :4088].any()
+    assert pages[1, 4088:].tolist() == [1, 2, 3, 4, 0, 0, 0, 0]
+    assert np.unique(pages[2, :192]).size > 100
+    assert not pages[2, 192:4088].any()
+    assert np.unique(pages[3, :4088]).size == 256
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("reads_first", [0, 1])
+def test_touching_writes_what_it_should_and_times_every_touch(reads_first):
+    memory = np.zeros((3, 4096), np.uint8)
+    touches = np.array([0, 1, 0, 2, 1 | 1 << 31, 1], np.uint32)
+    lines = np.array([1, touching.ALL_ZERO, 64], np.uint8)
+    for array in (touches, lines):
+        array.flags.writeable = False
+    control = np.zeros(1, touching.CONTROL)
+    control["go"], control["reads_first"] = 2, reads_first
+    times, steps = np.zeros(6, np.uint32), np.zeros(1000, np.int64)
+    libc, spec = ctypes.CDLL(None), (ctypes.c_int64 * 2)()
+    clock = ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value
+    seen = np.zeros(3, np.uint8)
+    out = (times, steps, clock, ctypes.addressof(spec))
+    touching.touch_all(memory, touches, lines, seen, out, control)
+    assert seen.tolist() == [1, 1, 1]
+    assert not memory[1].any()  # also after the write: what it stores changes nothing
+    assert memory[2, :4088].any()
+    assert (times > 0).all()
+    assert (np.diff(steps) >= 0).all()
+    assert steps[-1] <= control["ended_ns"][0] - control["began_ns"][0]
+    assert control["done"][0] == 1

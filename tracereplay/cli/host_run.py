@@ -1,0 +1,233 @@
+"""`host-run`: touch a trace's pages on this machine's real kernel, and record what it counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracereplay.cli.app import app, note
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Numbers = npt.NDArray[np.uint64]
+    Owners = npt.NDArray[np.uint32]
+    Lines = npt.NDArray[np.uint8]
+    Sizes = dict[str, npt.NDArray[np.uint16]]
+
+_ZSWAP = "Zswap and swap"
+_PAGES = "Pages"
+_OUTPUT = "Output"
+
+
+@app.command(
+    name="host-run",
+    epilog="Example: sudo tracereplay host-run web.parquet --limit 64MiB -o runs && "
+    "tracereplay validate runs",
+)
+def host_run(
+    trace: Annotated[Path, typer.Argument(help="Trace table written by `ingest`.")],
+    limit: Annotated[
+        str, typer.Option("--limit", help="Memory limit of the cgroup: a size, or % of the pages.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the run.", rich_help_panel=_OUTPUT)
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Name of the run. Default: the trace's.", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, max=1000, help="How often to run it.")
+    ] = 5,
+    stat_every: Annotated[
+        str,
+        typer.Option(
+            "--stat-every",
+            help="Time between readings of memory.stat, each of which refreshes the statistics "
+            "that reclaim decides with; `never` leaves them to the kernel, every 2 s.",
+        ),
+    ] = "10ms",
+    read_first: Annotated[
+        bool,
+        typer.Option("--read-first", help="A write touch loads the page before it stores."),
+    ] = False,
+    pages: Annotated[
+        Path | None,
+        typer.Option(
+            "--pages",
+            help="Page table whose compressed sizes the contents imitate.",
+            rich_help_panel=_PAGES,
+        ),
+    ] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(
+            "--content",
+            help="A bundled distribution instead, such as redis-json or redis-json+10%raw.",
+            rich_help_panel=_PAGES,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of drawn contents.", rich_help_panel=_PAGES)
+    ] = 0,
+    swap_directory: Annotated[
+        Path,
+        typer.Option(
+            "--swap-directory",
+            help="Folder for the swap file, on the disk to swap to.",
+            rich_help_panel=_ZSWAP,
+        ),
+    ] = Path("/var/tmp"),  # noqa: S108  # a default the user sees; the file's name is drawn
+    swap_size: Annotated[
+        str | None,
+        typer.Option("--swap-size", help="Default: three times the pages.", rich_help_panel=_ZSWAP),
+    ] = None,
+    zswap: Annotated[
+        bool, typer.Option("--zswap/--no-zswap", help="Compress first.", rich_help_panel=_ZSWAP)
+    ] = True,
+    compressor: Annotated[
+        str | None,
+        typer.Option("--compressor", help="Such as lzo, zstd.", rich_help_panel=_ZSWAP),
+    ] = None,
+    zpool: Annotated[
+        str | None,
+        typer.Option(
+            "--zpool", help="Allocator, before 6.18: zsmalloc, zbud.", rich_help_panel=_ZSWAP
+        ),
+    ] = None,
+    pool_percent: Annotated[
+        int | None,
+        typer.Option(
+            "--pool-percent",
+            min=0,
+            max=100,
+            help="Largest pool, % of memory.",
+            rich_help_panel=_ZSWAP,
+        ),
+    ] = None,
+    accept: Annotated[
+        int | None,
+        typer.Option(
+            "--accept-threshold",
+            min=0,
+            max=100,
+            help="% of the limit below which a full pool takes pages again.",
+            rich_help_panel=_ZSWAP,
+        ),
+    ] = None,
+    shrinker: Annotated[
+        bool,
+        typer.Option("--shrinker/--no-shrinker", help="shrinker_enabled.", rich_help_panel=_ZSWAP),
+    ] = False,
+    zswap_max: Annotated[
+        str | None,
+        typer.Option("--zswap-max", help="memory.zswap.max, cgroup v2.", rich_help_panel=_ZSWAP),
+    ] = None,
+    writeback: Annotated[
+        bool,
+        typer.Option(
+            "--writeback/--no-writeback",
+            help="memory.zswap.writeback, cgroup v2.",
+            rich_help_panel=_ZSWAP,
+        ),
+    ] = True,
+    page_cluster: Annotated[
+        int,
+        typer.Option(
+            "--page-cluster", min=0, max=8, help="Readahead, log2.", rich_help_panel=_ZSWAP
+        ),
+    ] = 0,
+    swappiness: Annotated[
+        int, typer.Option("--swappiness", min=0, max=200, rich_help_panel=_ZSWAP)
+    ] = 60,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the run.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Touch a trace's pages on this machine's real kernel, and record what the kernel counted.
+
+    Needs root. The pages are anonymous memory in a cgroup of its own, touched one after the other as
+    fast as they come; the times of the trace are not waited for. Swap file, cgroup and settings are
+    gone or as before when it ends. `validate DIR` puts the model's counters beside the kernel's.
+    """
+    import platform
+
+    import numpy as np
+
+    from tracereplay.errors import SettingsError
+    from tracereplay.host import run as host
+    from tracereplay.trace import open_trace
+    from tracereplay.units import PAGE_BYTES, parse_duration, parse_size, parse_size_or_percent
+
+    if pages is not None and content is not None:
+        raise SettingsError("--pages and --content: give one of them")
+    host.find_machine(zswap=zswap)
+    opened = open_trace(trace)
+    stem = name or trace.name.split(".")[0]
+    host.check_output(out, stem, force=force)
+    touches, numbers, owner, pids = host.load_touches(opened)
+    run = host.HostRun(
+        memory_limit_bytes=parse_size_or_percent(
+            limit, numbers.size * PAGE_BYTES, of="the trace's pages"
+        )
+        // PAGE_BYTES
+        * PAGE_BYTES,
+        swap_directory=swap_directory,
+        swap_bytes=None if swap_size is None else parse_size(swap_size),
+        repeats=repeat,
+        zswap=zswap,
+        compressor=compressor,
+        zpool=zpool,
+        pool_percent=pool_percent,
+        accept_percent=accept,
+        shrinker=shrinker,
+        zswap_max_bytes=None if zswap_max is None else parse_size(zswap_max),
+        writeback=writeback,
+        page_cluster=page_cluster,
+        swappiness=swappiness,
+        stat_every_ns=0 if stat_every == "never" else parse_duration(stat_every),
+        reads_first=read_first,
+    )
+    sizes = host.line_sizes()
+    lines = _lines(pages, content, seed, sizes, (numbers, owner, pids))
+    load = host.Workload(np.ascontiguousarray(touches), lines)
+    note(
+        f"{touches.size:,} touches of {numbers.size:,} pages, limit {limit}; "
+        f"{repeat} time(s) on {platform.release()}"
+    )
+    record, touch_ns = host.host_run(load, run, say=note)
+    for path in host.write_run(out, stem, record, load, touch_ns, sizes, force=force):
+        note(f"wrote {path}")
+
+
+def _lines(
+    pages: Path | None,
+    content: str | None,
+    seed: int,
+    sizes: Sizes,
+    numbered: tuple[Numbers, Owners, list[int | None]],
+) -> Lines:
+    """Return the random lines of each page: from a table that has them, else from its sizes."""
+    import numpy as np
+
+    from tracereplay.content import open_content
+    from tracereplay.host import run as host
+
+    numbers, owner, pids = numbered
+    if pages is not None and pages.suffix == ".parquet":
+        recorded = host.recorded_lines(pages, numbers)
+        if recorded is not None:
+            return recorded
+    drawn = open_content(pages, content, "lzo", seed)
+    contents = drawn.for_pages(numbers, owner, pids)
+    for line in (f"contents: {drawn.describe()}", *drawn.notes):
+        note(line)
+    return host.lines_for(
+        contents.compressed_bytes, contents.zero_filled, sizes["lzo_bytes"]
+    ).astype(np.uint8)
