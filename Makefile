@@ -17,6 +17,9 @@ fuzz: ## readers on a hundred thousand mutated inputs each
 test-nojit: ## run the tests with the kernels interpreted, where coverage and debuggers see them
 	NUMBA_DISABLE_JIT=1 $(PYTHON) -m pytest -m "not slow"
 
+test-kernel: ## run what needs root and zswap on this machine's kernel, and leaves it as it was
+	$(PYTHON) -m pytest -m kernel
+
 lint: ## ruff, mypy, import layers, spelling
 	.ci/lint
 

@@ -11,6 +11,7 @@ from tracereplay.cli.app import app, main
 from tracereplay.cli import calibrate  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import compare  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import curve  # noqa: F401  isort: skip  (registers its commands)
+from tracereplay.cli import host_run  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import ingest  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import inspect  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its commands)
