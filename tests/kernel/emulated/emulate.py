@@ -197,6 +197,7 @@ def main() -> None:
     )
     parser.add_argument("trace", type=Path)
     parser.add_argument("--pages", type=Path, help="default: beside the trace, T.pages.parquet")
+    parser.add_argument("--touches", type=int, help="only the first so many rows")
     parser.add_argument("--kernel", type=Path, required=True, help="unpacked kernel package")
     parser.add_argument("--name", required=True)
     parser.add_argument("--limit", type=parse_size, required=True)
@@ -221,8 +222,9 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
     args = parser.parse_args()
 
-    trace = pl.read_parquet(args.trace).select("page", "is_write")
-    beside = args.trace.with_name(args.trace.name.replace(".trace.parquet", ".pages.parquet"))
+    trace = pl.read_parquet(args.trace, n_rows=args.touches).select("page", "is_write")
+    stem = args.trace.name.removesuffix(".parquet").removesuffix(".trace")
+    beside = args.trace.with_name(f"{stem}.pages.parquet")
     pages = pl.read_parquet(args.pages or beside).sort("page")
     if "lzo_bytes" not in pages.columns:
         sizes = line_sizes()
