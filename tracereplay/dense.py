@@ -157,8 +157,10 @@ class DenseIds:
             More than 2**31 distinct pages (8 TiB of 4 KiB pages), or 2**28 distinct groups of 16.
         """
         page_ids = np.empty(pages.size, np.uint32)
-        if spaces is None:
-            spaces = np.zeros(1, np.uint32)
+        # Read-only views of both: numba would compile the kernel again for writable arrays.
+        pages = pages.view()
+        spaces = np.zeros(1, np.uint32) if spaces is None else spaces.view()
+        pages.flags.writeable = spaces.flags.writeable = False
         done = 0
         while done < pages.size:
             part = spaces if spaces.size == 1 else spaces[done:]
