@@ -1,7 +1,9 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,31 @@ def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
     ]
     assert ["compiling" in run.stderr for run in runs] == [True, False]
     assert runs[0].stdout == runs[1].stdout
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("number", [0, 1], ids=["at once", "while replaying is compiled"])
+def test_ctrl_c_while_compiling_ends_with_one_line(tmp_path, number):
+    (tmp_path / "t.csv").write_text("page\n" + "".join(f"{page}\n" for page in range(200)))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-m", "tracereplay", "compare", str(tmp_path / "t.csv")]
+    command += ["--memory", "1MiB", "-o", str(tmp_path / "out")]
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=PACKAGE.parent,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "compiling" in process.stderr.readline()
+        # The kernel that numbers pages is the first, and the replay's comes after it.
+        while number and not list((tmp_path / "cache").rglob("dense*.nbi")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert not list(tmp_path.glob("out/*"))

@@ -157,20 +157,22 @@ def compare(
     workers = min(jobs or os.cpu_count() or 1, len(replayed))
     last_time: int | None = None
     ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
+    pool = ThreadPoolExecutor(workers)
     try:
-        with ThreadPoolExecutor(workers) as pool:
-            for batch in trace.batches(batch_rows):
-                known.update()
-                next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
-                next_use.flags.writeable = False
-                tasks = [pool.submit(case.feed, batch, next_use) for case in replayed]
-                for task in tasks:
-                    task.result()
-                if batch.time_ns is not None and batch.time_ns.size:
-                    last_time = int(batch.time_ns[-1])
-                if progress is not None:
-                    progress(batch.first_row + batch.page_ids.size, rows)
+        for batch in trace.batches(batch_rows):
+            known.update()
+            next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
+            next_use.flags.writeable = False
+            tasks = [pool.submit(case.feed, batch, next_use) for case in replayed]
+            for task in tasks:
+                task.result()
+            if batch.time_ns is not None and batch.time_ns.size:
+                last_time = int(batch.time_ns[-1])
+            if progress is not None:
+                progress(batch.first_row + batch.page_ids.size, rows)
     finally:
+        # After Ctrl-C nothing is left to wait for, and a thread may be compiling.
+        pool.shutdown(wait=False, cancel_futures=True)
         if ahead is not None:
             ahead.close()
     return _collect(trace, cases, shadows, contents, last_time, seed, began, command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated, Any
 
@@ -36,6 +37,9 @@ def flush() -> None:
         raise typer.Exit(1) from None
 
 
+_INTERRUPTED = 130
+
+
 class _OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -43,6 +47,9 @@ class _OneLineErrors(TyperGroup):
         except TracereplayError as error:
             stderr_console().print(f"error: {error}", style="red")
             raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            note("interrupted")
+            raise typer.Exit(_INTERRUPTED) from error
 
 
 app = typer.Typer(
@@ -79,4 +86,22 @@ def _tell_compiling() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the `tracereplay` script."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        sys.stderr.write("interrupted\n")
+        _leave(_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            _leave(_INTERRUPTED)
+        raise
+
+
+def _leave(status: int) -> None:
+    """End without waiting for threads: one may be compiling for many seconds yet."""
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
