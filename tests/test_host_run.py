@@ -241,3 +241,32 @@ def test_touching_writes_what_it_should_and_times_every_touch(reads_first):
     assert (np.diff(steps) >= 0).all()
     assert steps[-1] <= control["ended_ns"][0] - control["began_ns"][0]
     assert control["done"][0] == 1
+
+
+# ---- what a run tells ------------------------------------------------------------------------------
+
+
+def test_swapping_of_other_processes_is_told():
+    counts = {"pgmajfault": 1000, "zswpin": 1100, "pswpin": 200, "swpin_zero": 0, "swap_ra": 100}
+    assert host._swapped_by_others(counts) == 200
+    repeat = {"vmstat": counts, "kreplay": {"wall_ns": 10**9}, "finished": True}
+    line = host._line(0, 5, repeat | {"others_swapped_pages": 200})
+    assert line.startswith("run 1 of 5: 1.00 s; pgmajfault 1,000, zswpin 1,100")
+    assert "200 pages came in for other processes" in line
+    assert "other processes" not in host._line(0, 5, repeat | {"others_swapped_pages": 3})
+    killed = host._line(1, 5, repeat | {"finished": False, "others_swapped_pages": 0})
+    assert "OOM kill" in killed
+
+
+def test_means_of_the_second_half_leave_the_first_out():
+    rows = {name: [10.0, 20.0, 30.0] for name in host._FOOTPRINT} | {"at_us": [0, 500, 1000]}
+    kept = {"pool_samples": [[0, 1, 2, 9], [1000, 3, 4, 9]]}
+    footprint = host._footprint({"rows": rows, "kept": kept})
+    assert footprint["rss_pages_mean_second_half"] == 25.0
+    assert footprint["rss_pages_peak"] == 30
+    assert footprint["pool_pages_mean_second_half"] == 3.0
+    assert footprint["stored_pages_peak"] == 4
+    nothing = host._footprint(
+        {"rows": {n: [] for n in host._FOOTPRINT}, "kept": {"pool_samples": []}}
+    )
+    assert nothing["rss_pages_mean_second_half"] == -1.0

@@ -54,6 +54,7 @@ _START_S = 120.0  # for the touching process to load its code
 _SPARE_BYTES = 64 << 20
 _SWAP_PER_PAGE = 3  # swap is never half full, which would change what the kernel does with slots
 _MIN_SWAP_BYTES = 256 << 20
+_FEW = 20  # pages that came in for others and are not worth a word
 _SWAP_FLAG_PREFER = 0x8000
 _HIGHEST_PRIORITY = 32767
 
@@ -603,6 +604,7 @@ def _run_once(load: Workload, run: HostRun, machine: Machine, debug: Path | None
             "finished": finished,
             "oom_kill": kills,
             "vmstat": vmstat,
+            "others_swapped_pages": _swapped_by_others(vmstat),
             "zswap_debug": {n: v - debug_before.get(n, 0) for n, v in debug_after.items()},
             "footprint": _footprint(readings),
             "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
@@ -612,6 +614,16 @@ def _run_once(load: Workload, run: HostRun, machine: Machine, debug: Path | None
         if finished:
             repeat["touch_ns"] = child.touch_ns.copy()
         return repeat
+
+
+def _swapped_by_others(vmstat: dict[str, int]) -> int:
+    """Return the pages that other processes brought in from swap meanwhile, as far as it shows.
+
+    Each major fault and each page read ahead comes from zswap, the device or the zero map; faults
+    are the cgroup's own, the rest is counted for the whole machine (under v2: all its own).
+    """
+    came_in = sum(vmstat.get(name, 0) for name in ("zswpin", "pswpin", "swpin_zero"))
+    return max(came_in - vmstat["pgmajfault"] - vmstat.get("swap_ra", 0), 0)
 
 
 _NO_TIMES: dict[str, Any] = {
@@ -784,12 +796,12 @@ def host_run(
         load.lines.size * PAGE_BYTES * _SWAP_PER_PAGE, _MIN_SWAP_BYTES
     )
     swap_bytes = -(-swap_bytes // (1 << 20)) << 20
-    others = len(_read("/proc/swaps").splitlines()) - 1
-    if others > 0:
-        say(f"note: {others} other swap area(s) in use; what they take and give is counted too")
     with contextlib.ExitStack() as undo:
         undo.enter_context(_ended_by_signals())
         undo.enter_context(_alone(say))
+        others = len(_read("/proc/swaps").splitlines()) - 1
+        if others > 0:
+            say(f"note: {others} other swap area(s) in use; what they take and give is counted too")
         _set_parameters(undo, run)
         debug = undo.enter_context(_debugfs())  # zswap's folder is there once it was enabled
         path = _add_swap(undo, run.swap_directory, swap_bytes)
@@ -838,7 +850,13 @@ def _line(turn: int, turns: int, repeat: dict[str, Any]) -> str:
         for name in ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout")
         if vmstat.get(name)
     )
-    return f"run {turn + 1} of {turns}: {end}; {counts or 'no reclaim'}"
+    others = repeat["others_swapped_pages"]
+    disturbed = (
+        f"; {others:,} pages came in for other processes, whose swapping is counted too"
+        if others > max(_FEW, vmstat["pgmajfault"] // 100)
+        else ""
+    )
+    return f"run {turn + 1} of {turns}: {end}; {counts or 'no reclaim'}{disturbed}"
 
 
 def _settings_now(run: HostRun, swap_bytes: int, path: Path) -> dict[str, Any]:
