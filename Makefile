@@ -29,6 +29,12 @@ bench: ## ratios against libcachesim and a textbook curve (a few minutes)
 docs: ## write the generated parts of README.md and notebooks/tables.md anew
 	$(PYTHON) .ci/docs.py
 
+agreement: ## model against kernel anew: make agreement RUNS='FOLDER…' (minutes)
+	$(PYTHON) .ci/docs.py --agreement $(RUNS)
+
+outputs: ## run the README's commands and write their outputs into it (minutes)
+	$(PYTHON) .ci/docs.py --outputs
+
 picture: ## draw the README's picture anew (minutes)
 	$(PYTHON) .ci/docs.py --picture
 
@@ -36,4 +42,4 @@ format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: bench docs picture help fuzz test test-slow test-nojit lint format
+.PHONY: agreement bench docs outputs picture help fuzz test test-slow test-nojit lint format

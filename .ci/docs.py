@@ -2,16 +2,32 @@
 
 Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md, writes notebooks/tables.md from
 schema.py, and with `--picture` (`make picture`) draws the README's picture from a bundled trace.
+`--agreement DIR…` (`make agreement RUNS='DIR…'`) replays recorded kernel runs and writes
+notebooks/agreement.csv, of which the README's table of model against kernel is made.
+`--outputs` (`make outputs`) runs the README's commands and writes what they print below them.
 `--check` changes nothing and fails where a document is behind; the tests call it.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import statistics
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ROOT = Path(__file__).resolve().parent.parent
+AGREEMENT = ROOT / "notebooks" / "agreement.csv"
+
+# What the table of agreement shows, and the events a counter needs to say anything.
+COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
+FEW = 2000
 
 # The README's picture: a program in a quarter of its memory, where three pages in ten do not shrink.
 PICTURE_POLICIES = ("no-zswap", "swap-on-reject", "store-raw", "shrinker", "zram")
@@ -50,11 +66,172 @@ def policies_table() -> str:
     return "\n".join(lines)
 
 
+def read_agreement() -> pl.DataFrame:
+    """Return the rows of `validate --format csv`, and `at_limit`: whether the run's pool was full."""
+    import polars as pl
+
+    frame = pl.read_csv(
+        AGREEMENT, schema_overrides={"release": pl.String}, infer_schema_length=None
+    )
+    full = pl.col("counter").is_in(["pool_limit_hit", "zswpwb"]) & (pl.col("kernel") > 0)
+    return frame.with_columns(at_limit=full.any().over("run"))
+
+
+def agreement_table() -> str:
+    """Return |model / kernel - 1| per kind of run: median and worst, of runs that nobody killed."""
+    import polars as pl
+
+    frame = read_agreement()
+    killed = frame.filter(
+        pl.col("counter") == "oom_events", (pl.col("kernel") > 0) | (pl.col("model") > 0)
+    )["run"]
+    frame = frame.filter(~pl.col("run").is_in(killed.to_list()))
+    kinds = sorted(
+        set(frame.select("release", "reclaim", "cgroup", "at_limit").rows()),
+        key=lambda kind: (*(-int(part) for part in kind[0].split(".")), *kind[1:]),
+    )
+    lines = [
+        f"| Linux | reclaim | cgroup | pool | runs | {' | '.join(f'`{name}`' for name in COUNTERS)} |",
+        "|---|---|---|---|---|" + "---|" * len(COUNTERS),
+    ]
+    for kind in kinds:
+        release, reclaim, cgroup, at_limit = kind
+        rows = frame.filter(release=release, reclaim=reclaim, cgroup=cgroup, at_limit=at_limit)
+        cells = []
+        for name in COUNTERS:
+            errors = rows.filter(
+                pl.col("counter") == name, pl.col("kernel") >= FEW, pl.col("error").is_not_null()
+            )["error"].abs()
+            cells.append(_errors(errors.to_list()))
+        lines.append(
+            f"| {release} | `{reclaim}` | {cgroup} | {'full' if at_limit else 'below its limit'} "
+            f"| {rows['run'].n_unique()} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def _errors(errors: list[float]) -> str:
+    if not errors:
+        return ""
+    middle = statistics.median(errors)
+    return _percent(middle) + (f", {_percent(max(errors))}" if len(errors) > 1 else "")
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return (
+        f"{percent:.2f} %"
+        if percent < 0.995
+        else f"{percent:.1f} %"
+        if percent < 10
+        else f"{percent:.0f} %"
+    )
+
+
+def killed_table() -> str:
+    """Return the share of replays that an OOM kill ended, kernel and model, of runs that have any."""
+    import polars as pl
+
+    ends = read_agreement().filter(
+        pl.col("counter") == "oom_events", (pl.col("kernel") > 0) | (pl.col("model") > 0)
+    )
+    lines = ["| run | Linux | killed by the kernel | killed by the model |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['run']} | {row['release']} | {row['kernel']:.0%} | {row['model']:.0%} |"
+        for row in ends.sort("release", "run", descending=[True, False]).iter_rows(named=True)
+    ]
+    return "\n".join(lines)
+
+
+def write_agreement(folders: list[str]) -> None:
+    """Replay the runs in `folders` and keep model and kernel of every counter."""
+    import polars as pl
+
+    from tracereplay.validation import validate
+
+    if not folders:
+        sys.exit("name the folders of the recorded runs: make agreement RUNS='DIR…'")
+    frame = validate(folders, skipped=lambda line: print(line, file=sys.stderr))
+    numbers = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
+    frame = frame.sort("release", "run", maintain_order=True).with_columns(
+        pl.col(numbers).round_sig_figs(7)
+    )
+    AGREEMENT.write_text(frame.write_csv(), encoding="utf-8")
+    print(f"wrote {AGREEMENT}: {frame['run'].n_unique()} runs", file=sys.stderr)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-BLOCKS = {"formats": formats_table, "recording": recording_table, "policies": policies_table}
+BLOCKS = {
+    "formats": formats_table,
+    "recording": recording_table,
+    "policies": policies_table,
+    "agreement": agreement_table,
+    "killed": killed_table,
+}
+
+
+def readme_command(text: str, name: str) -> str:
+    """Return the command under `<!-- run: NAME -->`."""
+    found = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)\n```", text, re.DOTALL)
+    if not found:
+        sys.exit(f"README.md: no command {name!r}")
+    return found[1]
+
+
+def run_outputs() -> None:
+    """Run each command of the README that has an output below it, and write the output there."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- output: ([\w-]+) -->", text):
+        printed = printed_by(readme_command(text, name))
+        block = f"<!-- output: {name} -->\n```text\n{printed}\n```\n<!-- end -->"
+        text = re.sub(
+            rf"<!-- output: {name} -->\n.*?<!-- end -->",
+            lambda _, block=block: block,
+            text,
+            flags=re.DOTALL,
+        )
+    path.write_text(text, encoding="utf-8")
+
+
+def printed_by(command: str) -> str:
+    """Return what a command of the README prints on stdout, on a terminal 80 cells wide.
+
+    Runs with this interpreter's package in the place of an installed `tracereplay`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "tracereplay"
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tracereplay "$@"\n')
+        script.chmod(0o755)
+        (Path(folder) / "python").symlink_to(script.with_name("interpreter"))
+        interpreter = script.with_name("interpreter")
+        interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        interpreter.chmod(0o755)
+        done = subprocess.run(
+            [
+                "bash",
+                "-euo",
+                "pipefail",
+                "-c",
+                command.replace("uniform.parquet", f"{folder}/uniform.parquet"),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PATH": f"{folder}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "COLUMNS": "80",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        sys.exit(f"{command}\nended with status {done.returncode}:\n{done.stderr}")
+    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
 
 
 def readme() -> str:
@@ -114,6 +291,10 @@ def draw() -> None:
 
 
 def main(arguments: list[str]) -> None:
+    if "--outputs" in arguments:
+        run_outputs()
+    if "--agreement" in arguments:
+        write_agreement(arguments[arguments.index("--agreement") + 1 :])
     behind = []
     for path, text in (
         (ROOT / "README.md", readme()),

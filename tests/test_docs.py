@@ -1,6 +1,7 @@
 """README and docs say what the package is; their commands do what they say."""
 
-import ast
+import importlib.util
+import json
 import os
 import re
 import shlex
@@ -16,14 +17,34 @@ from tracereplay import schema
 from tracereplay.cli import app
 from tracereplay.policies import POLICIES
 from tracereplay.readers import FORMATS
+from tracereplay.reclaim import RECLAIM, Reclaim
+from tracereplay.report.figures import Theme, build_figures
+from tracereplay.report.folder import read_result_folder
+from tracereplay.validation import validate
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OUTPUTS = re.findall(r"<!-- output: ([\w-]+) -->", README)
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def command(name):
     return re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)\n```", README, re.DOTALL)[1]
+
+
+def docs_script():
+    """Return the module that `make docs` runs."""
+    place = importlib.util.spec_from_file_location("docs_script", ROOT / ".ci" / "docs.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def words_and_numbers(text):
+    """Return the words of a text, each number as `#`, and its numbers."""
+    parts = re.findall(r"\d[\d,.]*|[^\W\d_]+|\S", text.replace("─", ""))
+    numbers = [float(part.replace(",", "").rstrip(".")) for part in parts if part[0].isdigit()]
+    return ["#" if part[0].isdigit() else part for part in parts], numbers
 
 
 def test_generated_parts_are_up_to_date():
@@ -65,6 +86,72 @@ def test_the_example_prints_the_comparison_and_writes_what_the_readme_says(tmp_p
     assert (tmp_path / "sqlite" / "report.html").stat().st_size < 4_000_000
     summary = pl.read_parquet(tmp_path / "sqlite" / "summary.parquet")
     assert set(summary["policy"]) == set(POLICIES)
+    the_page_has_the_numbers_of_the_tables(tmp_path / "sqlite", monkeypatch)
+
+
+def the_page_has_the_numbers_of_the_tables(folder, monkeypatch):
+    """Compare every number that the page of a real run draws with its Parquet tables."""
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    tables = read_result_folder(folder)
+    for drawn, row in zip(data["scenarios"], tables.summary.to_dicts(), strict=True):
+        assert {key: drawn[key] for key in row} == row
+    names = [row["scenario"] for row in data["scenarios"]]
+    theme = Theme.of_page(tables.summary["policy"].to_list())
+    figures = build_figures(tables.summary, tables.latency, tables.footprint, theme)
+    monkeypatch.chdir(folder)
+    for figure in figures.figures:
+        said = eval(figure.polars, {"pl": pl})
+        dataset = data["datasets"].get(figure.name)
+        if dataset is None:
+            drawn = pl.DataFrame(data["scenarios"], infer_schema_length=None).select(said.columns)
+        else:
+            scenarios = {"scenario": [names[at] for at in dataset["scenario"]]}
+            drawn = pl.DataFrame({**scenarios, **dataset["columns"]}).select(said.columns)
+        drawn = drawn.cast(said.schema)
+        assert drawn.height > 0
+        assert drawn.join(said, on=said.columns, how="anti", nulls_equal=True).is_empty(), (
+            figure.name
+        )
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_command_of_the_readme_prints_what_stands_below_it(name):
+    shown = re.search(rf"<!-- output: {name} -->\n```text\n(.*?)\n```", README, re.DOTALL)[1]
+    docs = docs_script()
+
+    printed = docs.printed_by(docs.readme_command(README, name))
+
+    behind = "run `make outputs`"
+    words, numbers = words_and_numbers(printed)
+    words_shown, numbers_shown = words_and_numbers(shown)
+    assert words == words_shown, behind
+    # A better model moves a figure; one that is far off would mislead.
+    assert numbers == pytest.approx(numbers_shown, rel=0.1, abs=3), behind
+
+
+def test_the_readme_has_commands_with_outputs():
+    assert {"collapse", "oom", "stale"} <= set(OUTPUTS)
+
+
+RUNS = sorted((ROOT / "tests" / "kernel-runs").glob("linux-*/*.json"))
+
+
+def test_the_kept_agreement_is_that_of_kernel_and_model():
+    kept = docs_script().read_agreement().filter(pl.col("run").is_in([path.stem for path in RUNS]))
+    now = validate([ROOT / "tests" / "kernel-runs"])
+    both = kept.join(now, on=("run", "counter"), how="full", suffix="_now", coalesce=True)
+    counted = both.filter(pl.max_horizontal("kernel", "kernel_now") >= 2000)
+
+    assert set(kept["run"]) == {path.stem for path in RUNS}
+    assert counted.height > 40
+    for row in counted.iter_rows(named=True):
+        assert row["kernel"] == pytest.approx(row["kernel_now"], rel=1e-6), row
+        # What a reader of the table takes from it: the error, to a few percent.
+        assert row["model"] == pytest.approx(row["model_now"], rel=0.05, abs=20), (
+            f"{row['run']} {row['counter']}: run `make agreement RUNS='DIR…'`"
+        )
 
 
 def test_the_test_command_is_the_one_that_ci_runs():
@@ -79,19 +166,110 @@ def test_links_and_files_named_exist(name):
         assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
-def test_the_worked_policy_is_a_policy():
-    code = re.search(
-        r"```python\n# tracereplay/policies/half_page.py\n(.*?)```", CONTRIBUTING, re.DOTALL
-    )[1]
-    ast.parse(code)
-    made = {}
-    exec(code, made)
-    assert made["POLICY"].name == "half-page"
+def worked_module(path, tmp_path, monkeypatch):
+    """Import a file of CONTRIBUTING under the name it would have in the package."""
+    code = re.search(rf"```python\n# {re.escape(path)}\n(.*?)```", CONTRIBUTING, re.DOTALL)[1]
+    file = tmp_path / Path(path).name
+    file.write_text(code, encoding="utf-8")
+    name = path.removesuffix(".py").replace("/", ".")
+    place = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(place)
+    monkeypatch.setitem(sys.modules, name, module)
+    place.loader.exec_module(module)
+    return module
+
+
+def run(*arguments, **more):
+    done = CliRunner().invoke(app, list(map(str, arguments)), **more)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def small_trace(path):
+    pages = [0, 1, 2, 0, 3, 0, 4, 1, 0, 5, 0, 2, 3, 4, 0, 1] * 8
+    pl.DataFrame({"page": pages, "is_write": [True] * len(pages)}).write_parquet(path)
+    return path
+
+
+@pytest.mark.compiled
+def test_the_worked_policy_runs(tmp_path, monkeypatch):
+    module = worked_module("tracereplay/policies/half_page.py", tmp_path, monkeypatch)
+    monkeypatch.setitem(POLICIES, module.POLICY.name, module.POLICY)
+    done = run(
+        "compare",
+        small_trace(tmp_path / "t.parquet"),
+        "-p",
+        "half-page",
+        "-r",
+        "lru",
+        "-m",
+        "16KiB",
+    )
+    assert re.search(r"^half-page ", done.stdout, re.MULTILINE)
+
+
+def test_the_worked_format_reads_its_line(tmp_path, monkeypatch):
+    module = worked_module("tracereplay/readers/pagelog.py", tmp_path, monkeypatch)
+    readers = dict(FORMATS)
+    monkeypatch.setattr(
+        "tracereplay.readers.FORMATS", {module.FORMAT.name: module.FORMAT, **readers}
+    )
+    capture = tmp_path / "capture.txt"
+    capture.write_text("5 1 0x7f001000 w\n9 1 0x7f002010 r\nwhat\n" + "9 1 0x7f002010 r\n" * 200)
+    run("ingest", capture, "-o", tmp_path / "t.parquet", "--format", "pagelog")
+    table = pl.read_parquet(tmp_path / "t.parquet")
+    assert table["page"].to_list()[:2] == [0x7F001, 0x7F002]
+    assert table["is_write"].to_list()[:2] == [True, False]
+    assert table.height == 202
+
+
+@pytest.mark.compiled
+def test_the_worked_reclaim_model_runs(tmp_path, monkeypatch):
+    worked_module("tracereplay/reclaim/fifo.py", tmp_path, monkeypatch)
+    entry = re.search(r'   Reclaim\(\n       "fifo",.*?\n   \)', CONTRIBUTING, re.DOTALL)[0]
+    model = eval(entry.strip(), {"Reclaim": Reclaim})
+    monkeypatch.setitem(RECLAIM, model.name, model)
+    trace = small_trace(tmp_path / "t.parquet")
+    done = run(
+        "compare",
+        trace,
+        "-p",
+        "no-zswap",
+        "-r",
+        "fifo",
+        "-r",
+        "lru",
+        "-m",
+        "12KiB",
+        "--format",
+        "json",
+        "--cgroup",
+        "v1",
+        "--page-cluster",
+        0,
+    )
+    rows = {
+        row["reclaim"]: row
+        for row in json.loads(done.stdout)["scenarios"]
+        if row["policy"] == "no-zswap"
+    }
+
+    # First in, first out, by hand: page 0 is touched often, which helps it with LRU only.
+    faults, held = 0, []
+    for page in pl.read_parquet(trace)["page"]:
+        if page not in held:
+            faults += 1
+            held = [*held, page][-3:]
+    assert rows["fifo"]["pgmajfault"] == faults - 6  # first touches are no major faults
+    assert rows["lru"]["pgmajfault"] < rows["fifo"]["pgmajfault"]
+
+
+NEW = ("half_page.py", "pagelog.py", "fifo.py")
 
 
 def test_files_that_contributing_names_exist():
     for path in re.findall(r"`((?:tracereplay|tests|notebooks)/[\w/.-]*)`", CONTRIBUTING):
-        assert (ROOT / path).exists() or path.endswith("half_page.py"), path
+        assert (ROOT / path).exists() or path.endswith(NEW), path
 
 
 def test_every_command_there_is_stands_in_the_changelog():

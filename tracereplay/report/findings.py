@@ -231,13 +231,15 @@ def verdict(group: Group) -> Verdict:
     ties = [row for row in alive if row["stall_total_ns"] <= best_ns * (1 + TIE_RATIO)]
     # Of equals the one that needs least memory, then fewest device writes; order settles the rest.
     winner = min(ties, key=lambda row: (row["footprint_bytes_peak"], row["pswpout"]))
-    return Verdict(group, winner, _gain(winner, ties, alive), _price(winner))
+    return Verdict(group, winner, _gain(winner, ties, alive, candidates), _price(winner))
 
 
-def _gain(winner: Row, ties: list[Row], alive: list[Row]) -> str:
+def _gain(winner: Row, ties: list[Row], alive: list[Row], group_choices: list[Row]) -> str:
     others = [row for row in ties if row is not winner]
     name = winner["label"]
-    if len(alive) == 1:
+    if len(group_choices) == 1:
+        text = f"{name} is the only choice here"
+    elif len(alive) == 1:
         text = f"{name} is the only one that finished"
     elif len(others) == len(alive) - 1:
         text = f"all policies tie within {TIE_RATIO:.0%}; {name} needs the least memory"
@@ -391,4 +393,7 @@ def _some(rows: list[Row], say: Callable[[Row], str]) -> str:
 
 def _killed_at(row: Row) -> str:
     at = row["oom_at_access"]
-    return "killed" if at is None else f"killed at access {at:,}"
+    text = "killed" if at is None else f"killed at access {at:,}"
+    if row["flush_phases"] > 1:
+        text += f", and in {row['flush_phases_killed']} of {row['flush_phases']} replays in all"
+    return text
