@@ -179,9 +179,18 @@ def test_lines_come_nearest_to_the_size_wanted():
 
 def test_sizes_of_lines_are_those_of_the_codecs():
     sizes = host.line_sizes()
-    assert {"lzo_bytes", "lz4_bytes", "zstd_bytes", "deflate_bytes"} <= sizes.keys()
+    assert {
+        "lzo_bytes",
+        "lzo_rle_bytes",
+        "lz4_bytes",
+        "zstd_bytes",
+        "deflate_bytes",
+    } <= sizes.keys()
     # 16, 24 and 40 lines are 1,024, 1,536 and 2,560 bytes; lzo's sizes stand in the recorded runs.
     assert sizes["lzo_bytes"][[16, 24, 40, 64]].tolist() == [1101, 1637, 2741, 4096]
+    saved = sizes["lzo_bytes"].astype(int) - sizes["lzo_rle_bytes"]  # runs of zeros
+    assert saved.min() == 0
+    assert saved.max() < 130
     assert (np.diff(sizes["lz4_bytes"].astype(int)) > 0).all()
     assert sizes["zstd_bytes"][16] in range(1024, 1060)
 
