@@ -300,6 +300,27 @@ def test_a_damaged_folder_is_one_clear_line(fake_result, tmp_path, damage, messa
         read_result_folder(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        {},
+        {"trace": 5, "scenarios": "x", "command": [1, 2], "notes": {"a": [1]}},
+        {"trace": None, "command": {}, "costs": None, "wall_s": [None]},
+    ],
+)
+def test_a_run_json_of_another_shape_still_makes_a_page(fake_result, run):
+    summary, latency, footprint, _ = fake_result(("no-zswap",))
+    page = render_html(summary, latency, footprint, run)
+    assert "no-zswap" in page
+
+
+def test_a_result_without_scenarios_makes_a_page_and_no_figures(fake_result, tmp_path):
+    summary, latency, footprint, run = fake_result(("no-zswap",))
+    page = render_html(summary.clear(), latency.clear(), footprint.clear(), run)
+    assert "0 scenarios" in page
+    assert write_plots(tmp_path, summary.clear(), latency.clear(), footprint.clear(), run) == []
+
+
 def test_an_existing_page_is_not_overwritten_by_surprise(fake_result, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("mine")

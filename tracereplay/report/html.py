@@ -420,7 +420,10 @@ class _Page:
         command = run.pop("command", None)
         if command is not None:
             facts.append(
-                ("command line", command if isinstance(command, str) else " ".join(command))
+                (
+                    "command line",
+                    " ".join(map(str, command)) if isinstance(command, list) else str(command),
+                )
             )
         facts += [(key.replace("_", " "), value) for key, value in run.items()]
         items = "".join(

@@ -285,7 +285,7 @@ def _shapes(group: Group, buckets: pl.DataFrame, indent: int, console: Console) 
     by_scenario: dict[str, dict[int, int]] = {}
     for scenario, cell, count in counted.iter_rows():
         by_scenario.setdefault(scenario, {})[cell] = count
-    lines = [Text("swap-in latency, log axis; height: share of swap-ins, root", style="dim")]
+    lines = [Text("swap-in latency, log axis; height: root of the share of swap-ins", style="dim")]
     for row in group.rows:
         shares = by_scenario.get(row["scenario"], {})
         top = max(shares.values(), default=1)
