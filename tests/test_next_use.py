@@ -1,3 +1,6 @@
+import resource
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -10,6 +13,20 @@ from tracereplay import next_use
 from tracereplay.errors import OutputError
 from tracereplay.next_use import NEVER, NextUses, next_uses
 from tracereplay.trace import open_trace
+
+REFUSED = """
+import resource, sys
+from tracereplay.errors import OutputError
+from tracereplay.next_use import NextUses
+from tracereplay.trace import open_trace
+
+trace = open_trace(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    NextUses(trace)
+except OutputError as error:
+    print(error)
+"""
 
 
 def trace_of(path, pages):
@@ -64,3 +81,41 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(OutputError, match="TMPDIR"):
         NextUses(trace_of(tmp_path / "t.parquet", [1]))
+
+
+@pytest.mark.parametrize("room", [0, 1000, 11_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, room):
+    # A limit of the file size stands for the full disk; 3000 rows need 12,000 bytes.
+    folder = tmp_path / "spill"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    trace_of(tmp_path / "t.parquet", list(range(3000)))
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    run = subprocess.run(
+        [sys.executable, "-c", REFUSED, str(tmp_path / "t.parquet"), str(room)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr == ""
+    assert run.stdout.startswith(f"{folder}: File too large; the next uses of a trace need 4 bytes")
+    assert run.stdout.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupt_while_spilling_leaves_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "spill"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    trace = trace_of(tmp_path / "t.parquet", [1, 2, 1])
+    opened = []
+
+    def interrupted(file, *_):
+        opened.append(file)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(next_use, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        NextUses(trace)
+    assert opened[0].closed
+    assert list(folder.iterdir()) == []

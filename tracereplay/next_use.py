@@ -63,7 +63,7 @@ class NextUses:
         self._rows = 0
         self._dtype: type[np.unsignedinteger[Any]] = np.uint32
         try:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            self._file = _unnamed_file(folder)
         except OSError as error:
             raise OutputError(f"{folder}: {error.strerror or error}; set TMPDIR") from error
         try:
@@ -81,18 +81,17 @@ class NextUses:
     def _fill(self, trace: Trace, folder: str | None) -> None:
         pages = 0
         for batch in trace.batches(only_ids=True):
-            self._file.write(batch.page_ids.data)
+            _write(self._file, batch.page_ids, self._rows * batch.page_ids.itemsize)
             self.batch_rows.append(batch.page_ids.size)
+            self._rows += batch.page_ids.size
             if batch.page_ids.size:
                 pages = max(pages, int(batch.page_ids.max()) + 1)
-        self._file.flush()
-        self._rows = sum(self.batch_rows)
         if self._rows < _NARROW_ROWS:
             self._turn_round(self._file, pages)
             return
         with self._file as page_ids:
             self._dtype = np.uint64
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            self._file = _unnamed_file(folder)
             self._turn_round(page_ids, pages)
 
     def _turn_round(self, source: IO[bytes], pages: int) -> None:
@@ -104,12 +103,7 @@ class NextUses:
             page_ids = _read(source, np.uint32, first_row, rows)
             distances = np.empty(rows, self._dtype)
             _distances_backward(page_ids, first_row, seen, distances, never)
-            written = distances.data.cast("B")
-            offset = first_row * distances.itemsize
-            while written:
-                done = os.pwrite(self._file.fileno(), written, offset)
-                written = written[done:]
-                offset += done
+            _write(self._file, distances, first_row * distances.itemsize)
 
     def of(self, first_row: int, rows: int) -> NextUse:
         """Return the row of the next use of `rows` accesses from `first_row` on, or NEVER."""
@@ -146,6 +140,19 @@ def next_uses(trace: Trace) -> Iterator[NextUse]:
         for rows in uses.batch_rows:
             yield uses.of(first_row, rows)
             first_row += rows
+
+
+def _unnamed_file(folder: str | None) -> IO[bytes]:
+    # Without a buffer: where the disk is full nothing waits to be written again at closing.
+    return tempfile.TemporaryFile(dir=folder, buffering=0)
+
+
+def _write(file: IO[bytes], array: npt.NDArray[Any], offset: int) -> None:
+    written = array.data.cast("B") if array.size else memoryview(b"")
+    while written:
+        done = os.pwrite(file.fileno(), written, offset)
+        written = written[done:]
+        offset += done
 
 
 def _read(file: Any, dtype: Any, first_row: int, rows: int) -> npt.NDArray[Any]:
