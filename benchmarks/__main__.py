@@ -1,29 +1,41 @@
 """Print ratios against named peers; answers are asserted equal before anything is timed.
 
-`python -m benchmarks` prints a table, `--write` also puts it into benchmarks/README.md. Processor
-seconds of one thread, medians of interleaved runs: whatever slows the machine meets both sides.
+`python -m benchmarks` prints a table, `--write` also puts it into benchmarks/README.md; `--parts` and
+`--traces` choose. Processor seconds of one thread, medians of interleaved runs: whatever slows the
+machine meets both sides. The ratio is the median of those of the runs.
 """
 
 import argparse
 import datetime as dt
+import multiprocessing
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import fenwick_histogram, libcachesim_misses, write_oracle_general
+from benchmarks.peers import (
+    fenwick_histogram,
+    libcachesim_misses,
+    timed_libcachesim,
+    write_oracle_general,
+)
 from benchmarks.traces import FIRST_PAGE, TRACES
-from tracereplay.content import open_content
+from tracereplay.content import PageContents, open_content
+from tracereplay.costs import load_costs
 from tracereplay.dense import DenseIds
 from tracereplay.distances import StackDistances
-from tracereplay.lru_grid import LruGrid
+from tracereplay.lru_grid import ZERO_FILLED, LruGrid
+from tracereplay.reclaim import find_reclaim
+from tracereplay.replay.engine import Replay
+from tracereplay.replay.settings import Scenario
 from tracereplay.sampling import SampledDistances
 from tracereplay.trace import BATCH_ROWS
 
@@ -41,16 +53,20 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--traces", nargs="*", choices=list(TRACES), default=list(TRACES))
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     chosen = parser.parse_args()
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen.traces:
-            pages = TRACES[name](chosen.accesses, chosen.pages).astype(np.uint64)
-            pages += np.uint64(FIRST_PAGE)
-            path = Path(folder) / "trace.bin"
-            write_oracle_general(pages, path)
-            rows += [(name, *found) for found in measure(pages, path, chosen.runs)]
+            trace = Input(TRACES[name](chosen.accesses, chosen.pages), Path(folder) / "trace.bin")
+            for part in chosen.parts:
+                began = time.monotonic()
+                for row in PARTS[part](trace, chosen.runs):
+                    rows.append((name, *row))
+                    print(f"{name}: {' | '.join(row)}", file=sys.stderr, flush=True)
+                took = time.monotonic() - began
+                print(f"{name}: {part} took {took:.0f} s", file=sys.stderr, flush=True)
     text = table(rows, chosen.accesses, chosen.runs)
     print(text)
     if chosen.write:
@@ -58,74 +74,126 @@ def main() -> None:
         README.write_text(f"{before}{START}\n\n{text}\n{END}{rest.partition(END)[2]}")
 
 
-def measure(pages: np.ndarray, path: Path, runs: int) -> list[Row]:
-    """Return task, our speed, peer and ratio of everything measured on one trace."""
-    page_ids = number(pages)
-    unique = int(page_ids.max()) + 1
-    exact = every_size(page_ids, unique)
-    found = []
+class Input:
+    """One trace in every form that somebody reads, and its exact curve."""
+
+    def __init__(self, numbers: np.ndarray, path: Path) -> None:
+        self.pages = numbers.astype(np.uint64) + np.uint64(FIRST_PAGE)
+        self.path = path
+        write_oracle_general(self.pages, path)
+        self.page_ids = number(self.pages)
+        self.unique = int(self.page_ids.max()) + 1
+        self.misses = every_size(self.page_ids, self.unique)
+
+
+def one_lru(trace: Input, runs: int) -> Iterator[Row]:
+    """One size, raw page numbers in, misses out, against libcachesim's replay in C."""
     for percent in (10, 50):
-        capacity = unique * percent // 100
-        found += compete(
+        capacity = trace.unique * percent // 100
+
+        def theirs(*, fitted: bool, capacity: int = capacity) -> int:
+            size = trace.pages.size
+            return libcachesim_misses(trace.path, capacity, accesses=size, fitted=fitted)
+
+        yield from compete(
             f"LRU at {percent} %, from page numbers",
-            lambda c=capacity: one_size(pages, c),
+            lambda c=capacity: one_size(trace.pages, c),
             {
-                name: lambda c=capacity, f=fitted: libcachesim_misses(
-                    path, c, accesses=pages.size, fitted=f
-                )
-                for name, fitted in (("libcachesim", False), ("libcachesim, table fitted", True))
+                "libcachesim": lambda: theirs(fitted=False),
+                "libcachesim, table fitted": lambda: theirs(fitted=True),
             },
-            int(exact[capacity]),
-            pages.size,
+            int(trace.misses[capacity]),
+            trace.pages.size,
             runs,
         )
-    found += compete(
+
+
+def curve(trace: Input, runs: int) -> Iterator[Row]:
+    """Every size, against the textbook's tree."""
+    yield from compete(
         "curve, every size, from ids",
-        lambda: every_size(page_ids, unique),
-        {"Fenwick tree": lambda: fenwick(page_ids, unique)},
-        exact,
-        pages.size,
+        lambda: every_size(trace.page_ids, trace.unique),
+        {"Fenwick tree": lambda: fenwick(trace.page_ids, trace.unique)},
+        trace.misses,
+        trace.pages.size,
         runs,
     )
-    found.append(many_sizes(pages, path, runs))
-    took = median(runs, lambda: sampled(page_ids, unique))
-    found.append(row("curve from a sample of 1 %, from ids", pages.size / took, "", None))
-    found.append(memory_and_pool(page_ids, unique, runs))
-    return found
 
 
-def many_sizes(pages: np.ndarray, path: Path, runs: int) -> Row:
-    """All sizes by one curve, against a replay of each; the replays are run once."""
-    curve = every_size(number(pages), 0)
-    capacities = np.linspace(curve.size / SIZES, curve.size - 1, SIZES).astype(np.int64)
-    took = median(runs, lambda: every_size(number(pages), 0))
-    began = time.process_time()
-    replayed = [
-        libcachesim_misses(path, capacity, accesses=pages.size, fitted=False)
-        for capacity in capacities.tolist()
-    ]
-    theirs = (time.process_time() - began) / cores()
-    assert replayed == curve[capacities].tolist()
+def many_sizes(trace: Input, runs: int) -> Iterator[Row]:
+    """All sizes by one curve, against a replay of each on all cores; the replays are run once."""
+    unique = trace.unique
+    capacities = np.linspace(unique / SIZES, unique, SIZES).astype(np.int64)
+    took = median(runs, lambda: every_size(number(trace.pages), 0))
+    jobs = [(trace.path, capacity, trace.pages.size) for capacity in capacities.tolist()]
+    with multiprocessing.get_context("spawn").Pool(cores()) as pool:
+        replayed = pool.starmap(timed_libcachesim, jobs, chunksize=1)
+    assert [misses for misses, _ in replayed] == trace.misses[capacities].tolist()
+    # Processor seconds over the cores: as if nothing else ran and no core ever waited.
+    theirs = sum(spent for _, spent in replayed) / cores()
     rival = f"libcachesim, {SIZES} replays on {cores()} cores"
-    return row(f"{SIZES} sizes, from page numbers", pages.size / took, rival, theirs / took)
+    yield row(f"{SIZES} sizes, from page numbers", trace.pages.size / took, rival, theirs / took)
 
 
-def memory_and_pool(page_ids: np.ndarray, unique: int, runs: int) -> Row:
-    """100 pairs of memory and pool in one pass, against a pass for each."""
+def sample(trace: Input, runs: int) -> Iterator[Row]:
+    """A sampled curve of 200 sizes, from ids in memory; another hash in each run."""
+    seeds = iter(range(runs + 1))
+    took = median(runs, lambda: sampled(trace.page_ids, trace.unique, next(seeds)))
+    yield row("curve from a sample of 1 %, from ids", trace.pages.size / took, "", None)
+
+
+def memory_and_pool(trace: Input, runs: int) -> Iterator[Row]:
+    """100 pairs of memory and pool in one pass, against replays of exact LRU with zswap."""
+    page_ids, unique = trace.page_ids, trace.unique
     contents = open_content(name="redis-json").for_pages(np.arange(unique, dtype=np.uint64))
-    stored = contents.compressed_bytes
+    stored = np.where(contents.zero_filled, ZERO_FILLED, contents.compressed_bytes).astype(
+        np.uint16
+    )
     steps = np.linspace(0.05, 0.95, 10)
     memories = (unique * steps).astype(np.int64)
-    limits = (unique * steps * 1500).astype(np.int64)
+    # The last is never full, as everywhere a replay of the kernel's rules gives the same counts.
+    limits = np.append((unique * steps[:-1] * 1500).astype(np.int64), unique * 4096)
     together = grid(page_ids, memories, limits, stored)
-    alone = grid(page_ids, memories[4:5], limits[4:5], stored)
-    assert together[4, 4] == alone[0, 0]
-    one = median(runs, lambda: grid(page_ids, memories[4:5], limits[4:5], stored))
-    took = median(1, lambda: grid(page_ids, memories, limits, stored))
-    rival = "a pass for each pair"
-    return row(
-        "100 pairs of memory and pool, from ids", page_ids.size / took, rival, 100 * one / took
+    for memory in (0, 4, 9):
+        counted = replayed(page_ids, contents, int(memories[memory]), int(limits[-1]))
+        assert counted["pgmajfault"] == together.misses()[memory] - unique
+        assert counted["zswpin"] == together.loads()[memory, -1]
+        assert counted["swpin_zero"] == together.zero_fills()[memory]
+    for memory, pool in ((0, 0), (4, 4), (9, 2)):
+        alone = grid(page_ids, memories[[memory]], limits[[pool]], stored)
+        assert together.loads()[memory, pool] == alone.loads()[0, 0]
+        assert together.written_back()[memory, pool] == alone.written_back()[0, 0]
+    direct: list[float] = []
+    ours: list[float] = []
+    for _ in range(runs):
+        ours.append(seconds(lambda: grid(page_ids, memories, limits, stored)))
+        # Three of the hundred, small, middle and large, for what one takes on the average.
+        pairs = [(memory, limits[pool]) for memory, pool in ((1, 1), (4, 4), (8, 9))]
+        direct.append(
+            statistics.mean(
+                seconds(lambda m=memory, p=limit: replayed(page_ids, contents, memories[m], p))
+                for memory, limit in pairs
+            )
+        )
+    ratio = statistics.median(
+        one / all_of_them for one, all_of_them in zip(direct, ours, strict=True)
     )
+    yield row(
+        "100 pairs of memory and pool, from ids",
+        page_ids.size / statistics.median(ours),
+        f"100 replays of LRU with zswap here, {page_ids.size / statistics.median(direct) / 1e6:.0f} M/s "
+        f"each: as long as {1 / ratio:.1f}",
+        100 * ratio,
+    )
+
+
+PARTS: dict[str, Callable[[Input, int], Iterator[Row]]] = {
+    "lru": one_lru,
+    "curve": curve,
+    "sizes": many_sizes,
+    "sample": sample,
+    "pool": memory_and_pool,
+}
 
 
 def compete(
@@ -143,9 +211,13 @@ def compete(
     for _ in range(runs):
         for name, run in {"": ours, **rivals}.items():
             times[name].append(seconds(run))
-    own = statistics.median(times[""])
+    own = times[""]
+    ratios = {
+        name: statistics.median(one / mine for one, mine in zip(times[name], own, strict=True))
+        for name in rivals
+    }
     return [
-        row(task, accesses / own, name, statistics.median(times[name]) / own) for name in rivals
+        row(task, accesses / statistics.median(own), name, ratio) for name, ratio in ratios.items()
     ]
 
 
@@ -193,18 +265,61 @@ def fenwick(page_ids: np.ndarray, unique: int) -> np.ndarray:
     return page_ids.size - np.concatenate([[0], hits])
 
 
-def sampled(page_ids: np.ndarray, unique: int) -> Any:
-    sample = SampledDistances(0.01)
+def sampled(page_ids: np.ndarray, unique: int, seed: int) -> Any:
+    chosen = SampledDistances(0.01, seed=seed)
     for part in batches(page_ids):
-        sample.add(part)
-    return sample.estimate(np.geomspace(2000, unique, 200).astype(np.int64), unique)
+        chosen.add(part)
+    return chosen.estimate(np.geomspace(2000, unique, 200).astype(np.int64), unique)
 
 
-def grid(page_ids: np.ndarray, memories: np.ndarray, limits: np.ndarray, stored: np.ndarray) -> Any:
+def grid(
+    page_ids: np.ndarray, memories: np.ndarray, limits: np.ndarray, stored: np.ndarray
+) -> LruGrid:
     pools = LruGrid(memories, limits, stored, stored.size)
     for part in batches(page_ids):
         pools.add(part)
-    return pools.loads()
+    return pools
+
+
+def replayed(
+    page_ids: np.ndarray, contents: PageContents, memory_pages: int, limit_bytes: int
+) -> dict[str, int]:
+    """Replay one setting with the package's own loop, without latencies."""
+    scenario = Scenario(
+        memory_limit_bytes=int(memory_pages) * 4096,
+        pool_limit_bytes=int(limit_bytes),
+        reclaim="lru",
+        cgroup="v1",
+        allocator="ideal",
+        page_cluster=0,
+    )
+    model = find_reclaim("lru")
+    unique = contents.compressed_bytes.size
+    replay = Replay(
+        scenario,
+        model.load(),
+        textbook=model.textbook,
+        rows=page_ids.size,
+        unique_pages=unique,
+        means=load_costs(None, "nvme", "lzo").means(),
+    )
+    replay.add_pages(
+        contents.compressed_bytes,
+        contents.zero_filled,
+        contents.same_filled,
+        np.zeros(unique, np.uint8),
+    )
+    reads = np.zeros(BATCH_ROWS, np.bool_)
+    nothing = np.empty(0, np.int64)
+    done = 0
+    for part in batches(page_ids):
+        arrays = (part.view(), reads[: part.size], nothing)
+        for array in arrays:
+            array.flags.writeable = False
+        replay.feed(done, *arrays, nothing, lambda _events: None)
+        done += part.size
+    replay.finish()
+    return replay.counters()
 
 
 def cores() -> int:
@@ -223,7 +338,8 @@ def table(rows: list[tuple[str, ...]], accesses: int, runs: int) -> str:
         f"{dt.datetime.now(dt.UTC).date()}: {processor()}, {cores()} cores, "
         f"Python {platform.python_version()}, numba {version('numba')}, "
         f"libcachesim {version('libcachesim')}; {accesses:,} accesses a trace, processor time of "
-        f"one thread, medians of {runs} interleaved runs, answers equal."
+        f"one thread, medians of {runs} interleaved runs, answers equal; load average "
+        f"{os.getloadavg()[1]:.1f}."
     )
     lines = [
         machine,
