@@ -96,7 +96,7 @@ class Sample:
 
     def __init__(self, pages: int) -> None:
         self.pages = pages
-        self.sample = SampledDistances(0.0, 8192)
+        self.sample = SampledDistances(0.0, min(8192, pages // 16))
 
     def add(self, pages: np.ndarray) -> None:
         self.sample.add(pages)

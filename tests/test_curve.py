@@ -14,7 +14,9 @@ from tracereplay.cli import app
 from tracereplay.distances import StackDistances, holes_before, make_hole, new_tree
 from tracereplay.errors import SettingsError
 from tracereplay.miss_curve import knees
+from tracereplay.report.miss_curve import write_curve_plot
 from tracereplay.trace import open_trace
+from tracereplay.units import format_size
 
 _spec = importlib.util.spec_from_file_location(
     "oracle_curve", Path(__file__).parent / "oracle_curve.py"
@@ -159,6 +161,8 @@ def test_knees_stand_where_a_loop_fits():
     falling = np.array([1000] * 50 + [100] * 50 + [40] * 50)
     assert knees(falling) == [50, 100]
     assert knees(np.arange(100)[::-1]) == []
+    some = np.array([0, 10, 49, 50, 75, 99, 100, 149])  # sizes that are not evenly spaced
+    assert some[knees(falling[some], some)].tolist() == [50, 100]
 
 
 runner = CliRunner()
@@ -195,3 +199,43 @@ def test_the_command_takes_sizes_and_percentages(short):
     bad = runner.invoke(app, ["curve", str(short), "--sizes", "1KiB"])
     assert bad.exit_code == 1
     assert "only from 4.0 KiB on" in bad.stderr
+
+
+def test_the_plot_is_drawn_with_its_knees(tmp_path, short):
+    for name, options in (
+        ("every.svg", []),
+        ("few.svg", ["--sizes", "10%,50%,100%"]),
+        ("one.svg", ["--sizes", "1MiB"]),
+        ("pids.svg", ["--by-pid"]),
+        ("sample.png", ["--sample", "300"]),
+    ):
+        plot = tmp_path / name
+        result = runner.invoke(app, ["curve", str(short), *options, "--plot", str(plot)])
+        assert result.exit_code == 0, result.output
+        assert f"wrote {plot}" in result.stderr.replace("\n", "")
+        assert plot.read_bytes()[:4] in (b"<svg", b"\x89PNG")
+    drawn = (tmp_path / "every.svg").read_text()
+    marked = knees(tracereplay.curve(short)["misses"].to_numpy())
+    assert marked
+    for row in marked:
+        assert format_size((row + 1) * 4096) in drawn
+    assert "first touches" in drawn
+    again = runner.invoke(app, ["curve", str(short), "--plot", str(tmp_path / "one.svg")])
+    assert (again.exit_code, "--force" in again.stderr) == (1, True)
+    for bad in (["--plot", "x.pdf"], ["--plot", "x.svg", "--sizes", "1MiB", "--pool", "1MiB"]):
+        assert runner.invoke(app, ["curve", str(short), *bad]).exit_code == 1
+
+
+def test_a_plot_of_an_empty_trace_and_of_many_processes(tmp_path):
+    empty = write(tmp_path / "e.parquet", page=pl.Series([], dtype=pl.UInt64))
+    many = write(
+        tmp_path / "m.parquet",
+        pid=pl.Series([row % 12 for row in range(600)], dtype=pl.UInt32),
+        page=pl.Series([row % 77 for row in range(600)], dtype=pl.UInt64),
+    )
+    write_curve_plot(tmp_path / "e.svg", tracereplay.curve(empty), "e")
+    write_curve_plot(tmp_path / "m.svg", tracereplay.curve(many, by_pid=True), "m")
+    assert "4 more processes left out" in (tmp_path / "m.svg").read_text()
+    for by_pid in (True, False):
+        none = tracereplay.curve(empty, [4096], by_pid=by_pid)
+        write_curve_plot(tmp_path / "n.svg", none, "n", force=True)

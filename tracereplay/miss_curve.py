@@ -429,12 +429,21 @@ def _curve_frame(memory_bytes: Counts, misses: Counts, pages: int, accesses: int
     )
 
 
-def knees(misses: Counts, *, most: int = 5, least_share: float = 0.02) -> list[int]:
+def knees_of(curve_frame: pl.DataFrame) -> list[int]:
+    """Return the rows of one curve, rising in size, where it bends most; see knees()."""
+    misses = curve_frame["misses"].to_numpy()
+    return knees(misses, curve_frame["memory_bytes"].to_numpy())
+
+
+def knees(
+    misses: Counts, sizes: Counts | None = None, *, most: int = 5, least_share: float = 0.02
+) -> list[int]:
     """Return the indices where a falling curve bends most: little is won by going further.
 
     Parameters
     ----------
-    misses : int64, shape (points,), falling, at evenly spaced sizes
+    misses : int64, shape (points,), falling
+    sizes : int64, shape (points,), rising; None where they are evenly spaced
     most : how many to return at most
     least_share : a knee lies at least this share of the whole fall below its chord
 
@@ -443,6 +452,7 @@ def knees(misses: Counts, *, most: int = 5, least_share: float = 0.02) -> list[i
     """
     if misses.size < 3 or misses[0] == misses[-1]:
         return []
+    places = np.arange(misses.size) if sizes is None else sizes
     fall = float(misses[0] - misses[-1])
     found: list[int] = []
     stretches = [(0, misses.size - 1)]
@@ -450,7 +460,8 @@ def knees(misses: Counts, *, most: int = 5, least_share: float = 0.02) -> list[i
         best = (least_share * fall, -1, -1)
         for number, (low, high) in enumerate(stretches):
             part = misses[low : high + 1].astype(np.float64)
-            depth = np.linspace(part[0], part[-1], part.size) - part
+            ends = [places[low], places[high]]
+            depth = np.interp(places[low : high + 1], ends, [part[0], part[-1]]) - part
             deepest = int(depth.argmax())
             if depth[deepest] > best[0]:
                 best = (float(depth[deepest]), number, low + deepest)

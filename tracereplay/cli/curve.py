@@ -87,6 +87,14 @@ def curve(
         Path | None,
         typer.Option("-o", "--out", help="Parquet file for the curve.", rich_help_panel="Output"),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            help="Draw the curve there, as .svg or .png, with the knees marked.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     format: Annotated[
         Literal["table", "json", "csv"],
         typer.Option("--format", help="What to print.", rich_help_panel="Output"),
@@ -104,8 +112,11 @@ def curve(
     from tracereplay.files import check_free, replacing
     from tracereplay.trace import open_trace
 
-    if out is not None:
-        check_free(out, force=force)
+    for file in (out, plot):
+        if file is not None:
+            check_free(file, force=force)
+    if plot is not None and (pool or plot.suffix not in (".svg", ".png")):
+        raise SettingsError("--plot draws a curve without --pool into a file .svg or .png")
     opened = open_trace(trace)
     wanted = _sizes_in_bytes(sizes, opened) if sizes else None
     if pool:
@@ -139,6 +150,11 @@ def curve(
         with replacing(out, force=force) as part:
             frame.write_parquet(part)
         note(f"wrote {out}")
+    if plot is not None:
+        from tracereplay.report.miss_curve import write_curve_plot
+
+        write_curve_plot(plot, frame, opened.name, force=force)
+        note(f"wrote {plot}")
     flush()
 
 
@@ -232,11 +248,11 @@ def _rows_to_show(part: pl.DataFrame) -> tuple[list[int], set[int]]:
     """Return about 20 rows at even steps of the logarithm of the size, and the knees."""
     import numpy as np
 
-    from tracereplay.miss_curve import knees
+    from tracereplay.miss_curve import knees_of
 
     if not part.height:
         return [], set()
-    marked = set(knees(part["misses"].to_numpy()))
+    marked = set(knees_of(part))
     memory = part["memory_bytes"].to_numpy()
     steps = np.geomspace(memory[0], memory[-1], 20)
     even = np.minimum(np.searchsorted(memory, steps), part.height - 1)
