@@ -260,6 +260,8 @@ def tables() -> str:
         ("latency", schema.LATENCY, "Per scenario and service a histogram of touches; percentiles come from here."),
         ("footprint", schema.FOOTPRINT, "Per scenario memory over the trace, at most 2,000 points."),
         ("curve", schema.CURVE, "Misses at every memory size; `curve` prints it."),
+        ("sampled curve", schema.SAMPLED_CURVE, "The same from a sample of the pages."),
+        ("reuse distances", schema.REUSE_DISTANCES, "Hits by stack distance; `curve --distances` prints it."),
         ("pool curve", schema.POOL_CURVE, "The same with a compressed pool behind the memory."),
     )  # fmt: skip
     for name, columns, meaning in described:

@@ -239,3 +239,95 @@ def test_a_plot_of_an_empty_trace_and_of_many_processes(tmp_path):
     for by_pid in (True, False):
         none = tracereplay.curve(empty, [4096], by_pid=by_pid)
         write_curve_plot(tmp_path / "n.svg", none, "n", force=True)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([7, 3, None]), st.integers(0, 6), st.integers(1, 4)), max_size=60
+    ),
+    st.booleans(),
+)
+def test_hits_by_distance_are_those_of_a_list_searched_from_its_front(
+    tmp_path_factory, rows, by_pid
+):
+    path = write(
+        tmp_path_factory.mktemp("t") / "t.parquet",
+        pid=pl.Series([pid for pid, _, _ in rows], dtype=pl.UInt32),
+        page=pl.Series([page for _, page, _ in rows], dtype=pl.UInt64),
+        run_len=pl.Series([run for _, _, run in rows], dtype=pl.UInt32),
+    )
+    frame = tracereplay.reuse_distances(path, by_pid=by_pid)
+    spaces = list(dict.fromkeys(pid for pid, _, _ in rows)) if by_pid else [None]
+    expected = {}
+    for space in spaces:
+        here = [row for row in rows if not by_pid or row[0] == space]
+        accesses = [row[:2] for row in here for _ in range(row[2])]
+        for distance in oracle.stack_distances(accesses):
+            if distance is not None:
+                key = (space, distance) if by_pid else (distance,)
+                expected[key] = expected.get(key, 0) + 1
+    found = {row[:-1]: row[-1] for row in frame.rows()}
+    assert found == expected
+
+
+def test_the_command_prints_hits_by_distance(tmp_path, short):
+    out = tmp_path / "d.parquet"
+    result = runner.invoke(app, ["curve", str(short), "--distances", "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "other pages since" in result.stdout
+    frame = pl.read_parquet(out)
+    assert frame.equals(tracereplay.reuse_distances(short))
+    cold = tracereplay.curve(short)["cold_misses"][0]
+    assert frame["hits"].sum() == 2000 - cold
+    refused = runner.invoke(app, ["curve", str(short), "--distances", "--sizes", "50%"])
+    assert refused.exit_code == 1
+
+
+def test_a_reduced_trace_has_no_distances_below_its_window(tmp_path):
+    path = tmp_path / "t.parquet"
+    pages = [0, 1, 0, 2, 3, 4, 0]
+    pl.DataFrame({"page": pl.Series(pages, dtype=pl.UInt64)}).write_parquet(
+        path, metadata={"tracereplay.reduced_below_bytes": "8192"}
+    )
+    assert tracereplay.reuse_distances(path).rows() == [(3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sizes", "0"], "cannot answer for 0 B"),
+        (["--sizes", "4095"], "4,095 bytes of memory, only from 4,096 bytes on"),
+        (["--sizes", ","], "no size in it"),
+        (["--sizes", "99999999999999999999"], "more than 8 EiB"),
+        (["--sizes", "nan%"], "no percentage"),
+        (["--sizes", "1e400%"], "no percentage"),
+        (["--sizes", "1e300%"], "more than 8 EiB"),
+        (["-p", "swap-on-reject"], "--pool"),
+        (["--codec", "lzo"], "--pool"),
+        (["--sizes", "1MiB", "--pool", ","], "pool limits"),
+        (["--sizes", "1MiB", "--pool", "1MiB", "-p", "mixed-lru"], "compare"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line(short, options, said):
+    refused = runner.invoke(app, ["curve", str(short), *options])
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, SystemExit)
+    assert said in refused.stderr.replace("\n", " ")
+
+
+def test_sizes_beyond_the_footprint_and_repeated_ones_are_answered_in_their_order(short):
+    unique = tracereplay.curve(short).height
+    sizes = [1 << 40, 4096, 1 << 40, 4096 * unique, 8191]
+    frame = tracereplay.curve(short, sizes)
+    assert frame["memory_bytes"].to_list() == sizes
+    assert frame["misses"][0] == frame["misses"][2] == frame["misses"][3] == unique
+    assert frame["misses"][1] == frame["misses"][4]
+
+
+def test_an_empty_trace_has_no_misses_in_a_sample_either(tmp_path):
+    path = write(tmp_path / "t.parquet", page=pl.Series([], dtype=pl.UInt64))
+    for options in (["--sample", "1%"], ["--sample", "500", "--seed", "-1"], ["--distances"]):
+        result = runner.invoke(app, ["curve", str(path), *options])
+        assert result.exit_code == 0, result.output
+        assert "-1" not in result.stdout

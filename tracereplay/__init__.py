@@ -20,6 +20,7 @@ when_compiling: Callable[[], None] | None = None
 _PUBLIC = {
     "compare": "tracereplay.comparison",
     "curve": "tracereplay.miss_curve",
+    "reuse_distances": "tracereplay.miss_curve",
     "Scenario": "tracereplay.replay.settings",
     "ingest": "tracereplay.readers",
     "open_trace": "tracereplay.trace",

@@ -202,7 +202,10 @@ class LruGrid:
         self._make_line(_positions_for(self._last.size))
 
     def _make_line(self, positions: int) -> None:
-        self._holes = np.zeros((positions >> 6) + 1, np.uint64)
+        if positions == self._positions:
+            self._holes.fill(0)
+        else:
+            self._holes = np.zeros((positions >> 6) + 1, np.uint64)
         if self._has_pools:
             self._stored.resize(positions, refcheck=False)
 

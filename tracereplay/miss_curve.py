@@ -21,6 +21,7 @@ from tracereplay.schema import (
     ACCESSES,
     CURVE,
     POOL_CURVE,
+    REUSE_DISTANCES,
     SAMPLED_CURVE,
     empty_frame,
     polars_schema,
@@ -126,6 +127,36 @@ def curve(
     return pl.concat(frames)
 
 
+def reuse_distances(
+    trace: str | Path | Trace, *, by_pid: bool = False, progress: Progress | None = None
+) -> pl.DataFrame:
+    """Return how many accesses reused a page after so many other pages.
+
+    Folded repeats are reuses at distance 0. A reduced trace starts at the distance from which on it
+    has all reuses. First touches have no distance and are not in it.
+
+    Returns
+    -------
+    frame of `schema.REUSE_DISTANCES`, one row per distance that occurs; with `by_pid` a first column
+    `pid`, distances among pages of the same process
+    """
+    opened = trace if isinstance(trace, Trace) else open_trace(trace)
+    least_pages = -(-opened.reduced_below_bytes // opened.page_bytes)
+    frames = [empty_frame((_PID, *REUSE_DISTANCES) if by_pid else REUSE_DISTANCES)]
+    for pid, found in count_misses(opened, by_pid=by_pid, progress=progress).items():
+        hits = found.misses[:-1] - found.misses[1:]
+        if hits.size:
+            hits[0] += found.accesses - found.misses[0]
+        distances = np.arange(hits.size)
+        kept = (hits > 0) & (distances >= least_pages)
+        columns = {"distance_pages": distances[kept], "hits": hits[kept]}
+        frame = pl.DataFrame(columns, schema=polars_schema(REUSE_DISTANCES))
+        if by_pid:
+            frame = frame.select(pl.lit(pid, pl.UInt32).alias("pid"), pl.all())
+        frames.append(frame)
+    return pl.concat(frames)
+
+
 def count_misses(
     trace: Trace, *, by_pid: bool = False, progress: Progress | None = None
 ) -> dict[int | None, MissCounts]:
@@ -223,12 +254,13 @@ def sampled_curve(
         unique_pages = None
     if sample.rate == 1:
         unique_pages = sample.sampled_pages
-    whole = unique_pages or max(round(sample.sampled_pages / sample.rate), 1)
+    whole = unique_pages or round(sample.sampled_pages / sample.rate)
+    largest = max(whole, 1)
     if sample.rate < 1:
         least_bytes = max(least_bytes, math.ceil(LEAST_DISTANCE / sample.rate) * page_bytes)
     if sizes is None:
-        least = min(-(-least_bytes // page_bytes), whole)
-        capacities = np.unique(np.geomspace(least, whole, 200).round().astype(np.int64))
+        least = min(-(-least_bytes // page_bytes), largest)
+        capacities = np.unique(np.geomspace(least, largest, 200).round().astype(np.int64))
         memory_bytes = capacities * page_bytes
     else:
         check_sizes(sizes, least_bytes, f"{opened.name}, sampled at {sample.rate:.3g},")
@@ -398,9 +430,12 @@ def check_sizes(sizes: Sequence[int], least_bytes: int, name: str) -> None:
     """Raise SettingsError where a size is below the smallest the trace can answer for."""
     for size_bytes in sizes:
         if size_bytes < least_bytes:
+            asked, least = format_size(size_bytes), format_size(least_bytes)
+            if asked == least:
+                asked, least = f"{size_bytes:,} bytes", f"{least_bytes:,} bytes"
             raise SettingsError(
-                f"{name} cannot answer for {format_size(size_bytes)} of memory, only from "
-                f"{format_size(least_bytes)} on; ask for larger sizes"
+                f"{name} cannot answer for {asked} of memory, only from {least} on; "
+                "ask for larger sizes"
             )
 
 

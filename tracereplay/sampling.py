@@ -150,7 +150,7 @@ class SampledDistances:
         self._least_threshold = max(round(rate * _WHOLE), 1)
         self._threshold = _WHOLE if pages else self._least_threshold
         self._most_pages = pages
-        self._salt = tuple(np.random.SeedSequence(seed).generate_state(2))
+        self._salt = tuple(np.random.SeedSequence(seed % (1 << 64)).generate_state(2))
         self._ids = DenseIds()
         self._line = RecencyLine()
         self._histogram = np.zeros(self._line.room_for_pages)

@@ -165,6 +165,10 @@ CURVE: tuple[Column, ...] = (
     Column("miss_ratio", "Float64", "", "misses over accesses"),
 )
 
+REUSE_DISTANCES: tuple[Column, ...] = (
+    Column("distance_pages", "Int64", "pages", "other pages used since the page's last use"),
+    Column("hits", "Int64", "accesses", "accesses that hit in any memory of more pages than that"),
+)
 SAMPLED_CURVE: tuple[Column, ...] = (
     *CURVE,
     Column("misses_low", "Int64", "accesses", "low end of the error bar, 95 %"),

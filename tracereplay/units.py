@@ -29,13 +29,19 @@ def parse_size(text: str) -> int:
     Raises
     ------
     SettingsError
-        The text is no size.
+        The text is no size, or beyond 8 EiB.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
         raise SettingsError(f"{text!r} is no size; write bytes or 64MiB, 1.5G, …")
     factor: int = 1024 ** _POWER[match[2].lower()]
-    return round(float(match[1]) * factor)
+    return _within_int64(round(float(match[1]) * factor), text)
+
+
+def _within_int64(size_bytes: int, text: str) -> int:
+    if size_bytes >= 1 << 63:
+        raise SettingsError(f"{text!r} is more than 8 EiB")
+    return size_bytes
 
 
 def parse_size_or_percent(text: str, whole_bytes: int, *, of: str) -> int:
@@ -47,9 +53,9 @@ def parse_size_or_percent(text: str, whole_bytes: int, *, of: str) -> int:
         percent = float(stripped[:-1])
     except ValueError:
         percent = -1.0
-    if percent < 0:
+    if not 0 <= percent < float("inf"):
         raise SettingsError(f"{text!r} is no percentage of {of}; write 50%")
-    return int(whole_bytes * percent / 100)
+    return _within_int64(int(whole_bytes * percent / 100), text)
 
 
 def parse_percent(text: str) -> float:

@@ -37,6 +37,14 @@ def curve(
             rich_help_panel="Model",
         ),
     ] = False,
+    distances: Annotated[
+        bool,
+        typer.Option(
+            "--distances",
+            help="Hits by stack distance, the number of other pages since a page's last use.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     sample: Annotated[
         str | None,
         typer.Option(
@@ -56,17 +64,20 @@ def curve(
         ),
     ] = None,
     policy: Annotated[
-        str,
+        str | None,
         typer.Option(
             "-p",
             "--policy",
-            help="With --pool: store-raw or swap-on-reject; others need `compare`.",
+            help="With --pool: store-raw (the default) or swap-on-reject; others need `compare`.",
             rich_help_panel="Model",
         ),
-    ] = "store-raw",
+    ] = None,
     codec: Annotated[
-        str, typer.Option("--codec", help="With --pool: compressor.", rich_help_panel="Model")
-    ] = "lzo",
+        str | None,
+        typer.Option(
+            "--codec", help="With --pool: compressor, lzo by default.", rich_help_panel="Model"
+        ),
+    ] = None,
     pages: Annotated[
         Path | None,
         typer.Option(
@@ -117,16 +128,28 @@ def curve(
             check_free(file, force=force)
     if plot is not None and (pool or plot.suffix not in (".svg", ".png")):
         raise SettingsError("--plot draws a curve without --pool into a file .svg or .png")
+    given = {"--policy": policy, "--codec": codec, "--pages": pages, "--content": content}
+    for option, value in given.items():
+        if value is not None and not pool:
+            raise SettingsError(f"{option} says what is in a pool: give --pool as well")
+    if distances and (sizes or sample is not None or pool or plot is not None):
+        raise SettingsError("--distances takes neither --sizes, --sample, --pool nor --plot")
     opened = open_trace(trace)
     wanted = _sizes_in_bytes(sizes, opened) if sizes else None
-    if pool:
+    if wanted == []:
+        raise SettingsError("--sizes has no size in it; write 64MiB,128MiB,50%")
+    if distances:
+        frame = miss_curve.reuse_distances(opened, by_pid=by_pid)
+    elif pool:
         if sample is not None or by_pid or wanted is None:
             raise SettingsError("--pool needs --sizes, and neither --sample nor --by-pid")
         from tracereplay.content import open_content
 
-        contents = open_content(pages, content, codec, seed)
+        contents = open_content(pages, content, codec or "lzo", seed)
         limits = _sizes_in_bytes(pool, opened)
-        frame = miss_curve.pool_curve(opened, wanted, limits, contents, policy=policy)
+        frame = miss_curve.pool_curve(
+            opened, wanted, limits, contents, policy=policy or "store-raw"
+        )
         note(f"note: contents {contents.describe()}")
         note("note: a full pool writes back its oldest pages; `compare` has the kernel's rules")
     elif sample is not None:
@@ -144,6 +167,8 @@ def curve(
         typer.echo(frame.write_csv(), nl=False)
     elif pool:
         _print_pools(frame)
+    elif distances:
+        _print_distances(frame, opened.page_bytes)
     else:
         _print_table(frame, every_size=wanted is None)
     if out is not None:
@@ -241,6 +266,34 @@ def _print_pools(frame: pl.DataFrame) -> None:
     for point in frame.iter_rows(named=True):
         sizes = (format_size(point[name]) for name in ("memory_bytes", "pool_limit_bytes"))
         table.add_row(*sizes, *(f"{point[name]:,}" for name in counts))
+    Console(highlight=False, markup=False).print(table)
+
+
+def _print_distances(frame: pl.DataFrame, page_bytes: int) -> None:
+    """Print the hits by powers of two of the distance."""
+    import polars as pl
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracereplay.units import format_size
+
+    keys = ["pid"] if "pid" in frame.columns else []
+    # 0, 1, 2 to 3, 4 to 7, ...: how many bits the distance has.
+    bits = (pl.col("distance_pages") + 0.5).log(2).floor().cast(pl.Int64) + 1
+    parts = frame.group_by(*keys, bits.alias("bits"), maintain_order=True).agg(pl.col("hits").sum())
+    total = frame["hits"].sum()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in (*keys, "other pages since", "needs at most", "hits", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in parts.iter_rows(named=True):
+        first, last = (1 << row["bits"]) >> 1, (1 << row["bits"]) - 1
+        table.add_row(
+            *(str(row[key]) for key in keys),
+            f"{first:,}" if first == last else f"{first:,} to {last:,}",
+            format_size((last + 1) * page_bytes),
+            f"{row['hits']:,}",
+            f"{row['hits'] / total:.4%}",
+        )
     Console(highlight=False, markup=False).print(table)
 
 
