@@ -24,6 +24,7 @@ from tracereplay.errors import TraceSchemaError
 
 _config: Any = numba.config
 _njit: Any = numba.njit
+_types: Any = numba.types
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -176,6 +177,17 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                     state.library.enable_object_caching()
                 return super().define_pipelines()
 
+            def _compile_core(self) -> Any:
+                result = super()._compile_core()
+                of = result.signature.return_type
+                # Without reference counts nobody would know when to free it.
+                parts = (of, *getattr(of, "types", ()))
+                if library_class is _HelperLibrary and any(
+                    isinstance(part, _types.Buffer) for part in parts
+                ):
+                    raise TypeError(f"{self.state.func_id.func_qualname}: a helper returns {of}")
+                return result
+
         return _WithLibrary
 
     _KERNEL = {"pipeline_class": _compiler(_KernelLibrary), "no_cfunc_wrapper": True}
@@ -183,6 +195,8 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
         "pipeline_class": _compiler(_HelperLibrary),
         "no_cfunc_wrapper": True,
         "no_cpython_wrapper": True,
+        # What a helper works on is borrowed from its kernel: no counting of references.
+        "_nrt": False,
     }
 
 
