@@ -10,9 +10,10 @@ test: ## run the tests, slow ones in their short form
 test-slow: ## run all tests in full
 	$(PYTHON) -m pytest
 
-fuzz: ## readers on a hundred thousand mutated inputs each
-	TRACEREPLAY_FUZZ=100000 $(PYTHON) -m pytest -q tests/test_fuzz_readers.py
-	TRACEREPLAY_FUZZ=100000 $(PYTHON) -m pytest -q -k "end_in_rows" tests/test_perf_data.py tests/test_foreign.py
+fuzz: ## a million damaged inputs through the readers (an hour), and hypothesis on top
+	$(PYTHON) tests/fuzz_readers.py --inputs 50000
+	TRACEREPLAY_FUZZ=2000 $(PYTHON) -m pytest -q tests/test_fuzz_readers.py
+	TRACEREPLAY_FUZZ=2000 $(PYTHON) -m pytest -q -k "end_in_rows" tests/test_perf_data.py tests/test_foreign.py
 
 test-nojit: ## run the tests with the kernels interpreted, where coverage and debuggers see them
 	NUMBA_DISABLE_JIT=1 $(PYTHON) -m pytest -m "not slow"

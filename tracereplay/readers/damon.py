@@ -40,6 +40,11 @@ _DEFAULT_INTERVAL_NS = 100_000_000
 _ROWS = 1 << 18
 # 1 TiB of memory touched in one interval: beyond, the numbers are no addresses.
 _MAX_PAGES = 1 << 28
+# Pages of touched regions over all intervals, 32 TiB: a table of what they expand to helps nobody,
+# and a few hostile lines would keep a machine busy for hours.
+_MAX_ALL_PAGES = 1 << 33
+# Touches put in order at a time.
+_SORTED_ROWS = 1 << 21
 _MAX_SNAPSHOT_REGIONS = 1 << 20
 
 _RECORD = "`damo record --target_pid PID` or `perf record -e damon:damon_aggregated -a`"
@@ -47,19 +52,22 @@ _RECORD = "`damo record --target_pid PID` or `perf record -e damon:damon_aggrega
 REGION = np.dtype(
     [("first", np.uint64), ("past", np.uint64), ("count", np.uint32), ("slots", np.uint32)]
 )
+# Where an expansion stands: slots [slot, past_slot) of a snapshot are collected in one pass over the
+# regions, which goes on at `page` of `region`.
 _PLACE = np.dtype(
     [
         ("slot", np.int64),
+        ("past_slot", np.int64),
         ("slots", np.int64),
         ("region", np.int64),
         ("page", np.uint64),
         ("seed", np.uint64),
         ("rows", np.int64),
-        ("start_ns", np.uint64),
-        ("interval_ns", np.uint64),
     ]
 )
-_TOUCH = np.dtype([("time_ns", np.uint64), ("page", np.uint64), ("weight", np.float32)])
+_TOUCH = np.dtype(
+    [("page", np.uint64), ("slot", np.uint32), ("weight", np.float32)],
+)
 
 _FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
 _FACTOR_2 = np.uint64(0x94D049BB133111EB)
@@ -73,39 +81,54 @@ def _mix(value: Any) -> Any:
     return value ^ (value >> np.uint64(31))
 
 
+@inner
+def _slot_of(page: Any, region: Any, place: Any) -> Any:
+    """Return the slot in which a page is touched, -1 where it is not."""
+    chance = _mix(page ^ place["seed"])
+    low = np.int64((chance & np.uint64(0xFFFFFFFF)) % np.uint64(region["slots"]))
+    if low >= np.int64(region["count"]):
+        return np.int64(-1)
+    return np.int64((chance >> np.uint64(32)) % np.uint64(place["slots"]))
+
+
 @kernel
-def _touch(regions: Any, places: Any, out: Any) -> bool:
-    """Fill `out` with the next touches of a snapshot; False when it is through."""
+def _count(regions: Any, places: Any, counts: Any) -> None:
+    """Add the touches of every slot to counts, int64 (slots,)."""
     place = places[0]
-    slots = place["slots"]
+    for index in range(regions.size):
+        region = regions[index]
+        page = region["first"]
+        while page < region["past"]:
+            slot = _slot_of(page, region, place)
+            if slot >= 0:
+                counts[slot] += 1
+            page += np.uint64(1)
+
+
+@kernel
+def _collect(regions: Any, places: Any, out: Any) -> bool:
+    """Fill `out` with touches of the slots from `slot` to `past_slot`; False when through."""
+    place = places[0]
     rows = 0
-    while place["slot"] < slots:
-        time = place["start_ns"] + np.uint64(
-            np.float64(place["interval_ns"]) * np.float64(place["slot"]) / np.float64(slots)
-        )
-        while place["region"] < regions.size:
-            region = regions[place["region"]]
-            page = max(place["page"], region["first"])
-            while page < region["past"]:
-                chance = _mix(page ^ place["seed"])
-                mine = np.int64((chance >> np.uint64(32)) % np.uint64(slots)) == place["slot"]
-                low = np.int64((chance & np.uint64(0xFFFFFFFF)) % np.uint64(region["slots"]))
-                if mine and low < np.int64(region["count"]):
-                    if rows == out.size:
-                        place["page"] = page
-                        place["rows"] = rows
-                        return True
-                    out[rows]["time_ns"] = time
-                    out[rows]["page"] = page
-                    out[rows]["weight"] = np.float32(
-                        np.float64(region["count"]) / np.float64(region["slots"])
-                    )
-                    rows += 1
-                page += np.uint64(1)
-            place["region"] += 1
-            place["page"] = np.uint64(0)
-        place["region"] = 0
-        place["slot"] += 1
+    while place["region"] < regions.size:
+        region = regions[place["region"]]
+        page = max(place["page"], region["first"])
+        while page < region["past"]:
+            slot = _slot_of(page, region, place)
+            if place["slot"] <= slot < place["past_slot"]:
+                if rows == out.size:
+                    place["page"] = page
+                    place["rows"] = rows
+                    return True
+                out[rows]["page"] = page
+                out[rows]["slot"] = slot
+                out[rows]["weight"] = np.float32(
+                    np.float64(region["count"]) / np.float64(region["slots"])
+                )
+                rows += 1
+            page += np.uint64(1)
+        place["region"] += 1
+        place["page"] = np.uint64(0)
     place["rows"] = rows
     return False
 
@@ -116,7 +139,8 @@ class RegionExpander:
     def __init__(self, options: Options, report: Report) -> None:
         self._options = options
         self._report = report
-        self._out = np.zeros(_ROWS, _TOUCH)
+        self._out = np.empty(0, _TOUCH)
+        self._all_pages = 0
         self._last_ns: dict[int, int] = {}
         self.snapshots = 0
         self.regions = 0
@@ -160,18 +184,51 @@ class RegionExpander:
                 f"{self._report.name}: a snapshot of {pages * 4 // (1 << 20)} GiB touched memory: "
                 "are the regions addresses in bytes?"
             )
+        self._all_pages += pages
+        if self._all_pages > _MAX_ALL_PAGES:
+            raise FormatError(
+                f"{self._report.name}: its regions hold over {_MAX_ALL_PAGES >> 30} billion touched "
+                "pages, summed over the intervals: too many to make accesses of; record one "
+                "process, a shorter time or longer intervals"
+            )
         place = np.zeros(1, _PLACE)
         place["slots"] = min(max(slots, 1), _MAX_SLOTS)
         place["seed"] = (target * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) % (1 << 64)
-        place["start_ns"], place["interval_ns"] = start_ns, end_ns - start_ns
+        counts = np.zeros(int(place["slots"][0]), np.int64)
+        _count(table, place, counts)
+        # As many slots in one pass as can be put in order at a time.
+        reached = np.cumsum(counts)
+        slot = 0
+        while slot < counts.size and counts[slot:].any():
+            done = int(reached[slot - 1]) if slot else 0
+            past = int(np.searchsorted(reached, done + _SORTED_ROWS, side="right"))
+            place["slot"], place["past_slot"] = slot, max(past, slot + 1)
+            place["region"] = place["page"] = 0
+            for rows in self._touches(table, place, int(counts[slot : max(past, slot + 1)].sum())):
+                time_ns = self._times(rows["slot"], start_ns, end_ns, counts.size)
+                yield self._frame(time_ns, rows, target)
+            slot = max(past, slot + 1)
+
+    def _touches(self, table: Any, place: Any, expected: int) -> Iterator[Any]:
+        """Yield touches of the slots of `place` in order; those of one slot come so from the pass."""
+        room = min(expected, _SORTED_ROWS)
+        if self._out.size < room:
+            self._out = np.empty(max(room, 1 << 12), _TOUCH)
         more = True
         while more:
-            more = _touch(table, place, self._out)
+            more = _collect(table, place, self._out)
             rows = self._out[: int(place["rows"][0])]
-            if rows.size:
-                yield self._frame(rows, target)
+            if place["past_slot"][0] - place["slot"][0] > 1:
+                rows = rows[np.argsort(rows["slot"], kind="stable")]
+            for start in range(0, rows.size, _ROWS):
+                yield rows[start : start + _ROWS]
 
-    def _frame(self, rows: Any, target: int) -> pl.DataFrame:
+    @staticmethod
+    def _times(slots: Any, start_ns: int, end_ns: int, count: int) -> Any:
+        into = float(end_ns - start_ns) * slots.astype(np.float64) / float(count)
+        return np.uint64(start_ns) + into.astype(np.uint64)
+
+    def _frame(self, time_ns: Any, rows: Any, target: int) -> pl.DataFrame:
         constant = {
             "pid": pl.lit(self._options.pid, pl.UInt32),
             "space_id": pl.lit(target, pl.UInt64),
@@ -179,7 +236,7 @@ class RegionExpander:
         }
         return pl.DataFrame(
             {
-                "time_ns": np.ascontiguousarray(rows["time_ns"]),
+                "time_ns": time_ns,
                 "page": np.ascontiguousarray(rows["page"]),
                 "weight": np.ascontiguousarray(rows["weight"]),
             }
@@ -285,6 +342,8 @@ def _odd_line(line: bytes, report: Report) -> None:
 # -- damo's JSON ---------------------------------------------------------------------------------
 
 _MAX_JSON_BYTES = 128 << 20
+# An empty list or object takes twenty times the memory of its two brackets.
+_MAX_JSON_PARTS = 1 << 20
 _MAX_DEPTH = 16
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
@@ -320,7 +379,7 @@ def _read_json(stream: Input, options: Options, report: Report) -> Iterator[pl.D
     for end_ns, index, number in order:
         record = records[index]
         snapshot = record["snapshots"][number]
-        regions = [_region(region, report) for region in _dicts(snapshot.get("regions"), report)]
+        regions = _regions(snapshot.get("regions"), report)
         yield from expander.snapshot(
             _number(record.get("target_id") or 0, report),  # physical memory has none
             _number(snapshot.get("start_time"), report),
@@ -360,17 +419,63 @@ def _too_large(report: Report) -> str:
 
 
 def _parse(data: bytes, report: Report) -> list[dict[str, Any]]:
-    depth = 0
+    depth = lists = 0
     for match in _BRACKETS.finditer(data):
         token = match[0][:1]
         depth += (token in b"[{") - (token in b"]}")
-        if depth > _MAX_DEPTH:
-            raise FormatError(f"{report.name}: JSON nested deeper than damo writes it")
+        lists += token == b"["
+        if depth > _MAX_DEPTH or lists > _MAX_JSON_PARTS:
+            raise FormatError(
+                f"{report.name}: JSON nested deeper than damo writes it, or of more lists"
+            )
+    if not data.isascii():  # would take four bytes a character
+        raise FormatError(f"{report.name}: JSON with other than ASCII characters: not of damo")
     try:
-        found = json.loads(data)
+        found = json.loads(data, object_hook=_Compact(report))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{report.name}: is no complete JSON: {error}") from error
     return _dicts(found, report)
+
+
+_KEPT = frozenset(
+    (
+        "snapshots",
+        "target_id",
+        "intervals",
+        "start_time",
+        "end_time",
+        "regions",
+        "sample_us",
+        "sample",
+        "aggr_us",
+        "aggr",
+    )
+)
+
+
+class _Compact:
+    """Keeps of a JSON object what is used: a recording has hundreds of thousands of regions."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._kept = 0
+
+    def __call__(self, found: dict[str, Any]) -> Any:
+        if "nr_accesses" in found:
+            return found.get("start"), found.get("end"), found["nr_accesses"]
+        if "samples" in found:  # how newer versions write nr_accesses
+            return found["samples"]
+        kept = {key: value for key, value in found.items() if key in _KEPT}
+        if not kept:
+            return _NOTHING
+        self._kept += 1
+        if self._kept > _MAX_JSON_PARTS:
+            raise FormatError(f"{self._report.name}: JSON of more parts than damo writes")
+        return kept
+
+
+# One object for all those of which nothing is used.
+_NOTHING: dict[str, Any] = {}
 
 
 def _dicts(value: Any, report: Report) -> list[dict[str, Any]]:
@@ -390,15 +495,13 @@ def _number(value: Any, report: Report) -> int:
     return number
 
 
-def _region(region: dict[str, Any], report: Report) -> tuple[int, int, int]:
-    count = region.get("nr_accesses")
-    if isinstance(count, dict):
-        count = count.get("samples")
-    return (
-        _number(region.get("start"), report),
-        _number(region.get("end"), report),
-        _number(count, report),
-    )
+def _regions(value: Any, report: Report) -> list[tuple[int, int, int]]:
+    if not isinstance(value, list) or not all(isinstance(entry, tuple) for entry in value):
+        raise FormatError(f"{report.name}: JSON is not laid out as damo writes regions")
+    return [
+        (_number(start, report), _number(end, report), _number(count, report))
+        for start, end, count in value
+    ]
 
 
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}

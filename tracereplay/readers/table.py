@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tracereplay.errors import FormatError, InputError
 from tracereplay.files import STDIN, Input
@@ -20,6 +22,10 @@ _BATCH_ROWS = 1 << 19
 _DTYPES = {column.name: getattr(pl, column.dtype) for column in ACCESSES}
 # Of a table that `ingest` wrote, what stays true when it is read again.
 _KEPT = ("coverage", "clock", "time_resolution_ns")
+
+
+# What pyarrow raises on damaged files, and polars on values that fit no column of ours.
+_ERRORS = (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError, KeyError)
 
 
 def _detect(head: Head) -> bool:
@@ -36,15 +42,48 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
         yield from _rows(path, options, report)
 
 
+class _Table:
+    """An open table, read by pyarrow: on damaged files polars panics, with text of its own."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._is_parquet = file.read(4) == b"PAR1"
+        if self._is_parquet:
+            self._file: Any = pq.ParquetFile(path)
+            schema = self._file.schema_arrow
+            metadata = self._file.metadata.metadata
+        else:
+            self._file = pa.ipc.open_file(pa.OSFile(str(path)))
+            schema = self._file.schema
+            metadata = schema.metadata
+        self.schema = pl.DataFrame(schema.empty_table()).schema
+        self.footer = {
+            key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+            for key, value in (metadata or {}).items()
+        }
+
+    def frames(self, columns: list[str]) -> Iterator[pl.DataFrame]:
+        """Yield the columns, a batch at a time."""
+        if self._is_parquet:
+            batches = self._file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+        else:
+            batches = (
+                self._file.get_batch(index).select(columns)
+                for index in range(self._file.num_record_batches)
+            )
+        for batch in batches:
+            batch.validate(full=True)
+            frame = pl.DataFrame(batch)
+            for start in range(0, frame.height, _BATCH_ROWS):
+                yield frame.slice(start, _BATCH_ROWS)
+
+
 def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame]:
     try:
-        with path.open("rb") as file:
-            is_parquet = file.read(4) == b"PAR1"
-        frame = pl.scan_parquet(path) if is_parquet else pl.scan_ipc(path)
-        schema = frame.collect_schema()
-        footer = pl.read_parquet_metadata(path) if is_parquet else {}
-    except (pl.exceptions.PolarsError, OSError) as error:
+        table = _Table(path)
+    except _ERRORS as error:
         raise InputError(f"{report.name}: cannot be read: {_line(error)}") from error
+    schema, footer = table.schema, table.footer
     found = map_columns(list(schema), options)
     if "vaddr" not in found and "page" not in found:
         raise FormatError(
@@ -55,8 +94,9 @@ def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame
     report.clock = recorded["clock"] or ""
     report.coverage = recorded["coverage"] or ""
     if resolution := recorded["time_resolution_ns"]:
-        report.time_resolution_ns = int(resolution)
-    if reduced := footer.get(METADATA_PREFIX + "reduced_below_bytes"):
+        report.time_resolution_ns = int(resolution) if resolution.isdecimal() else None
+    reduced = footer.get(METADATA_PREFIX + "reduced_below_bytes", "")
+    if reduced.isdecimal():
         report.metadata["reduced_below_bytes"] = reduced
     if not report.clock:
         report.clock = "instructions" if "instr" in found else "time_ns"
@@ -68,17 +108,20 @@ def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame
                 "them (--coverage full); say --coverage faults or sampled if that is so"
             )
     wanted = _expressions(found, schema, options, report)
-    batches: Any = frame.select(wanted).collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True)
+    columns = list(
+        dict.fromkeys(name for expression in wanted for name in expression.meta.root_names())
+    )
     try:
-        for batch in batches:
+        for rows in table.frames(columns):
+            batch = rows.select(wanted)
             key = "vaddr" if "vaddr" in batch.columns else "page"
             missing = batch[key].null_count()
             if missing:
                 report.without_address[key] = report.without_address.get(key, 0) + missing
-                batch = batch.filter(pl.col(key).is_not_null())  # noqa: PLW2901
-            for start in range(0, batch.height, _BATCH_ROWS):
-                yield batch.slice(start, _BATCH_ROWS)
-    except (pl.exceptions.PolarsError, OSError) as error:
+                batch = batch.filter(pl.col(key).is_not_null())
+            if batch.height:
+                yield batch
+    except _ERRORS as error:
         raise InputError(f"{report.name}: cannot be read: {_line(error)}") from error
 
 
@@ -122,7 +165,8 @@ def _expressions(
 
 
 def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
 
 
 FORMAT = Format(
