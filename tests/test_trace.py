@@ -1,9 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
+from tracereplay import compare, curve
 from tracereplay.dense import DenseIds
 from tracereplay.errors import InputError, TraceSchemaError
+from tracereplay.inspection import in_words, inspect_trace
+from tracereplay.readers import ingest
+from tracereplay.replay.settings import Scenario
 from tracereplay.trace import open_trace
 
 
@@ -63,3 +69,44 @@ def test_what_is_no_trace_is_refused_with_the_remedy(tmp_path, name, content, er
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=words):
         open_trace(tmp_path / name)
+
+
+def test_pages_of_several_files_stay_apart_whoever_reads_them(tmp_path):
+    table = tmp_path / "files.parquet"
+    pl.DataFrame(
+        {
+            "pid": pl.Series([1, 1, 2, 2, 1], dtype=pl.UInt32),
+            "space": ["file", "file", "file", "virt", "virt"],
+            "space_id": pl.Series([70, 71, 70, None, None], dtype=pl.UInt64),
+            "page": pl.Series([5, 5, 5, 5, 5], dtype=pl.UInt64),
+        }
+    ).write_parquet(table)
+    trace = open_trace(table)
+    assert [batch.page_ids.tolist() for batch in trace.batches()] == [[0, 1, 0, 2, 3]]
+    assert trace.unique_pages == 4
+    assert trace.page_keys()[2] == [None, None, 2, 1]
+    assert trace.page_pids()[0].tolist() == [0, 0, 1, 2]
+    assert trace.page_pids()[1] == [None, 2, 1]
+    whole = curve(table, [4096, 16384])
+    assert whole["cold_misses"].to_list() == [4, 4]
+    assert whole["misses"].to_list() == [5, 4]
+    found = inspect_trace(open_trace(table))
+    assert (found.files, found.unique_pages) == (2, 4)
+    assert "in 2 files" in " ".join(in_words(found))
+
+
+def test_a_page_cache_capture_keeps_its_files_apart_from_ingest_to_replay(tmp_path):
+    capture = Path(__file__).parent / "captures" / "fread.filemap.txt"
+    done = ingest(capture, tmp_path / "t.parquet")
+    rows = pl.read_parquet(tmp_path / "t.parquet")
+    expected = rows.select("space_id", "page").n_unique()
+    assert rows["space_id"].n_unique() > 1
+    assert rows["page"].n_unique() < expected
+    assert done.unique_pages == expected
+    trace = open_trace(tmp_path / "t.parquet")
+    assert sum(batch.page_ids.size for batch in trace.batches()) == done.records
+    assert trace.numbered_pages == expected
+    result = compare(
+        trace, [Scenario(policy="no-zswap", reclaim="lru", memory_limit_bytes=1 << 20)]
+    )
+    assert result.summary["unique_pages"].to_list() == [expected]

@@ -306,7 +306,7 @@ def _first_of(
 
 
 def _check_limits(trace: Trace, scenarios: Sequence[Scenario]) -> None:
-    reduced = int(trace.metadata.get("reduced_below_bytes", 0))
+    reduced = trace.reduced_below_bytes
     for scenario in scenarios:
         model = find_reclaim(scenario.reclaim)
         if reduced and (scenario.memory_limit_bytes < reduced or scenario.reclaim != "lru"):

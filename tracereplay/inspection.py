@@ -51,6 +51,7 @@ class Inspection:
     accesses: int
     processes: int | None
     threads: int | None
+    files: int | None
     unique_pages: int
     footprint_bytes: int
     duration_ns: int | None
@@ -137,6 +138,7 @@ def inspect_trace(trace: Trace) -> Inspection:
         accesses=accesses,
         processes=columns["processes"],
         threads=columns["threads"],
+        files=columns["files"],
         unique_pages=unique,
         footprint_bytes=unique * page_bytes,
         duration_ns=span if trace.has_time else None,
@@ -184,6 +186,9 @@ def _columns(trace: Trace) -> dict[str, Any]:
         for name, column in (("processes", "pid"), ("threads", "tid"))
         if column in schema
     ]
+    if {"space", "space_id"} <= set(schema):
+        is_file = pl.col("space").cast(pl.String) == "file"
+        wanted.append(pl.col("space_id").filter(is_file).drop_nulls().n_unique().alias("files"))
     if "time_ns" in schema:
         times = pl.col("time_ns")
         wanted += [
@@ -195,9 +200,9 @@ def _columns(trace: Trace) -> dict[str, Any]:
         wanted.append(pl.col("major").sum().alias("major"))
     found = frame.select(wanted).collect(engine="streaming").row(0, named=True)
     found = {"writes": 0, "reads": 0, "backwards": 0, "major": None, **found}
-    for name in ("processes", "threads", "first_ns", "last_ns"):
+    for name in ("processes", "threads", "files", "first_ns", "last_ns"):
         found.setdefault(name, None)
-        if name in ("processes", "threads"):
+        if name in ("processes", "threads", "files"):
             found[name] = found[name] or None
     events: dict[str, int] = {}
     if recorded := trace.metadata.get("events"):
@@ -235,6 +240,9 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
+NO_PROCESS = "; no process ids: all pages are one address space"
+
+
 def in_words(found: Inspection) -> list[str]:
     """Return the figures as lines of plain words."""
     share = 100 / found.rows
@@ -254,7 +262,8 @@ def in_words(found: Inspection) -> list[str]:
     lines.append(
         f"footprint   {format_size(found.footprint_bytes)} ({found.unique_pages:,} pages)"
         + (f" in {found.processes} processes" if (found.processes or 0) > 1 else "")
-        + ("; no process ids: all pages are one address space" if not found.processes else "")
+        + (f" in {found.files} files" if found.files else "")
+        + ("" if found.processes or found.files else NO_PROCESS)
     )
     if found.duration_ns is not None:
         lines.append(f"time        {format_duration(found.duration_ns)} by clock {found.clock}")

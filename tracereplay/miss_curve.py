@@ -180,7 +180,7 @@ def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, M
     pages_in_space = np.empty(0, np.int64)
     space_of: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
     for batch in trace.batches(only_ids=True):
-        _, space_of, pids = trace.page_keys()
+        space_of, pids = trace.page_pids()
         while len(apart) < len(pids):
             apart.append(StackDistances())
             accesses.append(0)
@@ -205,7 +205,7 @@ def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, M
             )
         if progress:
             progress(batch.first_row + batch.page_ids.size)
-    _, _, pids = trace.page_keys()
+    _, pids = trace.page_pids()
     return {
         pid: MissCounts(distances.misses(), total)
         for pid, distances, total in zip(pids, apart, accesses, strict=True)

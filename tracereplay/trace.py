@@ -19,6 +19,8 @@ from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds, PageIds
 from tracereplay.errors import InputError, TraceSchemaError
 from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION
+from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
+from tracereplay.spaces import SpaceNumbers
 from tracereplay.units import PAGE_SHIFT
 
 BATCH_ROWS = 1 << 20
@@ -90,7 +92,7 @@ class Trace:
         if "pid" not in self._columns:
             self.notes.append("no column `pid`: all pages are taken as one address space")
         self._ids = DenseIds(int(self.metadata.get("unique_pages", 0)))
-        self._pids: dict[int | None, int] = {}
+        self._spaces = SpaceNumbers()
         self._counted: tuple[int, int] | None = None
 
     # -- size ------------------------------------------------------------------------------------
@@ -128,13 +130,23 @@ class Trace:
 
     @property
     def unique_pages(self) -> int:
-        """Distinct (pid, page) of the whole trace: its footprint in pages."""
+        """Distinct (address space, page) of the whole trace: its footprint in pages."""
         return self.count()[1]
 
     def page_keys(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], list[int | None]]:
-        """Return page number of each id numbered so far, index of its pid, and the pids."""
+        """Return page number of each id numbered so far, number of its space, pid of each space.
+
+        A pid can come more than once: files and targets of DAMON are spaces, too.
+        """
         pages, spaces = self._ids.keys()
-        return pages, spaces, list(self._pids)
+        return pages, spaces, self._spaces.pids
+
+    def page_pids(self) -> tuple[npt.NDArray[np.uint32], list[int | None]]:
+        """Return the index of each numbered page's pid, and the pids, each of them once."""
+        _, spaces, of_space = self.page_keys()
+        pids = list(dict.fromkeys(of_space))
+        index = np.array([pids.index(pid) for pid in of_space] or [0], np.uint32)
+        return index[spaces], pids
 
     @property
     def pages_numbered(self) -> int:
@@ -153,7 +165,7 @@ class Trace:
         With `only_ids` the columns behind `is_write` and `time_ns` are not read.
         """
         wanted = ["page" if "page" in self._columns else "vaddr"]
-        optional = ["pid", "run_len"] if only_ids else ["pid", "is_write", "run_len"]
+        optional = [*SPACE_COLUMNS, "run_len", *([] if only_ids else ["is_write"])]
         if self.has_time and not only_ids:
             optional.append("time_ns")
         wanted += [name for name in optional if name in self._columns]
@@ -193,7 +205,7 @@ class Trace:
         For passes whose memory must not grow with the number of distinct pages.
         """
         wanted = ["page" if "page" in self._columns else "vaddr"]
-        wanted += [name for name in ("pid", "run_len") if name in self._columns]
+        wanted += [name for name in (*SPACE_COLUMNS, "run_len") if name in self._columns]
         for frame in self._frames:
             for part in _collect_batches(frame.select(wanted), rows):
                 accesses = part.height
@@ -202,17 +214,10 @@ class Trace:
                 yield _page_numbers(part), self._space_numbers(part), accesses
 
     def _space_numbers(self, part: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
-        if "pid" not in part.columns:
-            self._pids.setdefault(None, 0)
-            return None
-        pids = part["pid"]
-        for pid in pids.unique(maintain_order=True).to_list():
-            self._pids.setdefault(pid, len(self._pids))
-        if len(self._pids) == 1:
-            return None
-        known = list(self._pids)
-        numbers = pids.replace_strict(known, list(range(len(known))), return_dtype=pl.UInt32)
-        return kernel_array(numbers)
+        present = [name for name in SPACE_COLUMNS if name in part.columns]
+        numbers = self._spaces.number(part.select(present))
+        # A number alone stands for all rows; the first space needs none.
+        return None if numbers.size == 1 and numbers[0] == 0 else numbers
 
 
 def _page_numbers(part: pl.DataFrame) -> npt.NDArray[np.uint64]:
@@ -302,7 +307,7 @@ def _check_columns(path: Path, schema: pl.Schema) -> None:
             f"{path}: no column `page` or `vaddr` (has {', '.join(list(schema)[:8])}); "
             f"make a trace table with `tracereplay ingest {path} -o trace.parquet`"
         )
-    for name in ("page", "vaddr", "pid", "time_ns", "run_len"):
+    for name in ("page", "vaddr", "pid", "space_id", "time_ns", "run_len"):
         if name in schema and not schema[name].is_integer():
             raise TraceSchemaError(
                 f"{path}: column `{name}` is {schema[name]}, whole numbers expected"

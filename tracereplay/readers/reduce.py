@@ -19,6 +19,7 @@ import polars as pl
 
 from tracereplay._jit import kernel, kernel_array
 from tracereplay.dense import DenseIds
+from tracereplay.spaces import SpaceNumbers
 from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 
 _KEYS = ("pid", "space_id", "page")
@@ -135,7 +136,7 @@ class SafelyDrop:
     def __init__(self, below_bytes: int) -> None:
         self._limit = max(below_bytes // PAGE_BYTES, 1)
         self._ids = DenseIds()
-        self._spaces: dict[Any, int] = {}
+        self._spaces = SpaceNumbers()
         self._seen = np.full(1 << 16, -1, SEEN)
         self._window = 0
         self._held: list[pl.DataFrame] = []
@@ -159,7 +160,7 @@ class SafelyDrop:
 
     def _reduce(self, *, final: bool) -> pl.DataFrame | None:
         frame = pl.concat(self._held, how="diagonal")
-        page_ids = self._ids.number(kernel_array(frame["page"]), self._space_numbers(frame))
+        page_ids = self._ids.number(kernel_array(frame["page"]), self._spaces.number(frame))
         if len(self._ids) > self._seen.size:
             larger = np.full(max(2 * self._seen.size, len(self._ids)), -1, SEEN)
             larger[: self._seen.size] = self._seen
@@ -183,18 +184,3 @@ class SafelyDrop:
         self._held_rows = held.height
         self._fresh_rows = 0
         return frame.head(open_row).filter(kept.head(open_row))
-
-    def _space_numbers(self, frame: pl.DataFrame) -> Any:
-        keys = [name for name in ("pid", "space_id") if name in frame.columns]
-        if not keys:
-            return None
-        known = frame.select(keys).unique(maintain_order=True)
-        for key in known.iter_rows():
-            self._spaces.setdefault(key, len(self._spaces))
-        number = pl.Series("number", [self._spaces[key] for key in known.iter_rows()], pl.UInt32)
-        if known.height == 1:
-            return number.to_numpy()
-        joined = frame.select(keys).join(
-            known.with_columns(number), on=keys, how="left", nulls_equal=True, maintain_order="left"
-        )
-        return kernel_array(joined["number"])

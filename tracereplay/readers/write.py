@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds
 from tracereplay.schema import ACCESSES, METADATA_PREFIX, polars_schema
+from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
+from tracereplay.spaces import SpaceNumbers
 from tracereplay.units import PAGE_SHIFT
 
 _ROW_GROUP = 1 << 20
@@ -44,7 +46,7 @@ class AccessWriter:
         self._pending_rows = 0
         self._scattered = False
         self._ids = DenseIds()
-        self._spaces: dict[Any, int] = {}
+        self._spaces = SpaceNumbers()
         self.records = 0
         self.accesses = 0
         self.events: dict[str, int] = {}
@@ -99,32 +101,8 @@ class AccessWriter:
     def _count(self, frame: pl.DataFrame) -> None:
         self.records += frame.height
         self.accesses += int(frame["run_len"].sum())
-        self._ids.number(kernel_array(frame["page"]), self._space_numbers(frame))
-
-    def _space_numbers(self, frame: pl.DataFrame) -> Any:
-        keys = [name for name in ("pid", "space_id") if name in self._columns]
-        keys = [name for name in keys if frame[name].null_count() < frame.height]
-        if not keys:
-            return None
-        one = frame.select(keys).head(1)
-        if all(_is_constant(frame[name]) for name in keys):
-            known = one
-        else:
-            known = frame.select(keys).unique(maintain_order=True)
-        for key in known.iter_rows():
-            self._spaces.setdefault((*keys, *key), len(self._spaces))
-        if known.height == 1:
-            number = self._spaces[(*keys, *known.row(0))]
-            return np.full(1, number, np.uint32)
-        numbered = known.with_columns(
-            pl.Series(
-                "number", [self._spaces[(*keys, *key)] for key in known.iter_rows()], pl.UInt32
-            )
-        )
-        joined = frame.select(keys).join(
-            numbered, on=keys, how="left", nulls_equal=True, maintain_order="left"
-        )
-        return kernel_array(joined["number"])
+        spaces = frame.select(name for name in SPACE_COLUMNS if name in frame.columns)
+        self._ids.number(kernel_array(frame["page"]), self._spaces.number(spaces))
 
     def _put(self, frame: pl.DataFrame) -> None:
         columns = []

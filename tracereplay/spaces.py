@@ -1,0 +1,90 @@
+"""Address spaces: which one the page of a row lies in, as a small number.
+
+A page is the same page where space and page number are: a process by its pid, a file by `space_id`
+(device and inode) whoever reads it, a target of DAMON by `space_id` too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tracereplay._jit import kernel_array
+
+COLUMNS = ("pid", "space", "space_id")
+
+_Key = tuple[int | None, int | None]
+
+
+class SpaceNumbers:
+    """Numbers spaces in the order in which rows first name them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[_Key, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def pids(self) -> list[int | None]:
+        """The process of each space so far; None for files, and where no row says."""
+        return [pid for pid, _ in self._numbers]
+
+    def number(self, rows: pl.DataFrame) -> npt.NDArray[np.uint32]:
+        """Return the number of each row's space; one number where it is the same for all.
+
+        rows : any of the columns `pid`, `space`, `space_id`
+        """
+        keys = _keys(rows)
+        if not keys.width or _is_constant(keys):
+            key = (
+                keys["pid"][0] if "pid" in keys else None,
+                keys["id"][0] if "id" in keys else None,
+            )
+            return np.full(1, self._of(key), np.uint32)
+        distinct = keys.unique(maintain_order=True)
+        found = {
+            name: distinct[name] if name in distinct.columns else [None] * distinct.height
+            for name in ("pid", "id")
+        }
+        numbers = [self._of(key) for key in zip(found["pid"], found["id"], strict=True)]
+        if keys.width == 1:
+            only = keys.to_series()
+            column = only.replace_strict(
+                distinct.to_series(), pl.Series(numbers, dtype=pl.UInt32), return_dtype=pl.UInt32
+            )
+        else:
+            numbered = distinct.with_columns(pl.Series("number", numbers, pl.UInt32))
+            column = keys.join(
+                numbered, on=keys.columns, how="left", nulls_equal=True, maintain_order="left"
+            )["number"]
+        return kernel_array(column)
+
+    def _of(self, key: _Key) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
+
+
+def _keys(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns that tell spaces apart; those that hold nothing are left out."""
+    if not rows.height:
+        return pl.DataFrame()
+    columns = []
+    has_id = "space_id" in rows.columns and rows["space_id"].null_count() < rows.height
+    if "pid" in rows.columns and rows["pid"].null_count() < rows.height:
+        pid = pl.col("pid")
+        if has_id and "space" in rows.columns:  # a file is the same whoever reads it
+            is_file = pl.col("space").cast(pl.String).eq_missing(pl.lit("file"))
+            pid = pl.when(~(is_file & pl.col("space_id").is_not_null())).then(pid).alias("pid")
+        columns.append(pid)
+    if has_id:
+        columns.append(pl.col("space_id").alias("id"))
+    return rows.select(columns)
+
+
+def _is_constant(keys: pl.DataFrame) -> bool:
+    return all(
+        column.null_count() == len(column)
+        or (not column.null_count() and column.min() == column.max())
+        for column in keys
+    )
