@@ -21,7 +21,7 @@ _REDUCTION = "Reduction"
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Any, int], None] | None]:
+def show_progress() -> Iterator[Callable[[Any, int], None] | None]:
     """Show rate and remaining time on stderr where it is a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
@@ -222,14 +222,15 @@ def ingest(
         allow_bad=allow_bad,
         allow_lost=allow_lost,
     )
-    with _progress() as progress:
+    with show_progress() as progress:
         done = ingest_trace(
             inputs, out, format=format, options=options, force=force, progress=progress
         )
-    _say(done)
+    tell(done)
 
 
-def _say(done: Ingested) -> None:
+def tell(done: Ingested) -> None:
+    """Say on stderr what a table holds and what was left out."""
     from tracereplay.units import PAGE_BYTES, format_size
 
     for line in done.notes:
