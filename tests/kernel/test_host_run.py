@@ -86,7 +86,10 @@ def test_a_run_is_what_validate_reads_and_leaves_the_machine_as_it_was(
     assert len(record["repeats"]) == 2
     for repeat in record["repeats"]:
         counts = repeat["vmstat"]
-        assert counts["pgmajfault"] == counts["zswpin"] + counts["pswpin"] + counts["swpin_zero"]
+        came_in = counts["zswpin"] + counts["pswpin"] + counts["swpin_zero"]
+        # Equal, unless another process of this machine swaps meanwhile.
+        assert came_in - repeat["others_swapped_pages"] == counts["pgmajfault"]
+        assert repeat["others_swapped_pages"] < came_in / 50
         assert counts["zswpout"] > counts["zswpin"] > PAGES
         assert repeat["kreplay"]["majflt"] == pytest.approx(counts["pgmajfault"], abs=5)
         assert len(repeat["elapsed_us"]) == 1000
