@@ -200,6 +200,47 @@ def test_where_the_pool_never_fills_it_counts_what_the_replay_of_each_setting_co
     assert majors.to_list() == replayed["pgmajfault"].to_list()
 
 
+def test_where_the_kernel_has_rules_of_its_own_only_a_replay_counts_right(folder):
+    # Same memory, same contents; what differs from the model of the curve is one rule each.
+    rng = np.random.default_rng(4)
+    path = trace_of(folder, rng.integers(0, 300, 4000))
+    contents = "redis-json+10%zero"
+    wide, narrow = 1 << 30, 100 << 10
+    textbook = {
+        "memory_limit_bytes": 4096 * 100,
+        "reclaim": "lru",
+        "allocator": "ideal",
+        "page_cluster": 0,
+    }
+    rules = {
+        "nothing differs": {"cgroup": "v1", "pool_limit_bytes": wide},
+        "the pool is charged to the memory's limit": {"cgroup": "v2", "pool_limit_bytes": wide},
+        "a full pool refuses newcomers": {"cgroup": "v1", "pool_limit_bytes": narrow},
+        "a full pool keeps them in memory": {
+            "cgroup": "v1",
+            "pool_limit_bytes": narrow,
+            "policy": "keep-on-reject",
+        },
+    }
+    scenarios = [Scenario(name=name, **textbook, **rule) for name, rule in rules.items()]
+    replayed = compare(path, scenarios, content=contents).summary
+    for row in replayed.iter_rows(named=True):
+        limit = rules[row["scenario"]]["pool_limit_bytes"]
+        curve = pool_curve(path, [4096 * 100], [limit], open_content(name=contents))
+        alike = (row["zswpin"], row["pswpin"]) == (curve["zswpin"][0], curve["pswpin"][0])
+        assert alike == (row["scenario"] == "nothing differs"), row["scenario"]
+
+
+@given(page_lists, st.lists(stored_sizes, min_size=PAGES, max_size=PAGES), st.integers(1, PAGES))
+def test_a_larger_pool_holds_all_that_a_smaller_one_does(pages, stored, capacity):
+    # Which is why one pass may look at the pools in the order of their limits.
+    limits = [0, 1000, 4096, 6000, 12000, 1 << 40]
+    grid = grid_of(pages, [capacity], limits, stored)
+    assert (np.diff(grid.loads()[0]) >= 0).all()
+    assert (np.diff(grid._pools["oldest"][0]) <= 0).all()
+    assert grid.loads()[0, -1] + grid.zero_fills()[0] <= grid.misses()[0] - len(set(pages))
+
+
 def test_the_command_prints_every_pair_and_says_what_it_needs(folder):
     path = str(trace_of(folder, list(range(20)) * 3))
     runner = CliRunner()
