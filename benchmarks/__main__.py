@@ -266,7 +266,7 @@ def fenwick(page_ids: np.ndarray, unique: int) -> np.ndarray:
 
 
 def sampled(page_ids: np.ndarray, unique: int, seed: int) -> Any:
-    chosen = SampledDistances(0.01, seed=seed)
+    chosen = SampledDistances(0.01, seed=seed, expected_pages=unique)
     for part in batches(page_ids):
         chosen.add(part)
     return chosen.estimate(np.geomspace(2000, unique, 200).astype(np.int64), unique)

@@ -136,6 +136,20 @@ def test_the_bar_grows_with_what_is_not_known():
     assert (widths[None, 0.3] > widths[unique, 0.3]).all()
 
 
+def test_a_known_footprint_gives_the_rate_at_once_and_small_traces_stay_whole():
+    page_ids = np.tile(np.arange(20_000, dtype=np.uint32), 2)
+    sample = SampledDistances(0.01, 1000, expected_pages=20_000)
+    assert sample.rate == pytest.approx(0.04)
+    sample.add(page_ids)
+    assert sample.rate == pytest.approx(0.04)
+    assert sample.estimate(np.array([9000]), 20_000).misses[0] == pytest.approx(40_000)
+    assert SampledDistances(0.01, 1000, expected_pages=1000).rate == 1
+    assert SampledDistances(0.1, 1000, expected_pages=20_000).rate == pytest.approx(0.1)
+    wrong = SampledDistances(0.0, 100, expected_pages=200)  # a footer that tells far too few
+    wrong.add(page_ids)
+    assert wrong.sampled_pages <= 200
+
+
 def test_a_sample_that_chose_nothing_says_that_it_knows_nothing():
     sample = SampledDistances(1e-9, 0)
     sample.add(np.arange(100, dtype=np.uint32))

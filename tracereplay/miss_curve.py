@@ -242,16 +242,16 @@ def sampled_curve(
     """
     opened = trace if isinstance(trace, Trace) else open_trace(trace)
     page_bytes, least_bytes = _limits(opened)
-    sample = SampledDistances(rate, pages, seed)
+    unique_pages = int(opened.metadata.get("unique_pages", 0)) or None
+    if len(opened.paths) > 1:
+        unique_pages = None
+    sample = SampledDistances(rate, pages, seed, unique_pages or 0)
     accesses = 0
     for page_numbers, spaces, in_batch in opened.page_batches():
         sample.add(page_numbers, spaces)
         accesses += in_batch
         if progress:
             progress(sample.accesses)
-    unique_pages = int(opened.metadata.get("unique_pages", 0)) or None
-    if len(opened.paths) > 1:
-        unique_pages = None
     if sample.rate == 1:
         unique_pages = sample.sampled_pages
     whole = unique_pages or round(sample.sampled_pages / sample.rate)

@@ -44,6 +44,7 @@ DEFAULT_PAGES = 8192  # a sample is not thinned below this, whatever its rate
 _STUDENT = 1.998  # 97.5 % at PARTS - 1 degrees of freedom
 _NORMAL = 1.960
 _WHOLE = 1 << 32
+_EXPECTED_SHARE = 0.8  # of a full sample, where the number of pages is known before
 _KEPT_SHARE = 0.6  # of the pages of a full sample, when it is thinned
 _NEW_PAGES_A_LOOK = 1 << 13  # between two looks at how many there are
 _ROWS = 1 << 20
@@ -144,11 +145,21 @@ class SampledDistances:
         down to `rate`; with a rate of 0 memory is bounded: it is looked at before as many again,
         or 8192, can have come
     seed : chooses the sample
+    expected_pages : distinct pages of the trace, where known before: spares most of the thinning
     """
 
-    def __init__(self, rate: float, pages: int = DEFAULT_PAGES, seed: int = 0) -> None:
+    def __init__(
+        self,
+        rate: float,
+        pages: int = DEFAULT_PAGES,
+        seed: int = 0,
+        expected_pages: int = 0,
+    ) -> None:
         self._least_threshold = max(round(rate * _WHOLE), 1)
         self._threshold = _WHOLE if pages else self._least_threshold
+        if pages and expected_pages > pages:
+            share = _EXPECTED_SHARE * pages / expected_pages
+            self._threshold = max(round(share * _WHOLE), self._least_threshold)
         self._most_pages = pages
         self._salt = tuple(np.random.SeedSequence(seed % (1 << 64)).generate_state(2))
         self._ids = DenseIds()
@@ -159,7 +170,7 @@ class SampledDistances:
         self._flags = (flags, flags.view(np.uint64))
         self._rows = np.empty(0, np.uint32)
         self._new_pages_a_look = min(_NEW_PAGES_A_LOOK, max(pages, 1))
-        self._next_look = self._new_pages_a_look
+        self._next_look = self._new_pages_a_look * max(_WHOLE // self._threshold, 1)
         self.accesses = 0
 
     @property
