@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner, kernel, prefetch
-from tracereplay.replay.charge import (
-    CHARGE_BATCH,
-    charged_bytes,
-    drain_all_stock,
-    try_charge,
-    try_charge_single,
+from tracereplay.reclaim.charging import (
+    DEF_PRIORITY,
+    LEVEL_NS,
+    SWAP_CLUSTER_MAX,
+    build_charging,
+    note_reclaim,
 )
+from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes
 from tracereplay.replay.loop import (
     ACTIVATE as KEEP_ACTIVE,
 )
@@ -37,8 +38,6 @@ from tracereplay.replay.state import (
     INACTIVE,
     ISOLATED,
     MAPPED,
-    NEW_MIDDLE,
-    NEW_TABLE,
     OFF_LIST,
     PENDING,
     PG_ACTIVE,
@@ -55,11 +54,6 @@ from tracereplay.replay.state import (
     unlink,
 )
 from tracereplay.replay.swap import complete_writes, no_slot_left, swap_is_full, wait_for_write
-
-SWAP_CLUSTER_MAX = 32
-DEF_PRIORITY = 12
-MAX_RECLAIM_RETRIES = 16
-LEVEL_NS = 300  # a priority level that finds nothing still takes time: writes complete meanwhile
 
 
 @inner
@@ -312,7 +306,7 @@ def _reclaim(
     classes: Any,
     writes: Any,
     slots: Any,
-    flush_times: Any,
+    times: Any,
 ) -> Any:
     """Reclaim 32 pages or more where possible; mm/vmscan.c:do_try_to_free_pages()."""
     m["reclaim_runs"] += 1
@@ -324,7 +318,7 @@ def _reclaim(
     freed = np.int64(0)
     while True:
         for step in range(DEF_PRIORITY + 1):
-            flush_if_due(m, flush_times)
+            flush_if_due(m, times[0])
             if m["flush_period_ns"] == 0 or (
                 m["flush_at_reclaim"] and m["stat_updates"] > CHARGE_BATCH * (m["cpus"] + 1)
             ):
@@ -348,72 +342,11 @@ def _reclaim(
             m["skipped_deactivate"] = 0
             continue
         break
-    m["reclaim_freed_pages"] += freed
-    if m["charge_pool"]:
-        m["reclaim_pool_growth_bytes"] += max(m["pool_charged_bytes"] - pool_before, 0)
-    if charged_bytes(m) >= before:
-        m["reclaim_no_gain_runs"] += 1
-    if freed == 0:
-        m["reclaim_failures"] += 1
+    note_reclaim(m, freed, before, pool_before)
     return freed
 
 
-@inner
-def _charge(
-    m: Any,
-    state: Any,
-    pages: Any,
-    zspages: Any,
-    classes: Any,
-    writes: Any,
-    slots: Any,
-    flush_times: Any,
-) -> Any:
-    """Charge one page, reclaiming where the limit is met; False is an OOM kill.
-
-    mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress.
-    """
-    if try_charge(m):
-        return True
-    retries = MAX_RECLAIM_RETRIES
-    drained = False
-    while True:
-        freed = _reclaim(m, state, pages, zspages, classes, writes, slots, flush_times)
-        if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
-            pass
-        elif not drained:
-            drain_all_stock(m)
-            drained = True
-        elif freed == 0:
-            if retries == 0:
-                return False
-            retries -= 1
-        if try_charge_single(m):
-            return True
-
-
-@inner
-def _make_room(
-    m: Any,
-    state: Any,
-    pages: Any,
-    zspages: Any,
-    classes: Any,
-    writes: Any,
-    slots: Any,
-    times: Any,
-    page: Any,
-) -> Any:
-    """Charge the page of a fault, and the page tables its address needs first."""
-    bits = state[page]
-    for table in (NEW_TABLE, NEW_MIDDLE):
-        if bits & table:
-            if not _charge(m, state, pages, zspages, classes, writes, slots, times[0]):
-                return False
-            m["table_pages"] += 1
-    return _charge(m, state, pages, zspages, classes, writes, slots, times[0])
-
-
+_charge, _make_room = build_charging(_reclaim)
 _replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, drain_pending, _run_worker)
 
 
@@ -452,11 +385,11 @@ def charge_pages(
     classes: Any,
     writes: Any,
     slots: Any,
-    flush_times: Any,
+    times: Any,
     count: int,
 ) -> Any:
     """Charge pages that no trace touches (page cache of the task), reclaiming for them."""
     for done in range(count):
-        if not _charge(m[0], state, pages, zspages, classes, writes, slots, flush_times):
+        if not _charge(m[0], state, pages, zspages, classes, writes, slots, times):
             return done
     return count

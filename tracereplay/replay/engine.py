@@ -285,7 +285,7 @@ class Replay:
             self.classes,
             self.writes,
             self.slots,
-            self._flush_times,
+            (self._flush_times, self._keys),
             count,
         )
 

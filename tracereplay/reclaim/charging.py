@@ -1,0 +1,98 @@
+"""Charging a page to a cgroup at its limit: what the kernel's reclaim models share.
+
+Source: mm/memcontrol.c:try_charge_memcg() as of v6.12.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracereplay._jit import inner
+from tracereplay.replay.charge import (
+    charged_bytes,
+    drain_all_stock,
+    try_charge,
+    try_charge_single,
+)
+from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
+
+SWAP_CLUSTER_MAX = 32
+DEF_PRIORITY = 12
+MAX_RECLAIM_RETRIES = 16
+LEVEL_NS = 300  # a priority level that finds nothing still takes time: writes complete meanwhile
+
+
+@inner
+def note_reclaim(m: Any, freed: Any, before: Any, pool_before: Any) -> None:
+    """Count a run of reclaim: what it freed, what the pool grew by meanwhile, whether it gained."""
+    m["reclaim_freed_pages"] += freed
+    if m["charge_pool"]:
+        m["reclaim_pool_growth_bytes"] += max(m["pool_charged_bytes"] - pool_before, 0)
+    if charged_bytes(m) >= before:
+        m["reclaim_no_gain_runs"] += 1
+    if freed == 0:
+        m["reclaim_failures"] += 1
+
+
+def build_charging(reclaim: Any) -> tuple[Any, Any]:
+    """Return (charge, make_room) for a reclaim model.
+
+    reclaim(m, state, pages, zspages, classes, writes, slots, times) frees 32 pages or more where it
+    can, and returns how many; `times` is (flush times, what the model looks pages up in).
+    """
+
+    @inner
+    def charge(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+    ) -> Any:
+        """Charge one page, reclaiming where the limit is met; False is an OOM kill.
+
+        mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress.
+        """
+        if try_charge(m):
+            return True
+        retries = MAX_RECLAIM_RETRIES
+        drained = False
+        while True:
+            freed = reclaim(m, state, pages, zspages, classes, writes, slots, times)
+            if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
+                pass
+            elif not drained:
+                drain_all_stock(m)
+                drained = True
+            elif freed == 0:
+                if retries == 0:
+                    return False
+                retries -= 1
+            if try_charge_single(m):
+                return True
+
+    @inner
+    def make_room(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+    ) -> Any:
+        """Charge the page of a fault, and the page tables its address needs first."""
+        bits = state[page]
+        for table in (NEW_TABLE, NEW_MIDDLE):
+            if bits & table:
+                if not charge(m, state, pages, zspages, classes, writes, slots, times):
+                    return False
+                m["table_pages"] += 1
+        return charge(m, state, pages, zspages, classes, writes, slots, times)
+
+    return charge, make_room
