@@ -13,6 +13,7 @@ from tracereplay.costs import Means
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay import state
 from tracereplay.replay.engine import Replay
+from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import Scenario
 
 NOTHING = np.empty(0, np.int64)
@@ -86,6 +87,10 @@ def make_replay(given_):
     ]
     below = np.array(below, np.int64)
     replay.add_neighbours(below, below + 1)
+    if model.walks_page_tables:
+        tables = PageTables(len(numbers))
+        tables.add(np.array(numbers, np.uint64))
+        replay.use_page_tables(tables)
     return replay
 
 
@@ -173,7 +178,7 @@ def draw_case(rng, policy, reclaim, limit_pages, pages):
         flush_times_ns=times,
         touch_ns=rng.choice((100, 1, 10_000)),
         cpus=rng.choice((1, 2, 4)),
-        remote_stock=rng.choice((0, 0, 7)) if reclaim == "two-list" else 0,
+        remote_stock=rng.choice((0, 0, 7)) if reclaim in ("two-list", "mglru") else 0,
         clock_has_stalls=rng.random() < 0.2,
         costs=oracle.Costs(device_write_ns=rng.choice((20_000, 1_000, 3_000_000))),
     )
@@ -239,6 +244,27 @@ def draw_two_list(seed, policy, *, longest=400):
     writes = [rng.random() < share for _ in pages]
     cuts = tuple(rng.randrange(rows) for _ in range(rng.choice((0, 0, 1, 5))))
     return with_rows(case, contents, pages, writes, draw_time(rng, rows), cuts)
+
+
+def draw_mglru(seed, policy, *, longest=700):
+    """Enough pages for several batches of 64, in few page tables, so that neighbours matter."""
+    rng = random.Random(seed)
+    count = rng.choice((110, 150, 260, 400))
+    limit = rng.choice((40, 64, 70, 100, 130, 200, 300))
+    numbers = draw_numbers(rng, count)
+    if rng.random() < 0.3:  # spread out: a look-around finds nobody
+        numbers = [number * 37 for number in numbers]
+    case = draw_case(rng, policy, "mglru", limit, count)
+    contents = draw_contents(rng, numbers, tables=rng.choice((0, 0, 2)))
+    rows = rng.randint(200, longest)
+    share = rng.choice((0.0, 0.3, 1.0))
+    order = list(numbers)
+    rng.shuffle(order)
+    first = order if rng.random() < 0.3 else numbers
+    pages = [*first[: rng.choice((0, len(first)))], *draw_pages(rng, numbers, rows)]
+    writes = [rng.random() < share for _ in pages]
+    cuts = tuple(rng.randrange(rows) for _ in range(rng.choice((0, 0, 1, 5))))
+    return with_rows(case, contents, pages, writes, draw_time(rng, len(pages)), cuts)
 
 
 def draw_textbook(seed, policy, reclaim):

@@ -327,6 +327,8 @@ class Page:
     linked: bool = False
     # Belady
     next_use: int = 0
+    # which of the four lists of generations its number names
+    gen: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -678,10 +680,14 @@ class Oracle:
             page.writeback = False
             rotate = page.reclaim and page.on_lru
             page.reclaim = False
-            if rotate:  # folio_rotate_reclaimable()
-                (self.active if page.active else self.inactive).remove(page)
-                page.active = False
-                self.inactive.append(page)
+            if rotate:
+                self.rotate(page)
+
+    def rotate(self, page: Page) -> None:
+        """folio_rotate_reclaimable()."""
+        (self.active if page.active else self.inactive).remove(page)
+        page.active = False
+        self.inactive.append(page)
 
     # -- zswap: mm/zswap.c ---------------------------------------------------------------------------
 
@@ -829,10 +835,13 @@ class Oracle:
         page.resident = page.swapcache = page.writeback = page.reclaim = True
         page.mapped = page.young = page.pte_dirty = page.dirty = False
         self.workingset_refault(page)
-        self.folio_add_lru(page)
+        self.add_written_back(page)
         self.forget_entry(page)
         self.submit(page)
         return True
+
+    def add_written_back(self, page: Page) -> None:
+        self.folio_add_lru(page)
 
     def note_device(self) -> None:
         self.count["device_pages_peak"] = max(self.count["device_pages_peak"], self.device_pages)
@@ -1407,3 +1416,512 @@ class Oracle:
             except OutOfMemory:
                 return False
         return True
+
+
+# ---- generations ---------------------------------------------------------------------------------------
+
+
+class Generations(Oracle):
+    """The multi-generational LRU: mm/vmscan.c, what begins with lru_gen_, as of v6.1, v6.12, v6.14.
+
+    A generation has a number; its list is one of four, and a page carries which. Unlike the kernel:
+    see tracereplay's own list of what it leaves out; this twin leaves out the same.
+    """
+
+    def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
+        super().__init__(case, contents)
+        self.version = {"6.1": 1, "6.12": 2, "6.18": 3}[case.kernel]
+        self.lists: list[list[Page]] = [[], [], [], []]
+        self.youngest = 3
+        self.oldest = 0
+        self.file_oldest = 0
+        self.began: dict[int, int] = {}  # age at which a generation became the oldest
+        self.batch: list[Page] = []  # folio_activate()
+        self.walks = 0
+        self.walked_at = 0
+        self.sleeps = 0
+        self.filters: list[set[int] | None] = [None, None]
+        self.looked_up: set[int] = set()  # page tables whose own entry is accessed
+        self.have_walk = False
+        self.in_worker = False
+        self.tiers = [dict.fromkeys(("evicted", "refaulted", "protected"), 0) for _ in range(2)]
+        self.averages = [{"refaulted": 0, "total": 0} for _ in range(2)]
+
+    # -- sizes -------------------------------------------------------------------------------------
+
+    def size(self, seq: int) -> int:
+        return sum(page.gen == seq % 4 for page in self.pages.values())
+
+    def active_size(self) -> int:
+        return self.size(self.youngest) + self.size(self.youngest - 1)
+
+    def inactive_size(self) -> int:
+        return self.size(self.youngest - 2) + self.size(self.youngest - 3)
+
+    # -- joining and leaving -------------------------------------------------------------------------
+
+    def seq_for(self, page: Page, rotated: bool) -> int:
+        fresh = not page.swapcache
+        going = page.reclaim and (page.dirty or page.writeback)
+        if self.version == 3:
+            if page.active:
+                back = 1 if page.workingset else 2
+            elif rotated:
+                back = 4
+            elif fresh or going:
+                back = 2
+            else:
+                back = 3 if page.workingset else 4
+            return max(self.oldest, self.youngest + 1 - back)
+        if page.active:
+            return self.youngest
+        if fresh or going:
+            return self.youngest - 1
+        few = self.youngest - self.oldest <= 2
+        return self.oldest if rotated or few else self.oldest + 1
+
+    def join(self, page: Page, rotated: bool = False) -> None:
+        seq = self.seq_for(page, rotated)
+        if page.active and self.version == 2:
+            page.referenced = False
+        page.active = False
+        page.gen = seq % 4
+        page.on_lru = True
+        self.lists[page.gen].insert(len(self.lists[page.gen]) if rotated else 0, page)
+
+    def unlist(self, page: Page) -> None:
+        """A page found accessed by a walk has the number of one list and stands on another."""
+        for listed in self.lists:
+            if page in listed:
+                listed.remove(page)
+
+    def leave(self, page: Page) -> None:
+        self.unlist(page)
+        page.gen = None
+        page.on_lru = False
+
+    def rotate(self, page: Page) -> None:
+        self.leave(page)
+        self.join(page, rotated=True)
+
+    def free_page(self, page: Page) -> None:
+        super().free_page(page)
+        page.gen = None
+
+    def lru_add_drain(self) -> None:
+        for page in self.pending:
+            self.join(page)
+        self.pending = []
+
+    def folio_add_lru(self, page: Page) -> None:
+        page.active = True
+        self.add_quietly(page)
+
+    def add_quietly(self, page: Page) -> None:
+        self.pending.append(page)
+        if len(self.pending) >= self.kernel.add_batch:
+            self.lru_add_drain()
+
+    def add_written_back(self, page: Page) -> None:
+        self.add_quietly(page)  # PF_MEMALLOC, or not in a fault
+
+    def run_worker(self) -> None:
+        self.in_worker = True
+        super().run_worker()
+        self.in_worker = False
+
+    def workingset_refault(self, page: Page) -> None:
+        was_workingset = page.workingset
+        page.workingset = page.active = page.referenced = False
+        since = self.youngest - 3 if self.version == 3 else self.oldest
+        recent = page.shadow_age >= self.began.get(since, 0)
+        if recent or self.version > 1:
+            self.count["workingset_refault_anon"] += 1
+        if not recent:
+            return
+        if self.version == 2 or (self.version == 3 and not self.in_worker):
+            self.count["workingset_activate_anon"] += 1
+        if self.version == 3:
+            self.tiers[was_workingset]["refaulted"] += 1
+            page.workingset = was_workingset
+            self.count["workingset_restore_anon"] += was_workingset
+        elif not self.in_worker:
+            page.workingset = True
+            self.count["workingset_restore_anon"] += 1
+
+    def touch(self, page: Page, access: Access) -> None:
+        super().touch(page, access)
+        self.looked_up.add(page.number // 512)
+
+    # -- promotion -----------------------------------------------------------------------------------
+
+    def second_access(self, page: Page) -> bool:
+        """lru_gen_set_refs() (6.14)."""
+        if not page.referenced and not page.workingset:
+            page.referenced = True
+            return False
+        page.referenced, page.workingset = False, True
+        return True
+
+    def promote(self, page: Page) -> None:
+        """folio_update_gen()."""
+        if self.version == 3:
+            if self.second_access(page):
+                page.gen = self.youngest % 4
+        elif page.gen is None:
+            page.referenced = True
+        else:
+            page.referenced = page.workingset = False
+            page.gen = self.youngest % 4
+
+    def activate_batch(self) -> None:
+        for page in self.batch:
+            if page.gen is not None:
+                self.leave(page)
+                page.active = True
+                self.join(page)
+                self.count["pgactivate"] += 1
+        self.batch = []
+
+    def folio_activate(self, page: Page) -> None:
+        self.batch.append(page)
+        if len(self.batch) >= self.kernel.add_batch:
+            self.activate_batch()
+
+    def note_table(self, table: int, seq: int) -> None:
+        chosen = self.filters[seq % 2]
+        if chosen is not None:
+            chosen.add(table)
+
+    def accessed(self, numbers: Iterable[int]) -> list[Page]:
+        """Pages with an accessed entry, which is cleared; 6.14 leaves isolated ones alone."""
+        found = []
+        for number in numbers:
+            page = self.pages.get(number)
+            if page is None or not page.mapped or not page.young:
+                continue
+            if self.version == 3 and page.gen is None:
+                continue
+            page.young = False
+            found.append(page)
+        return found
+
+    def look_around(self, page: Page) -> None:
+        """lru_gen_look_around(). In 6.1 the page itself is one of those it comes by."""
+        if self.version > 1:
+            page.young = False
+        table, at = divmod(page.number, 512)
+        first = min(max(at - 32, 0), 512 - 64) + table * 512
+        found = self.accessed(range(first, first + 64))
+        marked = []
+        for other in found:
+            if self.version == 3:
+                if self.second_access(other) and other.gen != self.youngest % 4:
+                    self.folio_activate(other)
+            elif other.gen is None:
+                other.referenced = True
+            elif other.gen != self.youngest % 4:
+                if self.version == 1:
+                    marked.append(other)
+                else:
+                    other.referenced = other.workingset = False
+                    self.folio_activate(other)
+        if (len(found) + (self.version > 1)) * 8 >= 64:
+            self.note_table(table, self.youngest)
+        by_number = self.have_walk or len(marked) >= self.kernel.add_batch
+        for other in marked:
+            if by_number:
+                self.promote(other)
+            else:
+                self.folio_activate(other)
+
+    # -- aging -----------------------------------------------------------------------------------------
+
+    def walk(self, can_swap: bool) -> None:
+        sleeps = self.count["pswpin"] + self.count["waits"]
+        slept, self.sleeps = sleeps != self.sleeps, sleeps
+        if self.walks and not slept and self.now < self.walked_at + 4_000_000:
+            return
+        first = self.walks == 0
+        self.walks += 1
+        self.walked_at = self.now
+        chosen = self.filters[self.youngest % 2]
+        self.filters[(self.youngest + 1) % 2] = set()
+        if not can_swap:
+            return
+        for table in {number // 512 for number in self.pages}:
+            if self.version == 1 or not first:
+                if table not in self.looked_up:
+                    continue
+                self.looked_up.remove(table)
+            if first or chosen is None or table in chosen:
+                found = self.accessed(range(table * 512, (table + 1) * 512))
+                for page in found:
+                    self.promote(page)
+                if len(found) * 8 >= 512:
+                    self.note_table(table, self.youngest + 1)
+
+    def move_up(self, page: Page) -> int:
+        """folio_inc_gen(): return the list the page belongs on now."""
+        assert page.gen is not None
+        if page.gen == self.oldest % 4:
+            page.referenced = False
+            if self.version < 3:
+                page.workingset = False
+            page.gen = (self.oldest + 1) % 4
+        return page.gen
+
+    def set_oldest(self, seq: int) -> None:
+        for passed in range(self.oldest + 1, seq + 1):
+            self.began[passed] = self.age
+        self.oldest = seq
+        for tier, average in zip(self.tiers, self.averages, strict=True):
+            average["refaulted"] = (average["refaulted"] + tier["refaulted"]) // 2
+            average["total"] = (average["total"] + tier["evicted"] + tier["protected"]) // 2
+            tier.update(evicted=0, refaulted=0, protected=0)
+
+    def grow_old(self, can_swap: bool) -> None:
+        """try_to_inc_max_seq(), inc_max_seq()."""
+        self.walk(can_swap)
+        self.have_walk = True
+        if self.youngest - self.file_oldest == 3:
+            self.file_oldest += 1
+        if self.youngest - self.oldest == 3:
+            listed = self.lists[self.oldest % 4]
+            while can_swap and listed:
+                page = listed.pop()
+                self.tiers[page.workingset]["protected"] += 1
+                self.lists[self.move_up(page)].append(page)
+            self.set_oldest(self.oldest + 1)
+        self.youngest += 1
+
+    def leave_empty_behind(self, can_swap: bool) -> bool:
+        """try_to_inc_min_seq(): two generations stay; there are no file pages."""
+        last = self.youngest - 2
+        anon = self.oldest
+        while can_swap and anon <= last and not self.lists[anon % 4]:
+            anon += 1
+        file = max(self.file_oldest, last + 1)
+        if self.version == 3:
+            if (anon, file) == (self.oldest, self.file_oldest):
+                return False
+            if can_swap and file < last < anon:
+                anon = last
+            elif can_swap and anon < last < file:
+                file = last
+        elif can_swap:
+            anon = min(anon, file)
+            file = max(anon, self.file_oldest)
+        moved = anon > self.oldest or file > self.file_oldest
+        if anon > self.oldest:
+            self.set_oldest(anon)
+        self.file_oldest = max(file, self.file_oldest)
+        return moved
+
+    # -- eviction ----------------------------------------------------------------------------------------
+
+    def protects_workingset(self) -> bool:
+        """get_tier_idx(), positive_ctrl_err() (6.14)."""
+        (rest, rest_average), (hot, hot_average) = zip(self.tiers, self.averages, strict=True)
+        refaulted = hot["refaulted"] + hot_average["refaulted"]
+        total = hot["evicted"] + hot["protected"] + hot_average["total"]
+        others = rest["refaulted"] + rest_average["refaulted"]
+        of_all = rest["evicted"] + rest["protected"] + rest_average["total"]
+        return refaulted >= 64 and refaulted * (of_all + 64) * 2 > (others + 1) * total * 3
+
+    def isolate(self) -> tuple[int, list[Page]]:
+        """scan_folios(), sort_folio(): return (pages looked at, those taken, oldest first)."""
+        if self.youngest - self.oldest == 1:
+            return 0, []
+        oldest = self.oldest % 4
+        protects = self.version == 3 and self.protects_workingset()
+        scanned, taken = 0, []
+        while self.lists[oldest] and len(taken) < 64 and scanned < 4096:
+            page = self.lists[oldest][-1]
+            scanned += 1
+            if page.gen != oldest:
+                self.unlist(page)
+                self.lists[page.gen].insert(0, page)  # type: ignore[index]
+            elif self.version == 1 and page.workingset:
+                self.unlist(page)
+                self.lists[self.move_up(page)].append(page)
+                self.count["workingset_activate_anon"] += 1
+            elif protects and page.workingset:
+                self.unlist(page)
+                self.lists[self.move_up(page)].insert(0, page)
+                self.tiers[1]["protected"] += 1
+            elif self.version != 2 and page.writeback:
+                self.unlist(page)
+                self.lists[self.move_up(page)].insert(0, page)
+                page.reclaim = True
+            else:
+                if self.version < 3:
+                    page.workingset = page.workingset and page.referenced
+                    page.referenced = False
+                if self.version != 2:
+                    page.reclaim = False
+                self.leave(page)
+                taken.append(page)
+        self.count["reclaim_scanned"] += len(taken)
+        self.updates += len(taken)
+        return (scanned if taken or scanned == 4096 else 0), taken
+
+    def shrink_page(self, page: Page) -> str:
+        """shrink_folio_list() for one page."""
+        if self.version < 3 and page.referenced and page.mapped:
+            return "keep"
+        if page.writeback:
+            if self.case.cgroup == "v2" or not page.reclaim:
+                page.reclaim = True
+                return self.activate(page)
+            self.count["waits"] += 1
+            while page.writeback:
+                self.now = max(self.now, self.writes[0][0])
+                self.complete_writes()
+        if page.mapped and page.young:
+            self.look_around(page)
+            if self.version == 3:
+                twice = self.second_access(page)
+            else:
+                twice, page.referenced = page.referenced, True
+            return self.activate(page) if twice else "keep"
+        if self.version < 3:
+            page.referenced = False
+        fate = self.evict(page)
+        if fate == "freed":
+            self.tiers[page.workingset]["evicted"] += 1
+            self.free_page(page)
+        return self.activate(page) if fate == "activate" else fate
+
+    def goes_back(self, page: Page, again: bool) -> bool:
+        """What evict_folios() does with a page that stays; False: try it once more."""
+        if self.version == 3:
+            if not (again or page.active or page.mapped or page.dirty or page.writeback):
+                return False
+            if self.seq_for(page, False) == self.oldest:
+                page.referenced, page.active = False, True
+            return True
+        if page.reclaim and (page.dirty or page.writeback):
+            page.referenced = page.referenced or page.workingset
+            return True
+        used = page.active or page.referenced or page.mapped
+        if not (again or used or page.dirty or page.writeback):
+            return False
+        page.referenced = page.workingset = False
+        page.active = True
+        return True
+
+    def evict_folios(self, can_swap: bool) -> tuple[int, int, bool]:
+        scanned, taken = self.isolate() if can_swap else (0, [])
+        scanned += self.leave_empty_behind(can_swap)
+        if self.gens(can_swap) <= 2:
+            scanned = 0
+        freed, again, any_taken = 0, False, bool(taken)
+        while taken:
+            staying = []
+            for page in taken:
+                self.now += self.costs.scan_ns
+                fate = self.shrink_page(page)
+                freed += fate == "freed"
+                if fate not in ("freed", "linked"):
+                    staying.append(page)
+            taken = []
+            for page in staying:
+                if self.goes_back(page, again):
+                    self.join(page)
+                else:
+                    taken.append(page)
+            again = True
+        return scanned, freed, any_taken
+
+    def gens(self, can_swap: bool) -> int:
+        if not can_swap:
+            return self.youngest - self.file_oldest + 1
+        oldest = min(self.oldest, self.file_oldest) if self.version == 3 else self.oldest
+        return self.youngest - oldest + 1
+
+    def scan_target(self, can_swap: bool, priority: int) -> int:
+        """should_run_aging(), get_nr_to_scan(); 0 ends the level."""
+        gens = self.gens(can_swap)
+        total = 0
+        if can_swap:
+            total = sum(self.size(seq) for seq in range(self.oldest, self.youngest + 1))
+        young = self.size(self.youngest) if can_swap else 0
+        old = self.size(self.youngest - 2) if can_swap else 0
+        wanted = gens <= 2 or (
+            gens == 3 and (self.version == 3 or young * 2 > total or old * 4 < total)
+        )
+        if gens <= 2 and self.version > 1:
+            total = 0
+        if wanted and priority < 12:
+            self.grow_old(can_swap)
+            return total >> priority if self.version == 1 else 0
+        if gens <= 2:
+            return 0
+        return total >> priority
+
+    def can_swap(self) -> bool:
+        """get_swappiness()."""
+        left = self.total_slots - self.slots_used
+        return self.case.swappiness > 0 and (self.rules.late_slots or left >= 64)
+
+    def shrink_generations(self, priority: int, freed_before: int) -> int:
+        """lru_gen_shrink_lruvec()."""
+        self.lru_add_drain()
+        self.activate_batch()
+        self.complete_writes()
+        self.have_walk = False
+        began, waits = self.youngest, self.count["waits"]
+        earlier, busy = len(self.writes), self.last_write_done
+        can_swap = self.can_swap()
+        scanned = freed = 0
+        swapped = False
+        while True:
+            if self.version == 1:
+                can_swap = self.can_swap()
+            target = self.scan_target(can_swap, priority)
+            if not target:
+                break
+            looked, now_freed, any_taken = self.evict_folios(can_swap)
+            freed += now_freed
+            scanned += looked
+            swapped = swapped or any_taken
+            if not looked or scanned >= target:
+                break
+            if self.version == 1 and self.youngest - began > 1:
+                break
+            if self.version == 1 and swapped and freed_before + freed >= 32:
+                break
+        self.have_walk = False
+        if len(self.writes) > earlier and waits == self.count["waits"]:
+            # blk_finish_plug(): the device begins now.
+            done = max(busy, self.now)
+            for at in range(earlier, len(self.writes)):
+                done += self.costs.device_write_ns
+                self.writes[at] = (done, self.writes[at][1])
+            self.last_write_done = max(self.last_write_done, done)
+        return freed
+
+    def do_try_to_free_pages(self) -> int:
+        before, pool_before = self.charged_bytes(), self.charged
+        freed = 0
+        for _ in range(2 if self.kernel.full_walk_retry else 1):
+            for priority in range(12, -1, -1):
+                self.flush_if_due()
+                if self.case.flush_times_ns is None and self.case.flush_period_ns == 0:
+                    self.flush()
+                self.now += 300
+                freed += self.shrink_generations(priority, freed)
+                if self.rules.shrinker:
+                    self.shrink_slab(priority)
+                if freed >= 32:
+                    break
+            if freed:
+                break
+        self.note_reclaim(freed, before, pool_before)
+        return freed
+
+
+def make(case: Case, contents: dict[int, dict[str, Any]]) -> Oracle:
+    """Return the twin of a case's reclaim model."""
+    return (Generations if case.reclaim == "mglru" else Oracle)(case, contents)

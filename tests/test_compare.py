@@ -100,7 +100,7 @@ def test_the_footprint_keeps_its_peaks_and_stays_under_2000_points(result):
         assert points["resident_pages"].max() * 4096 <= row["resident_bytes_peak"]
 
 
-@pytest.mark.parametrize("reclaim", ["two-list", "lru", "opt"])
+@pytest.mark.parametrize("reclaim", ["two-list", "mglru", "lru", "opt"])
 def test_equal_seeds_give_equal_tables_on_one_core_or_two(trace, reclaim):
     some = scenarios("store-raw", "swap-on-reject", "mixed-lru", "zram", reclaim=reclaim)
     first = tracereplay.compare(trace, some, content=CONTENT, seed=3, jobs=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import oracle
 import pytest
-from drawn import chain, draw_textbook, draw_two_list, feed, make_replay
+from drawn import chain, draw_mglru, draw_textbook, draw_two_list, feed, make_replay
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from numba import config as numba_config
@@ -22,7 +22,7 @@ GAUGES = {
     "swap_slots": lambda twin: twin.slots_used,
     "resident_pages": lambda twin: twin.resident_count,
     "inactive_pages": lambda twin: twin.inactive_size(),
-    "active_pages": lambda twin: len(twin.active),
+    "active_pages": lambda twin: twin.active_size(),
     "pending": lambda twin: len(twin.pending),
     "nonresident_age": lambda twin: twin.age,
     "anon_cost": lambda twin: twin.anon_cost,
@@ -37,7 +37,7 @@ KERNEL_GAUGES = {
 
 
 def compare(given_):
-    twin = oracle.Oracle(given_.case, given_.contents)
+    twin = oracle.make(given_.case, given_.contents)
     finished = twin.run(given_.accesses)
     replay = feed(make_replay(given_), given_, given_.cuts)
     m = replay.machine[0]
@@ -56,12 +56,29 @@ def compare(given_):
     assert (-1 if twin.oom_at is None else twin.oom_at) == m["oom_at_access"]
     ids = {number: at for at, number in enumerate(sorted(given_.contents))}
     lists = [(state.ZSWAP_FIFO, twin.fifo, "zprev"), (state.KEPT, twin.kept, "zprev")]
-    if given_.case.reclaim != "opt":
+    if given_.case.reclaim == "mglru":
+        gauges_of_generations(m, twin)
+        lists += [(state.GENERATIONS + number, twin.lists[number], "prev") for number in range(4)]
+    elif given_.case.reclaim != "opt":
         lists.append((state.INACTIVE, twin.inactive, "prev"))
         lists.append((state.ACTIVE, twin.active, "prev"))
     for head, listed, link in lists:
         assert chain(replay, head, link) == [ids[page.number] for page in reversed(listed)]
     return replay, twin
+
+
+def gauges_of_generations(m, twin):
+    assert (m["max_seq"], m["min_seq"], m["file_min_seq"]) == (
+        twin.youngest,
+        twin.oldest,
+        twin.file_oldest,
+    )
+    assert m["walks"] == twin.walks
+    for name, tier, average in zip(("tier", "workingset"), twin.tiers, twin.averages, strict=True):
+        for what in ("evicted", "refaulted", "protected"):
+            assert m[f"{name}_{what}"] == tier[what]
+        assert m[f"{name}_avg_refaulted"] == average["refaulted"]
+        assert m[f"{name}_avg_total"] == average["total"]
 
 
 SEEDS = st.integers(0, (1 << 48) - 1)
@@ -97,14 +114,24 @@ def test_the_two_lists_count_what_the_twin_counts(seed, policy):
     compare(drawn)
 
 
+@examples(60)
+@given(seed=SEEDS, policy=st.sampled_from(EVERY_POLICY))
+def test_the_generations_count_what_the_twin_counts(seed, policy):
+    drawn = draw_mglru(seed, policy)
+    note(drawn.case)
+    compare(drawn)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("reclaim", ["two-list", "lru", "opt"])
+@pytest.mark.parametrize("reclaim", ["two-list", "mglru", "lru", "opt"])
 @pytest.mark.parametrize("policy", EVERY_POLICY)
 def test_engine_and_twin_agree_on_thousands_of_traces(policy, reclaim):
     first = 1_000_000 * (1 + EVERY_POLICY.index(policy))
     for seed in range(first, first + (100 if numba_config.DISABLE_JIT else 1000)):
         if reclaim == "two-list":
             drawn = draw_two_list(seed, policy)
+        elif reclaim == "mglru":
+            drawn = draw_mglru(seed, policy)
         else:
             drawn = draw_textbook(seed, policy, reclaim)
         print(seed, drawn.case)

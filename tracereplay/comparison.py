@@ -29,6 +29,7 @@ from tracereplay.next_use import NextUses
 from tracereplay.policies import POLICIES, find_policy
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
+from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
 from tracereplay.schema import SCHEMA_VERSION
@@ -260,6 +261,10 @@ class _KnownPages:
         self._count = 0
         self._tables = DenseIds()
         self._middles = DenseIds()
+        self._walked = [c for c in cases if find_reclaim(c.scenario.reclaim).walks_page_tables]
+        self._page_tables = PageTables(trace.unique_pages)
+        for case in self._walked:
+            case.replay.use_page_tables(self._page_tables)
 
     def update(self) -> None:
         if self._trace.pages_numbered == self._count:
@@ -271,6 +276,8 @@ class _KnownPages:
         shift = np.uint64(_TABLE_SHIFT)
         bits[_first_of(self._tables, pages >> shift, spaces)] |= np.uint8(NEW_TABLE)
         bits[_first_of(self._middles, pages >> (shift + shift), spaces)] |= np.uint8(NEW_MIDDLE)
+        if self._walked:
+            self._page_tables.add(pages, spaces)
         below, above = self._neighbours()
         drawn: dict[str, PageContents] = {
             codec: content.for_pages(pages, spaces, pids)

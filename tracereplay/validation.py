@@ -29,6 +29,7 @@ from tracereplay.host.run import line_sizes
 from tracereplay.reclaim import RECLAIM, find_reclaim
 from tracereplay.replay import state as st
 from tracereplay.replay.engine import Replay
+from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.schema import codec_column
 from tracereplay.units import PAGE_BYTES
@@ -495,6 +496,7 @@ class Workload:
     zero_filled: npt.NDArray[np.bool_]
     table_bits: npt.NDArray[np.uint8]
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    tables: PageTables
 
 
 def load_workload(run: RecordedRun) -> Workload:
@@ -541,6 +543,8 @@ def load_workload(run: RecordedRun) -> Workload:
     order = np.argsort(pages)
     upper = pages[order][1:]
     adjacent = (upper == pages[order][:-1] + np.uint64(1)) & (upper % np.uint64(512) != 0)
+    tables = PageTables(pages.size)
+    tables.add(pages)
     is_write = trace["is_write"].to_numpy()
     is_write.flags.writeable = False
     return Workload(
@@ -550,6 +554,7 @@ def load_workload(run: RecordedRun) -> Workload:
         zero,
         bits,
         (order[:-1][adjacent], order[1:][adjacent]),
+        tables,
     )
 
 
@@ -618,6 +623,7 @@ def _replay(
     nothing = np.zeros(load.compressed_bytes.size, np.bool_)
     replay.add_pages(load.compressed_bytes, load.zero_filled, nothing, load.table_bits)
     replay.add_neighbours(*load.neighbours)
+    replay.use_page_tables(load.tables)
     times.flags.writeable = False
     replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, _no_events)
     return replay

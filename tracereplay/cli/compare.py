@@ -72,7 +72,7 @@ def compare(
             "-r",
             "--reclaim",
             autocompletion=complete_reclaim,
-            help="Which page leaves memory; repeatable. Default two-list.",
+            help="Which page leaves memory: two-list (default), mglru, lru, opt; repeatable.",
             rich_help_panel=_MODEL,
         ),
     ] = None,

@@ -65,7 +65,7 @@ def size(
             "-r",
             "--reclaim",
             autocompletion=complete_reclaim,
-            help="Which page leaves memory; repeatable. Default two-list.",
+            help="Which page leaves memory: two-list (default), mglru, lru, opt; repeatable.",
             rich_help_panel=_MODEL,
         ),
     ] = None,

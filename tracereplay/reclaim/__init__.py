@@ -19,6 +19,7 @@ class Reclaim:
     entry : "module:function" of the compiled entry
     textbook : capacity is exact, one page leaves per fault
     needs_next_use : the trace has to be read backwards first
+    walks_page_tables : it has to know where pages stand in page tables
     """
 
     name: str
@@ -27,6 +28,7 @@ class Reclaim:
     entry: str
     textbook: bool = False
     needs_next_use: bool = False
+    walks_page_tables: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Return the compiled entry."""
@@ -48,6 +50,13 @@ RECLAIM: dict[str, Reclaim] = {
             "the kernel's active and inactive list, with its stale statistics",
             "mm/vmscan.c, mm/workingset.c, mm/memcontrol.c",
             "tracereplay.reclaim.two_list:replay_two_list",
+        ),
+        Reclaim(
+            "mglru",
+            "the kernel's multi-generational LRU, with page table walks and look-arounds",
+            "mm/vmscan.c (lru_gen_*), mm/workingset.c, include/linux/mm_inline.h",
+            "tracereplay.reclaim.mglru:replay_mglru",
+            walks_page_tables=True,
         ),
         Reclaim(
             "lru",

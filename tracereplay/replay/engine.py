@@ -15,7 +15,9 @@ from tracereplay.errors import SettingsError
 from tracereplay.policies import find_policy
 from tracereplay.replay import state as st
 from tracereplay.replay.allocators import class_table
+from tracereplay.replay.generations import MIN_NR_GENS
 from tracereplay.replay.loop import note_time
+from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.units import PAGE_BYTES
 
@@ -25,6 +27,8 @@ FOOTPRINT_POINTS = 2000
 WORKER_WAKE_NS = 25_000
 _PAGES_PER_TABLE_SHIFT = 9  # entries of one page table on x86-64
 _ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
+_MGLRU_RULES = {"6.1": st.MGLRU_6_1, "6.12": st.MGLRU_6_12, "6.14": st.MGLRU_6_14}
+MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
 
 
@@ -86,6 +90,9 @@ class Replay:
         self.events = np.zeros(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
+        self._tables: PageTables | None = None
+        self._table_flags = np.zeros(0, np.uint8)
+        self._marks = np.zeros(MARKS, np.uint32)
         self.tlb = np.zeros(tlb_entries, np.uint32)
         self.finished = True
         self._rows = rows
@@ -120,7 +127,10 @@ class Replay:
         allocator = _ALLOCATORS[scenario.allocator]
         if allocator == st.ZSMALLOC and profile.zsmalloc_by_percent:
             allocator = st.ZSMALLOC_6_1
+        generations = scenario.reclaim == "mglru"
         values: dict[str, int] = {
+            "generations": generations,
+            "mglru_rules": _MGLRU_RULES[profile.mglru],
             "limit_pages": limit // PAGE_BYTES,
             "limit_bytes": limit,
             "charge_pool": scenario.cgroup == "v2" and not policy.synchronous,
@@ -170,6 +180,8 @@ class Replay:
         phase = scenario.stat_flush_phase_ns
         m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
         m["slot_cursor"] = 1
+        if generations:
+            m["max_seq"] = MIN_NR_GENS + 1  # mm/vmscan.c:lru_gen_init_lruvec()
         # mm/swap_state.c: a new VMA begins with 4 hits; the counter for slots has seen other swap-ins.
         m["ra_hits"] = 4 if vma_readahead else 0
 
@@ -222,6 +234,28 @@ class Replay:
             self.slots[2 * (page_ids + st.FIRST_PAGE) + 1] = above + st.FIRST_PAGE
             self.slots[2 * (above + st.FIRST_PAGE)] = page_ids + st.FIRST_PAGE
 
+    def use_page_tables(self, tables: PageTables) -> None:
+        """Tell where pages stand in page tables, for models that look there; may still grow."""
+        self._tables = tables
+
+    def _lookup(self) -> Any:
+        """Return what the reclaim model looks pages up in: keys of a heap, or page tables."""
+        if not self.machine[0]["generations"]:
+            return self._keys
+        if self._tables is None:
+            self._tables = PageTables(self.state.size)
+        tables = self._tables
+        if self._table_flags.size < tables.tables:
+            self._table_flags.resize(tables.tables * 3 // 2, refcheck=False)
+        return (
+            tables.places,
+            tables.entries,
+            tables.leaf_places,
+            tables.table_leaves,
+            self._table_flags[: tables.tables],
+            self._marks,
+        )
+
     def feed(
         self,
         first_row: int,
@@ -234,12 +268,13 @@ class Replay:
     ) -> bool:
         """Replay one batch; False once the scenario has ended in an OOM kill."""
         start = 0
+        lookup = self._lookup()
         while self.finished and start < page_ids.size:
             batch = (
                 page_ids,
                 is_write,
                 time_ns,
-                (next_use, self._keys),
+                (next_use, lookup),
                 self._flush_times,
                 first_row,
                 start,
@@ -285,7 +320,7 @@ class Replay:
             self.classes,
             self.writes,
             self.slots,
-            (self._flush_times, self._keys),
+            (self._flush_times, self._lookup()),
             count,
         )
 

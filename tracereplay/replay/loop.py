@@ -14,6 +14,7 @@ import numpy as np
 from tracereplay._jit import inner, prefetch
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.state import (
+    ACCESSED,
     BACKGROUND,
     DEVICE,
     FIRST_PAGE,
@@ -40,7 +41,6 @@ from tracereplay.replay.state import (
     SEEN,
     SWAP_CACHE,
     SWAPCACHE,
-    YOUNG,
     ZERO,
     ZSWAP,
     ZSWAP_FIFO,
@@ -331,7 +331,7 @@ def _map(
     full, and always for a synchronous device; never under writeback. Where the program reads before
     it writes (`read_first`), the fault is a read's; the write comes to a mapped page.
     """
-    bits = SEEN | RESIDENT | MAPPED | YOUNG
+    bits = SEEN | RESIDENT | MAPPED | ACCESSED
     if write:
         bits |= PTE_DIRTY
         if m["read_first"]:
@@ -464,7 +464,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 break
             here = m["clock_ns"]
             m["clock_ns"] = m["worker_ns"]
+            m["in_background"] = 1
             written = walk_one(m, state, pages, zspages, classes, writes, slots)
+            m["in_background"] = 0
             m["clock_ns"] += WORKER_STEP_NS
             if written:
                 # Its page is charged to a cgroup at its limit: it reclaims one for it.
@@ -798,7 +800,7 @@ def build_loop(
                 # the translation cached, which reclaim leaves there when it clears the bit
                 # (arch/x86/mm/pgtable.c:ptep_clear_flush_young()). A first write walks it again.
                 if not has_tlb or tlb[page & tlb_mask] != page or (write and not bits & PTE_DIRTY):
-                    state[page] = bits | YOUNG | (PTE_DIRTY if write else 0)
+                    state[page] = bits | ACCESSED | (PTE_DIRTY if write else 0)
                     if has_tlb:
                         tlb[page & tlb_mask] = page
                 on_hit(pages, page, ahead, row)
@@ -826,7 +828,7 @@ def build_loop(
                 m["clock_ns"] += m["minor_fault_ns"]
                 m["minor_faults"] += 1
                 # PageAnonExclusive: the slot and the copy in zswap stay until the next eviction.
-                state[page] = (bits & ~np.uint8(READ_ONLY)) | YOUNG | PTE_DIRTY
+                state[page] = (bits & ~np.uint8(READ_ONLY)) | ACCESSED | PTE_DIRTY
                 on_hit(pages, page, ahead, row)
             elif bits & RESIDENT:  # unmapped but still in the swap cache
                 service = np.int64(SWAP_CACHE)
@@ -854,7 +856,7 @@ def build_loop(
                 m["minor_faults"] += 1
                 m["unique_pages"] += 1
                 m["resident_pages"] += 1
-                state[page] = SEEN | RESIDENT | MAPPED | YOUNG | PTE_DIRTY
+                state[page] = SEEN | RESIDENT | MAPPED | ACCESSED | PTE_DIRTY
                 add(m, pages, page)
                 on_hit(pages, page, ahead, row)
             else:

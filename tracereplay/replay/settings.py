@@ -35,6 +35,8 @@ class KernelProfile:
     counts_poor : a result beyond one page counts as poor, not as a failure (crypto/scompress.c answers
         -ENOSPC in 6.12)
     header_bytes : kept with each object of zbud and z3fold (6.1)
+    mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
+        found accessed twice to be promoted and lru_gen_folio_seq() places it
     allocators : the ones this kernel has
     """
 
@@ -54,6 +56,7 @@ class KernelProfile:
     worker_whole_page: bool = False
     counts_poor: bool = False
     header_bytes: int = 0
+    mglru: Literal["6.1", "6.12", "6.14"] = "6.14"
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
@@ -63,6 +66,7 @@ KERNELS: dict[str, KernelProfile] = {
         name="6.12",
         counts_poor=True,
         stores_raw=False,
+        mglru="6.12",
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
     "6.1": KernelProfile(
@@ -81,6 +85,7 @@ KERNELS: dict[str, KernelProfile] = {
         zsmalloc_writeback=False,
         worker_whole_page=True,
         header_bytes=8,
+        mglru="6.1",
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
 }

@@ -24,6 +24,7 @@ KEPT = np.int64(
 )  # linked by zprev/znext: unmapped pages a policy kept in memory, head is the newest
 PENDING = np.int64(8)  # the per-CPU batch: on no LRU list yet
 ISOLATED = np.int64(9)  # taken off the lists by reclaim
+RETURNED = np.int64(10)  # what stays of the isolated pages (mglru)
 GENERATIONS = np.int64(4)  # four heads, by generation number modulo 4 (mglru)
 FIRST_PAGE = 16
 
@@ -37,6 +38,9 @@ RESIDENT = np.int64(16)  # in memory, mapped or in the swap cache
 SEEN = np.int64(32)  # touched before
 NEW_TABLE = np.int64(64)  # its first touch needs a page table
 NEW_MIDDLE = np.int64(128)  # and a table above it
+# Once it is mapped: the processor walked its page table, so that the entry above is accessed too.
+TABLE_YOUNG = NEW_TABLE
+ACCESSED = YOUNG | TABLE_YOUNG
 
 # ---- page flags, the kernel's names where it has them ----------------------------------------------
 
@@ -72,7 +76,9 @@ PAGE = np.dtype(
     align=True,
 )
 SAME_FILLED = 0x8000  # in `size`: one word repeated, not zero (6.1 stores it without memory)
-SIZE_MASK = 0x7FFF
+GENERATION_SHIFT = np.int64(13)  # in `size`, while on a list of mglru: generation modulo 4
+GENERATION_MASK = np.int64(0x6000)
+SIZE_MASK = 0x1FFF
 
 # ---- allocator records -----------------------------------------------------------------------------
 
@@ -203,6 +209,8 @@ _SETTINGS = (
     "touch_ns",  # time of one touch in a trace without a clock
     "sample_every",
     "cpus",
+    "generations",  # the reclaim model is mglru
+    "mglru_rules",  # MGLRU_6_1, MGLRU_6_12, MGLRU_6_14
 )
 _STATE = (
     "usage_pages",
@@ -265,11 +273,29 @@ _STATE = (
     "ra_hits",
     "ra_last_window",
     "ra_prev",
+    "in_background",  # the writeback worker runs, not a fault
+    # mglru: struct lru_gen_folio, struct lru_gen_mm_state
     "max_seq",
     "min_seq",
-    "mglru_a",
-    "mglru_b",
-    "in_background",
+    "file_min_seq",  # there are no file pages, but the lists of both types move together
+    "walks",  # of the page tables so far
+    "walked_ns",  # when the last one was
+    "sleeps",  # device reads and waits by then
+    "filters",  # which of the two Bloom filters are allocated, a bit each
+    "mm_walk",  # this reclaim has walked the page tables (6.1 looks around differently then)
+    "activating",  # pages in the batch of folio_activate()
+    "pgrefill",  # pages sorted to another generation
+    # of two tiers, pages that are not of the working set and pages that are (6.14)
+    "tier_evicted",
+    "tier_refaulted",
+    "tier_protected",
+    "tier_avg_refaulted",
+    "tier_avg_total",
+    "workingset_evicted",
+    "workingset_refaulted",
+    "workingset_protected",
+    "workingset_avg_refaulted",
+    "workingset_avg_total",
     "pageouts",
 )
 COUNTERS = (
@@ -325,6 +351,7 @@ MACHINE = np.dtype(
 
 TO_DEVICE, KEEP, STORE_RAW, LINK = range(4)
 ZSMALLOC, ZSMALLOC_6_1, ZBUD, Z3FOLD, IDEAL = range(5)
+MGLRU_6_1, MGLRU_6_12, MGLRU_6_14 = range(3)
 NEVER = 1 << 62
 
 

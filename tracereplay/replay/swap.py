@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner
+from tracereplay.replay.generations import rotate_generation
 from tracereplay.replay.state import (
     INACTIVE,
     OFF_LIST,
@@ -94,6 +95,9 @@ def _end_write(m: Any, pages: Any, page: Any) -> None:
     rotate = has(pages, page, PG_RECLAIM)
     clear_flags(pages, page, PG_WRITEBACK | PG_RECLAIM)
     if not rotate or has(pages, page, OFF_LIST):
+        return
+    if m["generations"]:
+        rotate_generation(m, pages, page)
         return
     unlink(pages, page)
     if has(pages, page, PG_ACTIVE):
