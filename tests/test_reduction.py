@@ -3,10 +3,13 @@
 from collections import OrderedDict
 
 import polars as pl
+import pytest
 from golden_captures import CAPTURES
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from tracereplay.cli import app
 from tracereplay.readers import Options, ingest
 from tracereplay.readers.reduce import Collapse, SafelyDrop
 
@@ -114,3 +117,21 @@ def test_a_reference_across_a_page_border_touches_both_pages_when_folded(tmp_pat
     options = Options(collapse=True, data_only=True)
     ingest(tmp_path / "t.txt", tmp_path / "folded.parquet", options=options)
     assert pl.read_parquet(tmp_path / "folded.parquet")["page"].to_list() == [0, 1] * 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "-p", "no-zswap", "-r", "lru", "-m", "4KiB"],
+        ["compare", "-p", "no-zswap", "-r", "two-list", "-m", "1MiB"],
+        ["curve", "--sizes", "4KiB"],
+        ["size", "-p", "no-zswap", "-r", "lru", "--target", "p99<1s"],
+    ],
+)
+def test_every_command_refuses_what_a_reduced_trace_cannot_answer(tmp_path, words):
+    table = tmp_path / "less.parquet"
+    ingest(LACKEY, table, options=Options(reduce_below_bytes=65536))
+    done = CliRunner().invoke(app, [words[0], str(table), *words[1:]])
+    assert done.exit_code == 1, done.output
+    assert "64.0 KiB" in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
