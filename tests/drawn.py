@@ -67,6 +67,7 @@ def make_replay(given_):
         means=Means(**dataclasses.asdict(case.costs)),
         flush_times_ns=None if flushes is None else np.array(flushes, np.int64),
         clock_has_stalls=case.clock_has_stalls,
+        one_cpu=case.one_cpu,
         vma_readahead=case.vma_readahead,
         cpus=case.cpus,
         remote_stock_pages=case.remote_stock,
@@ -154,7 +155,9 @@ def draw_contents(rng, numbers, *, tables):
 
 def draw_case(rng, policy, reclaim, limit_pages, pages):
     kernel = rng.choice(("6.18", "6.18", "6.12", "6.1"))
-    allocators = ("zsmalloc", "zsmalloc", "ideal") + (() if kernel == "6.18" else ("zbud",))
+    allocators = ("zsmalloc", "zsmalloc", "ideal") + (
+        () if kernel == "6.18" else ("zbud", "z3fold")
+    )
     pool = rng.choice((0, 1, 2, 4, 8, 16, 32, 1000))
     flush = rng.choice((0, 0, 2_000_000_000, 1_000_000, 50_000))
     times = None
@@ -180,6 +183,7 @@ def draw_case(rng, policy, reclaim, limit_pages, pages):
         cpus=rng.choice((1, 2, 4)),
         remote_stock=rng.choice((0, 0, 7)) if reclaim in ("two-list", "mglru") else 0,
         clock_has_stalls=rng.random() < 0.2,
+        one_cpu=rng.random() < 0.3,
         costs=oracle.Costs(device_write_ns=rng.choice((20_000, 1_000, 3_000_000))),
     )
 

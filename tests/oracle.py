@@ -70,8 +70,7 @@ class Kernel:
 
 KERNELS = {
     "6.18": Kernel(),
-    # crypto/scompress.c answers -ENOSPC for a result beyond one page: "poor", not "fail".
-    "6.12": Kernel(poor_counter="reject_compress_poor"),
+    "6.12": Kernel(),
     "6.1": Kernel(
         zeromap=False,
         same_filled=True,
@@ -209,7 +208,7 @@ class Zsmalloc:
         else:
             self.enter(zspage)
 
-    def alloc(self, length: int) -> dict[str, Any] | None:
+    def alloc(self, length: int, _page: Any = None) -> dict[str, Any] | None:
         kind = self.size_class(length)
         for group in range(10, 0, -1):
             if self.of(kind, group):
@@ -228,41 +227,186 @@ class Zsmalloc:
 
 
 class Zbud:
-    """mm/zbud.c: one or two objects a page, in chunks of 64 bytes, one of them for the header."""
+    """mm/zbud.c: one or two objects a page, in chunks of 64 bytes, one of them for the header.
+
+    A page is a dict: `objects` has for each buddy (page of the trace, chunks), `listed` says how
+    many chunks are free where it stands on a list of pages with room.
+    """
+
+    buddies = ("first", "last")
+    eviction_order = ("first", "last")
+    chunks = 63
+    largest = PAGE - 64 - 64
 
     def __init__(self, header: int) -> None:
         self.header = header
-        self.unbuddied: dict[int, list[dict[str, int]]] = {free: [] for free in range(64)}
-        self.pages = 0
+        self.unbuddied: dict[int, list[dict[str, Any]]] = {free: [] for free in range(65)}
+        self.lru: list[dict[str, Any]] = []  # index 0: the newest allocation
+        self.claimed: dict[str, Any] | None = None
 
-    def alloc(self, length: int) -> tuple[dict[str, int], str] | None:
-        size = length + self.header
-        if size > PAGE - 64 - 64:
-            return None
-        chunks = math.ceil(size / 64)
-        for free in range(chunks, 63):
+    @property
+    def pages(self) -> int:
+        return len(self.lru)
+
+    def free_chunks(self, held: dict[str, Any]) -> int:
+        return self.chunks - sum(size for _, size in held["objects"].values())
+
+    def free_buddy(self, held: dict[str, Any], _chunks: int) -> str:
+        return "last" if "first" in held["objects"] else "first"
+
+    def enlist(self, held: dict[str, Any]) -> None:
+        if len(held["objects"]) < len(self.buddies):
+            held["listed"] = self.free_chunks(held)
+            self.unbuddied[held["listed"]].insert(0, held)
+
+    def unlist(self, held: dict[str, Any]) -> None:
+        if held["listed"] is not None:
+            listed = self.unbuddied[held["listed"]]
+            listed.pop(next(i for i, other in enumerate(listed) if other is held))
+            held["listed"] = None
+
+    def with_room(self, chunks: int) -> dict[str, Any] | None:
+        for free in range(chunks, self.chunks):
             if self.unbuddied[free]:
-                page = self.unbuddied[free].pop(0)
-                buddy = "first" if page["first"] == 0 else "last"
-                break
-        else:
-            page, buddy = {"first": 0, "last": 0}, "first"
-            self.pages += 1
-        page[buddy] = chunks
-        if 0 in page.values():
-            self.unbuddied[63 - sum(page.values())].insert(0, page)
-        return page, buddy
+                held = self.unbuddied[free][0]
+                self.unlist(held)
+                return held
+        return None
 
-    def free(self, handle: tuple[dict[str, int], str], _length: int) -> None:
-        page, buddy = handle
-        if 0 in page.values():
-            listed = self.unbuddied[63 - sum(page.values())]
-            listed.pop(next(i for i, other in enumerate(listed) if other is page))
-        page[buddy] = 0
-        if sum(page.values()) == 0:
-            self.pages -= 1
+    def drop(self, held: dict[str, Any]) -> None:
+        self.lru.pop(next(i for i, other in enumerate(self.lru) if other is held))
+
+    def new(self) -> dict[str, Any]:
+        return {"objects": {}, "listed": None, "start": 0, "foreign": set(), "headless": False}
+
+    def put(self, held: dict[str, Any], page: Any, chunks: int) -> None:
+        held["objects"][self.free_buddy(held, chunks)] = (page, chunks)
+
+    def alloc(self, length: int, page: Any) -> dict[str, Any] | None:
+        size = length + self.header
+        if size > self.largest:
+            return self.refuse(size, page)
+        chunks = math.ceil(size / 64)
+        held = self.with_room(chunks)
+        if held is None:
+            held = self.new()
         else:
-            self.unbuddied[63 - sum(page.values())].insert(0, page)
+            self.drop(held)
+        self.lru.insert(0, held)
+        self.put(held, page, chunks)
+        self.enlist(held)
+        return {"page": page}
+
+    def refuse(self, _size: int, _page: Any) -> dict[str, Any] | None:
+        return None
+
+    def holder(self, page: Any) -> dict[str, Any]:
+        return next(
+            held for held in self.lru if any(of is page for of, _ in held["objects"].values())
+        )
+
+    def free(self, handle: dict[str, Any], _length: int) -> None:
+        held = self.holder(handle["page"])
+        buddy = next(b for b, (of, _) in held["objects"].items() if of is handle["page"])
+        del held["objects"][buddy]
+        held["foreign"].discard(buddy)
+        if held is self.claimed:
+            return  # under_reclaim: who claimed it frees it
+        self.unlist(held)
+        if held["objects"]:
+            self.tidy(held)
+        else:
+            self.drop(held)
+
+    def tidy(self, held: dict[str, Any]) -> None:
+        self.enlist(held)
+
+    def claim(self) -> list[Any]:
+        """zbud_reclaim_page(): the page whose last allocation is the oldest, and its objects."""
+        usable = [held for held in self.lru if not held["foreign"]]
+        if not usable:
+            return []
+        self.claimed = usable[-1]
+        self.unlist(self.claimed)
+        objects = self.claimed["objects"]
+        return [objects[buddy][0] for buddy in self.eviction_order if buddy in objects]
+
+    def unclaim(self) -> bool:
+        held, self.claimed = self.claimed, None
+        self.drop(held)
+        if not held["objects"]:
+            return True
+        self.lru.insert(0, held)
+        if not held["headless"]:
+            self.enlist(held)
+        return False
+
+
+class Z3fold(Zbud):
+    """mm/z3fold.c: up to three objects a page; its header takes two chunks."""
+
+    buddies = ("first", "middle", "last")
+    eviction_order = ("middle", "first", "last")
+    chunks = 62
+    largest = PAGE - 128 - 64
+
+    def refuse(self, size: int, page: Any) -> dict[str, Any] | None:
+        if size > PAGE:
+            return None
+        held = self.new()
+        held["objects"]["first"] = (page, 64)
+        held["headless"] = True
+        self.lru.insert(0, held)
+        return {"page": page}
+
+    def gaps(self, held: dict[str, Any]) -> tuple[int, int]:
+        """Chunks free before and after the middle object, 0 where another object is."""
+        before = 0 if "first" in held["objects"] else held["start"] - 2
+        end = held["start"] + held["objects"]["middle"][1]
+        return before, 0 if "last" in held["objects"] else 64 - end
+
+    def free_chunks(self, held: dict[str, Any]) -> int:
+        if "middle" in held["objects"]:
+            return max(self.gaps(held))
+        return super().free_chunks(held)
+
+    def free_buddy(self, held: dict[str, Any], chunks: int) -> str:
+        objects = held["objects"]
+        if "middle" in objects:
+            fits_first = "first" not in objects and chunks <= self.gaps(held)[0]
+            return "first" if fits_first else "last"
+        return next(buddy for buddy in ("first", "last", "middle") if buddy not in objects)
+
+    def put(self, held: dict[str, Any], page: Any, chunks: int) -> None:
+        if self.free_buddy(held, chunks) == "middle":
+            held["start"] = 2 + held["objects"]["first"][1]
+        super().put(held, page, chunks)
+
+    def tidy(self, held: dict[str, Any]) -> None:
+        """do_compact_page(), at once."""
+        objects = held["objects"]
+        if len(objects) == 1 and not held["foreign"]:
+            ((page, chunks),) = objects.values()
+            other = self.with_room(chunks)
+            if other is not None:
+                buddy = self.free_buddy(other, chunks)
+                self.put(other, page, chunks)
+                other["foreign"].add(buddy)
+                self.enlist(other)
+                self.drop(held)
+                return
+        if "middle" in objects:
+            first = objects.get("first", (None, 0))[1]
+            middle = objects["middle"][1]
+            last = objects.get("last", (None, 0))[1]
+            if not first and not last:
+                objects["first"] = objects.pop("middle")
+                held["foreign"] = {"first"} if held["foreign"] else set()
+            elif first and not last and held["start"] - first - 2 >= 3:
+                held["start"] = first + 2
+            elif last and not first and 64 - last - held["start"] - middle >= 3:
+                held["start"] = 64 - last - middle
+        self.enlist(held)
 
 
 class Ideal:
@@ -275,7 +419,7 @@ class Ideal:
     def pages(self) -> int:
         return math.ceil(self.bytes / PAGE)
 
-    def alloc(self, length: int) -> str:
+    def alloc(self, length: int, _page: Any = None) -> str:
         self.bytes += length
         return "there"
 
@@ -369,6 +513,7 @@ class Case:
     cpus: int = 1
     remote_stock: int = 0
     clock_has_stalls: bool = False
+    one_cpu: bool = False
     costs: Costs = Costs()
 
 
@@ -412,6 +557,8 @@ class Oracle:
             self.pool: Any = Zsmalloc(self.kernel.chain, self.kernel.old_zsmalloc)
         elif case.allocator == "zbud":
             self.pool = Zbud(self.kernel.header)
+        elif case.allocator == "z3fold":
+            self.pool = Z3fold(self.kernel.header)
         else:
             self.pool = Ideal()
         self.pool_can_write_back = not (self.kernel.old_zsmalloc and case.allocator == "zsmalloc")
@@ -439,6 +586,7 @@ class Oracle:
         self.flushes = list(case.flush_times_ns or ())
         # zswap
         self.full = False
+        self.seen_pool = 0
         self.worker_on = False
         self.worker_time = 0
         self.worker_failures = 0
@@ -450,6 +598,8 @@ class Oracle:
         self.next_slot = 1
         self.writes: list[tuple[int, Page]] = []
         self.last_write_done = 0
+        self.plugged = False
+        self.held: list[Page] = []
         # readahead
         cluster = 0 if self.rules.synchronous or self.textbook else case.page_cluster
         self.ra_max = 1 << cluster
@@ -667,6 +817,20 @@ class Oracle:
     # -- the device --------------------------------------------------------------------------------
 
     def submit(self, page: Page) -> None:
+        """Writes of a scan of the lists wait for its end, 32 at most (blk_start_plug())."""
+        if not self.plugged:
+            self.issue(page)
+            return
+        self.held.append(page)
+        if len(self.held) == 32:
+            self.unplug()
+
+    def unplug(self) -> None:
+        held, self.held = self.held, []
+        for page in held:
+            self.issue(page)
+
+    def issue(self, page: Page) -> None:
         if len(self.writes) >= 256:
             self.count["waits"] += 1
             self.now = max(self.now, self.writes[0][0])
@@ -701,6 +865,7 @@ class Oracle:
         if page.length:
             self.pool.free(page.handle, page.length)
             self.uncharge_object(page.length)
+        self.seen_pool = self.pool.pages
         page.raw = page.zswap_referenced = False
         page.length = 0
         page.handle = None
@@ -712,6 +877,9 @@ class Oracle:
         """Return (refuse, wake the worker)."""
         pool = self.pool_pages
         if self.kernel.old_limits:
+            # zswap_update_total_size() is called where an entry is stored or freed, not where the
+            # worker frees a page after that.
+            pool = self.seen_pool + self.linked_count
             if pool > self.pool_limit:
                 self.count["pool_limit_hit"] += 1
                 self.full = True
@@ -728,11 +896,12 @@ class Oracle:
         return self.full, self.full
 
     def wake_worker(self) -> None:
-        if self.worker_on or not self.rules.writeback or not self.pool_can_write_back:
+        if self.worker_on or not self.rules.writeback:
             return
         self.worker_on = True
         self.worker_failures = 0
-        self.worker_time = self.now + 25_000
+        # On the only CPU the thread that woke it yields to it at the next page.
+        self.worker_time = self.now + (0 if self.case.one_cpu else 25_000)
 
     def zswap_store(self, page: Page) -> str:
         """Return stored, refused, keep, or link."""
@@ -775,7 +944,7 @@ class Oracle:
                     return "keep" if self.rules.incompressible == "keep" else "refused"
                 length, raw = PAGE, True
         if length:
-            handle = self.pool.alloc(length)
+            handle = self.pool.alloc(length, page)
             if handle is None:
                 self.now += self.costs.reject_ns
                 self.count["reject_compress_poor"] += 1
@@ -785,6 +954,7 @@ class Oracle:
             self.charge_object(length)
             self.fifo.insert(0, page)
         page.in_zswap, page.length, page.raw = True, length, raw
+        self.seen_pool = self.pool.pages
         self.count["zswpout"] += 1
         self.count["stored_incompressible_pages"] = max(
             self.count["stored_incompressible_pages"], self.raw_count()
@@ -805,12 +975,13 @@ class Oracle:
 
     def write_back(self, page: Page) -> bool:
         """zswap_writeback_entry(). Unlike the kernel, charging its page never reclaims."""
+        per_entry = not self.kernel.old_limits  # 6.1 counts runs of the worker that freed nothing
         if page.resident and not page.linked:
-            self.count["reject_reclaim_fail"] += 1
+            self.count["reject_reclaim_fail"] += per_entry
             self.met_swap_cache = True
             return False
         if page is self.incoming:
-            self.count["reject_reclaim_fail"] += 1
+            self.count["reject_reclaim_fail"] += per_entry
             return False
         if self.rules.late_slots and page.slot is None and not self.alloc_slot(page):
             return False
@@ -851,6 +1022,12 @@ class Oracle:
 
         A step costs 1 us; an entry written back also the reclaim of one page for its copy.
         """
+        if self.worker_on and self.kernel.old_limits and self.worker_time <= self.now:
+            self.worker_on = False
+            here = self.now
+            if not self.zpool_shrink():
+                self.count["reject_reclaim_fail"] += 1
+            self.now = here
         while self.worker_on and self.worker_time <= self.now:
             if not self.fifo:
                 self.worker_on = False
@@ -860,9 +1037,30 @@ class Oracle:
                 self.now += self.costs.scan_ns + self.costs.store_ns
             else:
                 self.worker_failures += 1
-            self.worker_time, self.now = self.now + 1_000, here
+            took = self.now + 1_000 - self.worker_time
+            self.worker_time += 2 * took if self.case.one_cpu else took
+            self.now = here
             if self.pool_pages <= self.accept_pages or self.worker_failures == 16:
                 self.worker_on = False
+
+    def zpool_shrink(self) -> bool:
+        """v6.1 shrink_worker(): one page of the allocator, eight are tried."""
+        if not self.pool_can_write_back:
+            return False
+        for _ in range(8):
+            if isinstance(self.pool, Ideal):
+                if self.walk_one():
+                    return True
+                continue
+            objects = self.pool.claim()
+            if not objects:
+                return False
+            for page in objects:
+                if not self.write_back(page):
+                    break
+            if self.pool.unclaim():
+                return True
+        return False
 
     def shrink_slab(self, priority: int) -> None:
         """do_shrink_slab() with zswap_shrinker_count() and zswap_shrinker_scan()."""
@@ -1077,6 +1275,7 @@ class Oracle:
                 page.reclaim = True
                 return self.activate(page)
             self.count["waits"] += 1
+            self.unplug()  # whoever sleeps does
             while page.writeback:
                 self.now = max(self.now, self.writes[0][0])
                 self.complete_writes()
@@ -1116,6 +1315,7 @@ class Oracle:
             inactive = inactive * share // whole
             active = active * share // whole
         freed = 0
+        self.plugged = True
         while inactive:
             step = min(inactive, 32)
             inactive -= step
@@ -1129,6 +1329,8 @@ class Oracle:
                     self.skipped_deactivate = True
             if freed >= 32:
                 break
+        self.plugged = False
+        self.unplug()
         if self.inactive_is_low() and self.total_slots > 0:
             self.shrink_active_list(32)
         return freed

@@ -1,4 +1,4 @@
-"""How many pages compressed objects take: size classes, fragmentation, zbud's buddies."""
+"""How many pages compressed objects take: size classes, fragmentation, buddies of zbud and z3fold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def _apply(machine: Any, pages: Any, zspages: Any, classes: Any, steps: Any, siz
         if steps[row, 1]:
             taken = pool_alloc(m, pages, zspages, classes, page, steps[row, 1])
             sizes[row, 1] = 1 if taken else 0
-        else:
+            if not taken:
+                pages[page]["flags"] = 1
+        elif not pages[page]["flags"]:
             pool_free(m, pages, zspages, classes, page, steps[row, 2])
         sizes[row, 0] = m["pool_pages"]
 
@@ -37,12 +39,12 @@ def pool_after(allocator, steps, header=0):
     machine = np.zeros(1, state.MACHINE)
     machine["allocator"] = allocator
     machine["header_bytes"] = header
-    objects = 1 + max(step[0] for step in steps)
+    objects = state.FIRST_PAGE + 1 + max(step[0] for step in steps)
     pages = np.zeros(objects, state.PAGE)
     zspages = np.zeros(objects + 2, state.ZSPAGE)
     lengths, rows = {}, []
     for which, length in steps:
-        rows.append((which, length, lengths.get(which, 0)))
+        rows.append((state.FIRST_PAGE + which, length, lengths.get(which, 0)))
         lengths[which] = length
     sizes = np.zeros((len(steps), 2), np.int64)
     _apply(machine, pages, zspages, class_table(allocator), np.array(rows, np.int64), sizes)
@@ -166,10 +168,45 @@ def test_zbud_of_6_1_keeps_8_bytes_with_each_object():
     assert pool_after(state.ZBUD, [(0, 3960), (1, 3961)], header=8)[1] == [1, 0]
 
 
+# ---- z3fold: 62 chunks of 64 bytes beside the header, three buddies ------------------------------------
+
+
+def test_z3fold_puts_three_objects_in_a_page():
+    # 20 chunks each: first, last, and the third fits between (62 - 40 = 22). A fourth begins a page.
+    pages, _ = pool_after(state.Z3FOLD, [(0, 1280), (1, 1280), (2, 1280), (3, 1280)])
+    assert pages == [1, 1, 1, 2]
+
+
+def test_z3fold_gives_a_large_object_a_page_without_header():
+    # 3904 bytes are 61 chunks and leave room for one; 3905 take the page whole; 4096 is the most.
+    steps = [(0, 3904), (1, 64), (2, 3905), (3, 1), (4, 4096), (5, 4097), (2, 0)]
+    pages, taken = pool_after(state.Z3FOLD, steps)
+    assert pages == [1, 1, 2, 3, 4, 4, 3]
+    assert taken == [1, 1, 1, 1, 1, 0, 0]
+    assert pool_after(state.Z3FOLD, [(0, 4088), (1, 4089)], header=8)[1] == [1, 0]
+
+
+def test_z3fold_moves_an_object_left_alone_to_a_page_with_room():
+    # 30 chunks each, two a page. 0 goes: 1 is alone and joins 2, its page is freed. 2 goes: 1 lives
+    # here by a handle of its old page, so it stays where it is beside a page with room (that of 3).
+    steps = [(0, 1920), (1, 1920), (2, 1920), (0, 0), (3, 1920), (2, 0), (3, 0), (1, 0)]
+    pages, _ = pool_after(state.Z3FOLD, steps)
+    assert pages == [1, 1, 2, 1, 2, 2, 1, 0]
+
+
+def test_z3fold_moves_the_middle_object_where_it_leaves_the_largest_gap():
+    # First 20, last 20, middle 22 chunks. Last goes: 20 free behind the middle one, where 3 fits.
+    # First and 3 go: the middle one alone becomes the first of its page, 40 chunks fit beside it.
+    steps = [(0, 1280), (1, 1280), (2, 1408), (1, 0), (3, 1280), (0, 0), (3, 0), (4, 2560)]
+    pages, _ = pool_after(state.Z3FOLD, steps)
+    assert pages == [1] * 8
+
+
 def random_steps(seed):
     rng = random.Random(seed)
     live, steps = {}, []
-    few = [rng.randint(1, 3968) for _ in range(rng.choice((1, 3, 20)))]
+    largest = rng.choice((3968, 4096, 1500))
+    few = [rng.randint(1, largest) for _ in range(rng.choice((1, 3, 20)))]
     for which in range(rng.randint(1, 300)):
         if live and rng.random() < 0.45:
             gone = rng.choice(sorted(live))
@@ -184,20 +221,25 @@ def random_steps(seed):
 @settings(max_examples=40 if numba_config.DISABLE_JIT else 200)
 @given(
     seed=st.integers(0, (1 << 48) - 1),
-    allocator=st.sampled_from((state.ZSMALLOC, state.ZSMALLOC_6_1, state.ZBUD, state.IDEAL)),
+    allocator=st.sampled_from(
+        (state.ZSMALLOC, state.ZSMALLOC_6_1, state.ZBUD, state.Z3FOLD, state.IDEAL)
+    ),
 )
 def test_random_objects_take_as_many_pages_as_in_the_twin(seed, allocator):
     twin = {
         state.ZSMALLOC: lambda: oracle.Zsmalloc(8, False),
         state.ZSMALLOC_6_1: lambda: oracle.Zsmalloc(4, True),
         state.ZBUD: lambda: oracle.Zbud(0),
+        state.Z3FOLD: lambda: oracle.Z3fold(0),
         state.IDEAL: oracle.Ideal,
     }[allocator]()
     steps = random_steps(seed)
     held, expected = {}, []
     for which, length in steps:
         if length:
-            held[which] = (twin.alloc(length), length)
+            held[which] = (twin.alloc(length, which), length)
+        elif held[which][0] is None:  # zbud had no room for one of 3969 bytes or more
+            del held[which]
         else:
             twin.free(*held.pop(which))
         expected.append(twin.pages)

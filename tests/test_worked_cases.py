@@ -245,6 +245,31 @@ def test_an_entry_loaded_before_the_worker_comes_is_not_written_back():
     }
 
 
+def test_zbud_of_6_1_is_written_back_by_whole_pages_and_then_refuses_silently():
+    # Memory holds two pages, so rows 2 to 11 push out A to J. Two of 1500 bytes fit in a page of zbud;
+    # the limit is two pages, and only above it is the pool full: A to E are stored, three pages.
+    # F: full, to the device. The worker frees the page of A and B, but zswap last counted while their
+    # page still stood. G: full once more, to the device; the page of C and D goes. H to J: one page is
+    # not below 90 % of two, so they are refused, and neither counter nor worker hears of it.
+    found, replay = worked(
+        "swap-on-reject",
+        "ABCDEFGHIJKL",
+        dict.fromkeys("ABCDEFGHIJKL", 1500),
+        kernel="6.1",
+        allocator="zbud",
+        pool_limit_pages=2,
+        touch_ns=10**9,
+    )
+    assert found == {
+        "minor_faults": 12,
+        "zswpout": 5,
+        "zswpwb": 4,
+        "pool_limit_hit": 2,
+        "pswpout": 4 + 5,
+    }
+    assert replay.machine["pool_pages"][0] == 1
+
+
 def test_opt_lets_the_page_go_that_is_needed_last():
     # C: A is needed at row 3, B at row 4: B goes. A is there. B: C and A are never needed again.
     found, _ = worked("no-zswap", "ABCAB", SIZES, reclaim="opt")

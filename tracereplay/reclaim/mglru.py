@@ -765,7 +765,7 @@ def _submit_plugged(m: Any, writes: Any, earlier: Any, busy_ns: Any) -> None:
     done = max(busy_ns, m["clock_ns"])
     for at in range(max(earlier, 0), m["io_count"]):
         done += m["device_write_ns"]
-        writes[(m["io_head"] + at) % writes.size]["done_ns"] = done
+        writes[(m["io_head"] + at) % m["device_depth"]]["done_ns"] = done
     m["io_last_ns"] = max(m["io_last_ns"], done)
 
 

@@ -53,7 +53,13 @@ from tracereplay.replay.state import (
     set_flags,
     unlink,
 )
-from tracereplay.replay.swap import complete_writes, no_slot_left, swap_is_full, wait_for_write
+from tracereplay.replay.swap import (
+    complete_writes,
+    issue_plugged,
+    no_slot_left,
+    swap_is_full,
+    wait_for_write,
+)
 
 
 @inner
@@ -279,6 +285,7 @@ def _shrink_lruvec(
         inactive = inactive * anon_share // (anon_share + file_share)
         active = active * anon_share // (anon_share + file_share)
     freed = np.int64(0)
+    m["plugged"] = 1
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
@@ -292,6 +299,8 @@ def _shrink_lruvec(
                 m["skipped_deactivate"] = 1
         if freed >= SWAP_CLUSTER_MAX:
             break
+    m["plugged"] = 0
+    issue_plugged(m, pages, writes)
     if _inactive_is_low(m) and m["swap_slots_total"] > 0:
         _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)
     return freed

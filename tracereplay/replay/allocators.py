@@ -17,6 +17,8 @@ from tracereplay.replay.state import (
     CLASS_OBJECTS,
     CLASS_PAGES,
     CLASS_TABLE,
+    IDEAL,
+    Z3FOLD,
     ZBUD,
     ZSMALLOC,
     ZSMALLOC_6_1,
@@ -209,54 +211,269 @@ def _zs_free(m: Any, zspages: Any, classes: Any, zspage: Any) -> None:
     _insert_zspage(m, zspages, classes, base, zspage)
 
 
-# ---- zbud: at most two objects a page, 64-byte chunks ----------------------------------------------
+# ---- zbud and z3fold: few objects a page, in chunks of 64 bytes --------------------------------------
+# A record knows whose objects it holds, because 6.1 writes back whole pages of the allocator, the one
+# with the oldest last allocation first. From 6.6 on that order is kept but nobody asks for it.
 
 _CHUNK = 64
+_TOTAL_CHUNKS = 64
 _ZBUD_CHUNKS = 63
+# struct z3fold_header is 88 bytes without lock debugging: two chunks (its comment, older than some of
+# its members, says one).
+_Z3FOLD_HEADER = 2
+_Z3FOLD_CHUNKS = _TOTAL_CHUNKS - _Z3FOLD_HEADER
+_BIG_CHUNK_GAP = 3
+_FIRST, _MIDDLE, _LAST = 1, 2, 4  # bits of `foreign`
 
 
 @inner
-def _zbud_alloc(m: Any, zspages: Any, classes: Any, size: Any) -> Any:
-    """Return record * 2 + (1 for the last buddy); mm/zbud.c:zbud_alloc(): best fit by free chunks."""
-    chunks = (size + _CHUNK - 1) // _CHUNK
-    free = chunks
-    while free < _ZBUD_CHUNKS and classes[CLASS_TABLE + free * CLASS_FIELDS] == 0:
-        free += 1
-    if free < _ZBUD_CHUNKS:
-        zspage = classes[CLASS_TABLE + free * CLASS_FIELDS]
-        _remove(zspages, classes, CLASS_TABLE + free * CLASS_FIELDS, zspage)
-        is_last = zspages[zspage]["first"] != 0
+def _lru_push(zspages: Any, zspage: Any) -> None:
+    after = zspages[0]["lru_next"]
+    zspages[0]["lru_next"] = zspage
+    zspages[zspage]["lru_prev"] = 0
+    zspages[zspage]["lru_next"] = after
+    zspages[after]["lru_prev"] = zspage
+
+
+@inner
+def _lru_remove(zspages: Any, zspage: Any) -> None:
+    before = zspages[zspage]["lru_prev"]
+    after = zspages[zspage]["lru_next"]
+    zspages[before]["lru_next"] = after
+    zspages[after]["lru_prev"] = before
+
+
+@inner
+def _new_buddies(m: Any, zspages: Any) -> Any:
+    zspage = np.int64(_new_zspage(m, zspages))
+    zspages[zspage]["first"] = 0
+    zspages[zspage]["middle"] = 0
+    zspages[zspage]["last"] = 0
+    zspages[zspage]["first_page"] = 0
+    zspages[zspage]["middle_page"] = 0
+    zspages[zspage]["last_page"] = 0
+    zspages[zspage]["start"] = 0
+    zspages[zspage]["foreign"] = 0
+    zspages[zspage]["headless"] = 0
+    zspages[zspage]["group"] = _ON_NO_LIST
+    m["pool_pages"] += 1
+    _lru_push(zspages, zspage)
+    return zspage
+
+
+@inner
+def _release(m: Any, zspages: Any, zspage: Any) -> None:
+    _lru_remove(zspages, zspage)
+    m["pool_pages"] -= 1
+    _free_zspage(m, zspages, zspage)
+
+
+@inner
+def _is_empty(zspages: Any, zspage: Any) -> Any:
+    return (
+        zspages[zspage]["first"] == 0
+        and zspages[zspage]["middle"] == 0
+        and zspages[zspage]["last"] == 0
+    )
+
+
+@inner
+def _unlist(zspages: Any, classes: Any, zspage: Any) -> None:
+    """Take a page off the list of those with room, if it is on one."""
+    group = np.int64(zspages[zspage]["group"])
+    if group != _ON_NO_LIST:
+        _remove(zspages, classes, CLASS_TABLE + group * CLASS_FIELDS, zspage)
+        zspages[zspage]["group"] = _ON_NO_LIST
+
+
+@inner
+def _enlist(m: Any, zspages: Any, classes: Any, zspage: Any) -> None:
+    """Put a page with room for one more at the head of the list of its free chunks."""
+    first = np.int64(zspages[zspage]["first"])
+    middle = np.int64(zspages[zspage]["middle"])
+    last = np.int64(zspages[zspage]["last"])
+    if m["allocator"] == ZBUD:
+        if first and last:
+            return
+        free = _ZBUD_CHUNKS - first - last
     else:
-        zspage = _new_zspage(m, zspages)
-        zspages[zspage]["first"] = 0
-        zspages[zspage]["last"] = 0
-        m["pool_pages"] += 1
-        is_last = False
-    if is_last:
-        zspages[zspage]["last"] = chunks
-    else:
+        if first and middle and last:
+            return
+        free = _Z3FOLD_CHUNKS - first - last
+        if middle:  # num_free_chunks(): the larger gap beside it
+            start = np.int64(zspages[zspage]["start"])
+            before = np.int64(0) if first else start - _Z3FOLD_HEADER
+            after = np.int64(0) if last else _TOTAL_CHUNKS - start - middle
+            free = max(before, after)
+    zspages[zspage]["group"] = free
+    _push(zspages, classes, CLASS_TABLE + free * CLASS_FIELDS, zspage)
+
+
+@inner
+def _take_listed(zspages: Any, classes: Any, chunks: Any, lists: Any) -> Any:
+    """Return the first page with the fewest free chunks that do, off its list; 0 without one."""
+    for free in range(chunks, lists):
+        zspage = np.int64(classes[CLASS_TABLE + free * CLASS_FIELDS])
+        if zspage:
+            _unlist(zspages, classes, zspage)
+            return zspage
+    return np.int64(0)
+
+
+@inner
+def _place(pages: Any, zspages: Any, zspage: Any, page: Any, chunks: Any) -> Any:
+    """Put an object into the first free buddy that fits; return its bit. get_free_buddy()."""
+    pages[page]["zspage"] = zspage
+    first = np.int64(zspages[zspage]["first"])
+    middle = np.int64(zspages[zspage]["middle"])
+    last = np.int64(zspages[zspage]["last"])
+    start = np.int64(zspages[zspage]["start"])
+    if first == 0 and (middle == 0 or chunks <= start - _Z3FOLD_HEADER):
         zspages[zspage]["first"] = chunks
-    if zspages[zspage]["first"] == 0 or zspages[zspage]["last"] == 0:
-        _push(zspages, classes, CLASS_TABLE + (_ZBUD_CHUNKS - chunks) * CLASS_FIELDS, zspage)
-    return zspage * 2 + (1 if is_last else 0)
+        zspages[zspage]["first_page"] = page
+        return _FIRST
+    if last == 0:
+        zspages[zspage]["last"] = chunks
+        zspages[zspage]["last_page"] = page
+        return _LAST
+    zspages[zspage]["middle"] = chunks
+    zspages[zspage]["middle_page"] = page
+    zspages[zspage]["start"] = first + _Z3FOLD_HEADER
+    return _MIDDLE
 
 
 @inner
-def _zbud_free(m: Any, zspages: Any, classes: Any, handle: Any) -> None:
-    """Give one buddy back; mm/zbud.c:zbud_free(): the page goes when both are gone."""
-    zspage = handle // 2
-    if zspages[zspage]["first"] == 0 or zspages[zspage]["last"] == 0:
-        chunks = np.int64(zspages[zspage]["first"]) + np.int64(zspages[zspage]["last"])
-        _remove(zspages, classes, CLASS_TABLE + (_ZBUD_CHUNKS - chunks) * CLASS_FIELDS, zspage)
-        m["pool_pages"] -= 1
-        _free_zspage(m, zspages, zspage)
-        return
-    if handle & 1:
-        zspages[zspage]["last"] = 0
-    else:
+def _take_out(zspages: Any, zspage: Any, page: Any) -> None:
+    """Empty the buddy that holds the object of a page."""
+    bit = _FIRST
+    if zspages[zspage]["first_page"] == page:
         zspages[zspage]["first"] = 0
-    chunks = np.int64(zspages[zspage]["first"]) + np.int64(zspages[zspage]["last"])
-    _push(zspages, classes, CLASS_TABLE + (_ZBUD_CHUNKS - chunks) * CLASS_FIELDS, zspage)
+        zspages[zspage]["first_page"] = 0
+    elif zspages[zspage]["middle_page"] == page:
+        bit = _MIDDLE
+        zspages[zspage]["middle"] = 0
+        zspages[zspage]["middle_page"] = 0
+    else:
+        bit = _LAST
+        zspages[zspage]["last"] = 0
+        zspages[zspage]["last_page"] = 0
+    zspages[zspage]["foreign"] = zspages[zspage]["foreign"] & (0xFF ^ bit)
+
+
+@inner
+def _buddy_alloc(
+    m: Any, pages: Any, zspages: Any, classes: Any, page: Any, chunks: Any, lists: Any
+) -> None:
+    """Store an object; mm/zbud.c:zbud_alloc(), mm/z3fold.c:z3fold_alloc(): best fit by free chunks."""
+    zspage = _take_listed(zspages, classes, chunks, lists)
+    if zspage:
+        _lru_remove(zspages, zspage)
+        _lru_push(zspages, zspage)
+    else:
+        zspage = _new_buddies(m, zspages)
+    _place(pages, zspages, zspage, page, chunks)
+    _enlist(m, zspages, classes, zspage)
+
+
+@inner
+def _z3fold_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, size: Any) -> None:
+    if size > _PAGE - (_Z3FOLD_HEADER + 1) * _CHUNK:
+        zspage = _new_buddies(m, zspages)
+        zspages[zspage]["headless"] = 1
+        zspages[zspage]["first"] = _TOTAL_CHUNKS
+        zspages[zspage]["first_page"] = page
+        pages[page]["zspage"] = zspage
+        return
+    chunks = (size + _CHUNK - 1) // _CHUNK
+    _buddy_alloc(m, pages, zspages, classes, page, chunks, _Z3FOLD_CHUNKS)
+
+
+@inner
+def _z3fold_compact(m: Any, pages: Any, zspages: Any, classes: Any, zspage: Any) -> None:
+    """Tidy a page that lost an object; mm/z3fold.c:do_compact_page().
+
+    An object left alone moves to a page with room. Else the middle one moves to where it leaves the
+    largest gap, if that gains three chunks. Unlike the kernel, which queues this, it is done at once.
+    """
+    first = np.int64(zspages[zspage]["first"])
+    middle = np.int64(zspages[zspage]["middle"])
+    last = np.int64(zspages[zspage]["last"])
+    start = np.int64(zspages[zspage]["start"])
+    alone = (first > 0) + (middle > 0) + (last > 0) == 1
+    if alone and zspages[zspage]["foreign"] == 0:  # compact_single_buddy()
+        page = np.int64(
+            zspages[zspage]["first_page"]
+            + zspages[zspage]["middle_page"]
+            + zspages[zspage]["last_page"]
+        )
+        chunks = first + middle + last
+        other = _take_listed(zspages, classes, chunks, _Z3FOLD_CHUNKS)
+        if other:
+            bit = _place(pages, zspages, other, page, chunks)
+            zspages[other]["foreign"] = zspages[other]["foreign"] | bit
+            _enlist(m, zspages, classes, other)
+            _release(m, zspages, zspage)
+            return
+    if middle:  # z3fold_compact_page()
+        if first == 0 and last == 0:
+            zspages[zspage]["first"] = middle
+            zspages[zspage]["first_page"] = zspages[zspage]["middle_page"]
+            zspages[zspage]["middle"] = 0
+            zspages[zspage]["middle_page"] = 0
+            zspages[zspage]["start"] = 0
+            zspages[zspage]["foreign"] = _FIRST if zspages[zspage]["foreign"] else 0
+        elif last == 0 and first and start - first - _Z3FOLD_HEADER >= _BIG_CHUNK_GAP:
+            zspages[zspage]["start"] = first + _Z3FOLD_HEADER
+        elif first == 0 and last and _TOTAL_CHUNKS - last - start - middle >= _BIG_CHUNK_GAP:
+            zspages[zspage]["start"] = _TOTAL_CHUNKS - last - middle
+    _enlist(m, zspages, classes, zspage)
+
+
+@inner
+def _buddy_free(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> None:
+    """Give an object back; zbud_free(), z3fold_free(): the page goes with its last object."""
+    zspage = np.int64(pages[page]["zspage"])
+    _take_out(zspages, zspage, page)
+    if zspage == m["claimed_zspage"]:
+        return  # being written back: unclaim_zspage() sees to the rest
+    _unlist(zspages, classes, zspage)
+    if _is_empty(zspages, zspage):
+        _release(m, zspages, zspage)
+    elif m["allocator"] == ZBUD:
+        _enlist(m, zspages, classes, zspage)
+    else:
+        _z3fold_compact(m, pages, zspages, classes, zspage)
+
+
+@inner
+def claim_oldest_zspage(m: Any, zspages: Any, classes: Any) -> Any:
+    """Take the page to write back: the tail of the allocator's order; 0 where there is none.
+
+    mm/zbud.c:zbud_reclaim_page(), mm/z3fold.c:z3fold_reclaim_page() as of v6.1; the latter passes
+    over pages with handles in another page's slots.
+    """
+    zspage = np.int64(zspages[0]["lru_prev"])
+    while zspage and zspages[zspage]["foreign"]:
+        zspage = np.int64(zspages[zspage]["lru_prev"])
+    if zspage:
+        _unlist(zspages, classes, zspage)
+        m["claimed_zspage"] = zspage
+    return zspage
+
+
+@inner
+def unclaim_zspage(m: Any, zspages: Any, classes: Any) -> Any:
+    """Free the claimed page, or put it back at the young end; True where it was freed."""
+    zspage = m["claimed_zspage"]
+    m["claimed_zspage"] = 0
+    if _is_empty(zspages, zspage):
+        _release(m, zspages, zspage)
+        return True
+    _lru_remove(zspages, zspage)
+    _lru_push(zspages, zspage)
+    if not zspages[zspage]["headless"]:
+        _enlist(m, zspages, classes, zspage)
+    return False
 
 
 # ---- the face --------------------------------------------------------------------------------------
@@ -272,7 +489,13 @@ def pool_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, length
         size = length + m["header_bytes"]
         if size > _ZBUD_CHUNKS * _CHUNK - _CHUNK:
             return False
-        pages[page]["zspage"] = _zbud_alloc(m, zspages, classes, size)
+        chunks = (size + _CHUNK - 1) // _CHUNK
+        _buddy_alloc(m, pages, zspages, classes, page, chunks, _ZBUD_CHUNKS)
+    elif allocator == Z3FOLD:
+        size = length + m["header_bytes"]
+        if size > _PAGE:
+            return False
+        _z3fold_alloc(m, pages, zspages, classes, page, size)
     else:
         m["pool_bytes"] += length
         m["pool_pages"] = (m["pool_bytes"] + _PAGE - 1) // _PAGE
@@ -285,8 +508,8 @@ def pool_free(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, length:
     allocator = m["allocator"]
     if allocator <= ZSMALLOC_6_1:
         _zs_free(m, zspages, classes, np.int64(pages[page]["zspage"]))
-    elif allocator == ZBUD:
-        _zbud_free(m, zspages, classes, np.int64(pages[page]["zspage"]))
+    elif allocator != IDEAL:
+        _buddy_free(m, pages, zspages, classes, page)
     else:
         m["pool_bytes"] -= length
         m["pool_pages"] = (m["pool_bytes"] + _PAGE - 1) // _PAGE

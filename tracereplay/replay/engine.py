@@ -19,12 +19,15 @@ from tracereplay.replay.generations import MIN_NR_GENS
 from tracereplay.replay.loop import note_time
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.replay.swap import PLUG_PAGES
 from tracereplay.units import PAGE_BYTES
 
 EVENT_ROWS = 1 << 17
 FOOTPRINT_POINTS = 2000
-# From queueing work to an idle CPU running it: 17 to 25 us measured on a virtual machine.
-WORKER_WAKE_NS = 25_000
+# The writeback worker: ns from queueing it to its first step, and quarters of its cost that its work
+# takes. From queueing work to an idle CPU running it: 17 to 25 us measured on a virtual machine. The
+# ends: half of that and a quarter less work, as where it finds clean pages; twice and half as much more.
+WORKER_TIMING = {"nominal": (25_000, 4), "early": (12_000, 3), "late": (50_000, 6)}
 _PAGES_PER_TABLE_SHIFT = 9  # entries of one page table on x86-64
 _ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
 _MGLRU_RULES = {"6.1": st.MGLRU_6_1, "6.12": st.MGLRU_6_12, "6.14": st.MGLRU_6_14}
@@ -51,6 +54,8 @@ class Replay:
     flush_times_ns : when the statistics were flushed, instead of every `stat_flush_ns`
     clock_has_stalls : the trace's own time already has the stalls in it (a recorded kernel run)
     cpus : CPUs of the machine, for thresholds that grow with them
+    one_cpu : the worker shares the only CPU with the program
+    worker_timing : `nominal`, or an end of what its timing allows: `early`, `late`
     read_first : the program reads before it writes, so that its faults are a read's
     remote_stock_pages : charged by another CPU's stock and never used (0..63 on a kernel)
     """
@@ -69,6 +74,8 @@ class Replay:
         vma_readahead: bool = True,
         cpus: int = 1,
         remote_stock_pages: int = 0,
+        one_cpu: bool = False,
+        worker_timing: str = "nominal",
         read_first: bool = False,
         tlb_entries: int = 0,
     ) -> None:
@@ -101,13 +108,22 @@ class Replay:
         self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
         m = self.machine[0]
         self.classes = class_table(int(m["allocator"]))
-        self.writes = np.zeros(int(m["device_depth"]) + 1, st.WRITE)
+        self.writes = np.zeros(int(m["device_depth"]) + PLUG_PAGES, st.WRITE)
         self.slots = self._make_slots(unique_pages)
         m["own_clock"] = 0 if clock_has_stalls else 1
         if flush_times_ns is not None:
             m["flush_period_ns"] = -1
         m["oom_at_access"] = -1
         m["cpus"] = cpus
+        delay_ns, pace = WORKER_TIMING[worker_timing]
+        if one_cpu:
+            # The thread that woke it yields after each page (mm/vmscan.c:shrink_folio_list(),
+            # cond_resched()); two that want to run take turns. Recorded runs of 6.12 show it: 2,084
+            # stores met the limit, as many as 16 second chances a run take; with 25 us it is 2,838.
+            delay_ns = 0
+            pace *= 2
+        m["worker_delay_ns"] = delay_ns
+        m["worker_pace"] = pace
         m["read_first"] = int(read_first)
         m["remote_stock_pages"] = remote_stock_pages
         m["usage_pages"] = remote_stock_pages
@@ -154,7 +170,6 @@ class Replay:
             "exclusive_loads": profile.exclusive_loads,
             "strict_limit": profile.strict_limit,
             "second_chance": profile.second_chance,
-            "counts_poor": profile.counts_poor,
             "worker_whole_page": profile.worker_whole_page,
             "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,
             "add_batch": profile.add_batch,
@@ -170,7 +185,6 @@ class Replay:
             "textbook": textbook,
             "header_bytes": profile.header_bytes,
             "device_depth": 256,
-            "worker_delay_ns": WORKER_WAKE_NS,
             "touch_ns": scenario.touch_ns,
             "sample_every": max(1, -(-self._rows // FOOTPRINT_POINTS)),
             **dataclasses.asdict(means),

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner, prefetch
+from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.state import (
     ACCESSED,
     BACKGROUND,
     DEVICE,
     FIRST_PAGE,
+    IDEAL,
     IN_ZEROMAP,
     IN_ZSWAP,
     KEPT,
@@ -75,6 +77,7 @@ from tracereplay.replay.zswap import (
 
 FREED, ACTIVATE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
 WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
+ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrink()
 # Statistics a fault or a freed page updates, near enough for the flush threshold of 64 per CPU
 # (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
 UPDATES_PER_FAULT = 7
@@ -204,7 +207,7 @@ def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
 @inner
 def wake_worker(m: Any) -> None:
     """Queue the writeback worker; nothing where it is queued or running already."""
-    if not m["worker_active"] and m["writeback"] and not m["no_pool_writeback"]:
+    if not m["worker_active"] and m["writeback"]:
         m["worker_active"] = 1
         m["worker_failures"] = 0
         m["worker_attempts"] = 0
@@ -377,10 +380,11 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         """
         linked = has(pages, page, LINKED)
         if state[page] & RESIDENT and not linked:
-            m["reject_reclaim_fail"] += 1
+            m["met_in_swap_cache"] += 1
+            m["reject_reclaim_fail"] += not m["worker_whole_page"]
             return False  # -EEXIST: in the swap cache already
         if page == m["incoming"]:
-            m["reject_reclaim_fail"] += 1
+            m["reject_reclaim_fail"] += not m["worker_whole_page"]
             return False  # a fault holds its place in the swap cache (swapcache_prepare())
         if m["late_slots"] and not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
             return False
@@ -442,6 +446,45 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         return write_back(m, state, pages, zspages, classes, writes, slots, page)
 
     @inner
+    def shrink_pool(
+        m: Any,
+        state: Any,
+        pages: Any,
+        zspages: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+    ) -> Any:
+        """Free one page of the allocator by writing back what it holds; False where none went.
+
+        mm/zpool.c:zpool_shrink(pool, 1), the whole of a worker's run in 6.1: eight pages are tried,
+        the one with the oldest last allocation first. zsmalloc cannot.
+        """
+        if m["no_pool_writeback"]:
+            return False
+        for _ in range(ZPOOL_TRIES):
+            if m["allocator"] == IDEAL:  # has no pages: an entry stands for one
+                if walk_one(m, state, pages, zspages, classes, writes, slots):
+                    return True
+                continue
+            zspage = np.int64(claim_oldest_zspage(m, zspages, classes))
+            if zspage == 0:
+                return False
+            middle = np.int64(zspages[zspage]["middle_page"])
+            first = np.int64(zspages[zspage]["first_page"])
+            last = np.int64(zspages[zspage]["last_page"])
+            going = True
+            if middle:
+                going = write_back(m, state, pages, zspages, classes, writes, slots, middle)
+            if first and going:
+                going = write_back(m, state, pages, zspages, classes, writes, slots, first)
+            if last and going:
+                write_back(m, state, pages, zspages, classes, writes, slots, last)
+            if unclaim_zspage(m, zspages, classes):
+                return True
+        return False
+
+    @inner
     def run_worker(
         m: Any,
         state: Any,
@@ -456,8 +499,15 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         It walks one entry of the cgroup at a time (nr_to_walk 1), stops below the accept threshold,
         or after 16 failures, which successes do not reset. It runs on a CPU of its own beside the
         faulting thread, so its pace is its own cost: a cleared bit is a list operation, a written
-        entry a decompression and a submission.
+        entry a decompression and a submission. With one CPU the two take turns (`worker_pace`). In
+        6.1 a run frees one page of the allocator.
         """
+        if m["worker_whole_page"] and m["worker_ns"] <= m["clock_ns"]:
+            m["worker_active"] = 0
+            here = m["clock_ns"]
+            if not shrink_pool(m, state, pages, zspages, classes, writes, slots):
+                m["reject_reclaim_fail"] += 1
+            m["clock_ns"] = here
         while m["worker_active"] and m["worker_ns"] <= m["clock_ns"]:
             if m["fifo_pages"] == 0:
                 m["worker_active"] = 0
@@ -473,7 +523,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 m["clock_ns"] += m["scan_ns"] + m["store_ns"]
             else:
                 m["worker_failures"] += 1
-            m["worker_ns"] = m["clock_ns"]
+            m["worker_ns"] += m["worker_pace"] * (m["clock_ns"] - m["worker_ns"]) // 4
             m["clock_ns"] = here
             if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
                 m["worker_active"] = 0
@@ -614,14 +664,11 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             for _ in range(step):
                 if m["fifo_pages"] == 0:
                     break
-                before = m["reject_reclaim_fail"]
+                before = m["met_in_swap_cache"]
                 alone = m["fifo_pages"] == 1
                 if walk_one(m, state, pages, zspages, classes, writes, slots):
                     freed += 1
-                elif (
-                    m["reject_reclaim_fail"] != before
-                    and pages[ZSWAP_FIFO]["znext"] != m["incoming"]
-                ):
+                elif m["met_in_swap_cache"] != before:
                     stop = True  # a page in the swap cache: this is warm
                     break
                 elif alone:

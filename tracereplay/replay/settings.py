@@ -32,8 +32,6 @@ class KernelProfile:
     zsmalloc_by_percent : the size classes of 6.1
     zsmalloc_writeback : zsmalloc pages can be written back (not 6.1)
     worker_whole_page : one run of the worker frees one page of the allocator (6.1)
-    counts_poor : a result beyond one page counts as poor, not as a failure (crypto/scompress.c answers
-        -ENOSPC in 6.12)
     header_bytes : kept with each object of zbud and z3fold (6.1)
     mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
         found accessed twice to be promoted and lru_gen_folio_seq() places it
@@ -54,7 +52,6 @@ class KernelProfile:
     zsmalloc_by_percent: bool = False
     zsmalloc_writeback: bool = True
     worker_whole_page: bool = False
-    counts_poor: bool = False
     header_bytes: int = 0
     mglru: Literal["6.1", "6.12", "6.14"] = "6.14"
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
@@ -64,7 +61,6 @@ KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
     "6.12": KernelProfile(
         name="6.12",
-        counts_poor=True,
         stores_raw=False,
         mglru="6.12",
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),

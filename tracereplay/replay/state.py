@@ -88,11 +88,18 @@ ZSPAGE = np.dtype(
         ("next", np.uint32),
         ("in_use", np.uint16),
         ("size_class", np.uint16),
-        ("group", np.uint16),
-        ("first", np.uint16),  # zbud, z3fold: chunks of the buddies
-        ("middle", np.uint16),
-        ("last", np.uint16),
-        ("start", np.uint16),  # z3fold: first chunk of the middle object
+        ("group", np.uint16),  # zbud, z3fold: free chunks, the list it is on
+        ("first", np.uint8),  # zbud, z3fold: chunks of the buddies
+        ("middle", np.uint8),
+        ("last", np.uint8),
+        ("start", np.uint8),  # z3fold: first chunk of the middle object
+        ("foreign", np.uint8),  # z3fold: bit per buddy whose handle another page's slots hold
+        ("headless", np.uint8),  # z3fold: one object, the whole page
+        ("first_page", np.uint32),  # pages whose objects the buddies are
+        ("middle_page", np.uint32),
+        ("last_page", np.uint32),
+        ("lru_prev", np.uint32),  # 6.1: newest allocation first; record 0 is the head
+        ("lru_next", np.uint32),
     ],
     align=True,
 )
@@ -175,7 +182,6 @@ _SETTINGS = (
     "exclusive_loads",
     "strict_limit",  # 6.1: full only above the limit
     "second_chance",
-    "counts_poor",  # a result beyond one page counts as poor, not as a failure
     "worker_whole_page",  # 6.1: one run frees one allocator page
     "no_pool_writeback",  # 6.1 zsmalloc cannot shrink
     "add_batch",  # pages a per-CPU batch holds before they join the lists
@@ -206,6 +212,7 @@ _SETTINGS = (
     "submit_ns",
     "device_depth",
     "worker_delay_ns",
+    "worker_pace",  # quarters of its cost that its work takes: 4 on a CPU of its own, 8 on a shared one
     "touch_ns",  # time of one touch in a trace without a clock
     "sample_every",
     "cpus",
@@ -244,6 +251,8 @@ _STATE = (
     "linked_pages",
     "stored_incompressible",
     "zswap_full",
+    "seen_pool_pages",  # 6.1: the pool's size when an entry was last stored or freed
+    "claimed_zspage",  # 6.1: the allocator page that is being written back
     "free_zspage",
     "next_zspage",
     "device_pages",
@@ -252,12 +261,15 @@ _STATE = (
     "io_head",
     "io_count",
     "io_last_ns",
+    "plugged",  # reclaim holds its writes back
+    "plugged_writes",
     "worker_active",
     "worker_ns",
     "worker_failures",
     "worker_attempts",
     "worker_scan",
     "shrinker_deferred",
+    "met_in_swap_cache",  # entries whose page was in memory when their turn came
     "disk_swapins",
     "events",
     "samples",

@@ -21,6 +21,7 @@ from tracereplay.replay.state import (
 )
 
 CLUSTER = 512  # SWAPFILE_CLUSTER
+PLUG_PAGES = 32  # BLK_MAX_REQUEST_COUNT requests, or BLK_PLUG_FLUSH_SIZE bytes in one
 
 
 @inner
@@ -72,8 +73,8 @@ def swap_is_full(m: Any) -> Any:
 
 
 @inner
-def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
-    """Queue a device write; a full queue makes the submitter wait for the oldest."""
+def _issue_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
+    """Hand a write to the device; a full queue makes the submitter wait for the oldest."""
     if m["io_count"] >= m["device_depth"]:
         m["waits"] += 1
         m["ev_waits"] += 1
@@ -83,10 +84,36 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     start = max(m["io_last_ns"], m["clock_ns"])
     done = start + m["device_write_ns"]
     m["io_last_ns"] = done
-    where = (m["io_head"] + m["io_count"]) % writes.size
+    where = (m["io_head"] + m["io_count"]) % m["device_depth"]
     writes[where]["page"] = page
     writes[where]["done_ns"] = done
     m["io_count"] += 1
+
+
+@inner
+def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
+    """Submit a device write: at once, or held back until reclaim is done with the lists.
+
+    mm/vmscan.c:shrink_lruvec() plugs the queue (block/blk-mq.c:blk_add_rq_to_plug()): what a scan
+    writes does not reach the device, and so cannot be freed, before the scan is over or 32 pages
+    wait. Those stand in `writes` behind the queue itself.
+    """
+    if not m["plugged"]:
+        _issue_write(m, pages, writes, page)
+        return
+    writes[m["device_depth"] + m["plugged_writes"]]["page"] = page
+    m["plugged_writes"] += 1
+    if m["plugged_writes"] >= PLUG_PAGES:
+        issue_plugged(m, pages, writes)
+
+
+@inner
+def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
+    """Hand over the writes that were held back; block/blk-core.c:blk_finish_plug()."""
+    for number in range(m["plugged_writes"]):
+        page = np.int64(writes[m["device_depth"] + number]["page"])
+        _issue_write(m, pages, writes, page)
+    m["plugged_writes"] = 0
 
 
 @inner
@@ -112,7 +139,7 @@ def complete_writes(m: Any, pages: Any, writes: Any) -> None:
     """Finish every write that is done by now."""
     while m["io_count"] > 0 and writes[m["io_head"]]["done_ns"] <= m["clock_ns"]:
         page = np.int64(writes[m["io_head"]]["page"])
-        m["io_head"] = (m["io_head"] + 1) % writes.size
+        m["io_head"] = (m["io_head"] + 1) % m["device_depth"]
         m["io_count"] -= 1
         _end_write(m, pages, page)
 
@@ -122,6 +149,7 @@ def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     """Sleep until the write of a page is done; mm/filemap.c:folio_wait_writeback()."""
     m["waits"] += 1
     m["ev_waits"] += 1
+    issue_plugged(m, pages, writes)  # a task that sleeps unplugs (kernel/sched/core.c:schedule())
     while has(pages, page, PG_WRITEBACK) and m["io_count"] > 0:
         m["clock_ns"] = max(m["clock_ns"], writes[m["io_head"]]["done_ns"])
         complete_writes(m, pages, writes)

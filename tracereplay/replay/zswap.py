@@ -60,10 +60,12 @@ def is_full(m: Any) -> Any:
     """Test the pool limit with its hysteresis; mm/zswap.c:zswap_check_limits().
 
     6.1 (zswap_is_full(), zswap_can_accept()) is full only above the limit, and wakes the worker
-    only then: the second return value.
+    only then: the second return value. It knows the pool by its size when an entry was last stored
+    or freed (zswap_update_total_size()), so that a page the worker freed shows one entry late.
     """
     held = limited_pages(m)
     if m["strict_limit"]:
+        held = m["seen_pool_pages"] + m["linked_pages"]
         if held > m["pool_limit_pages"]:
             m["pool_limit_hit"] += 1
             m["zswap_full"] = 1
@@ -100,6 +102,7 @@ def forget_entry(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> N
         uncharge_object(m, length)
         if has(pages, page, RAW):
             m["stored_incompressible"] -= 1
+    m["seen_pool_pages"] = m["pool_pages"]
     clear_flags(pages, page, IN_ZSWAP | RAW | ZSWAP_REFERENCED)
 
 
@@ -125,9 +128,8 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
             m["clock_ns"] += m["reject_ns"]
             if m["incompressible"] == LINK:
                 return LINKED_BY_POLICY
-            if m["counts_poor"]:
-                m["reject_compress_poor"] += 1
-            elif m["strict_limit"] == 0:  # 6.1 counts it nowhere
+            # Every codec is bounded by one page and answers -EINVAL; 6.1 counts it nowhere.
+            if not m["strict_limit"]:
                 m["reject_compress_fail"] += 1
             return KEPT_BY_POLICY if m["incompressible"] == KEEP else REJECTED
     if has(pages, page, IN_ZSWAP):
@@ -153,6 +155,7 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
     else:
         set_flags(pages, page, IN_ZSWAP)
     m["stored_pages"] += 1
+    m["seen_pool_pages"] = m["pool_pages"]
     m["zswpout"] += 1
     m["ev_stored"] += 1
     m["ev_stored_bytes"] += length
