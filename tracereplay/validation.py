@@ -466,7 +466,10 @@ def _emulated_counters(
 ) -> dict[str, float]:
     counters: dict[str, float] = dict(record["vmstat"])
     if record["settings"]["zswap.enabled"] == "Y":
-        counters |= {k: v for k, v in record["zswap_debug"].items() if k in COUNTERS[14:18]}
+        debug = record["zswap_debug"]
+        counters |= {k: v for k, v in debug.items() if k in COUNTERS[14:18]}
+        # 6.1 has it in debugfs alone.
+        counters.setdefault("zswpwb", debug.get("written_back_pages", 0))
         columns = record["samples"]["columns"]
         wall_ns = wall_ns or rows[-1, 0] * 1e9
         late = rows[(rows[:, 0] >= wall_ns / 2e9) & (rows[:, 0] <= wall_ns / 1e9)]
@@ -569,7 +572,9 @@ def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
     return frame
 
 
-def replay_repeat(run: RecordedRun, load: Workload, repeat: Repeat) -> dict[str, float]:
+def replay_repeat(
+    run: RecordedRun, load: Workload, repeat: Repeat, worker_timing: str = "nominal"
+) -> dict[str, float]:
     """Replay a run once, with the statistics times of one repeat; return counters by name."""
     rows = load.page_ids.size
     if repeat.times_ns.size:
@@ -580,7 +585,8 @@ def replay_repeat(run: RecordedRun, load: Workload, repeat: Repeat) -> dict[str,
         times = (touched + repeat.fill_ns * filled).astype(np.int64)
     else:
         times = _modelled_times(run, load, repeat)
-    replay = _replay(run, load, repeat, times, _EMULATED if run.emulated else _RECORDED)
+    means = _EMULATED if run.emulated else _RECORDED
+    replay = _replay(run, load, repeat, times, means, worker_timing)
     replay.finish()
     if replay.finished and repeat.file_pages:
         model = find_reclaim(run.scenario.reclaim)
@@ -597,6 +603,7 @@ def _replay(
     repeat: Repeat,
     times: npt.NDArray[np.int64],
     means: Means,
+    worker_timing: str = "nominal",
 ) -> Replay:
     scenario = run.scenario
     timed = times.size > 0
@@ -614,6 +621,8 @@ def _replay(
         clock_has_stalls=timed,
         vma_readahead=run.vma_readahead,
         cpus=run.cpus,
+        one_cpu=run.cpus == 1,
+        worker_timing=worker_timing,
         # The emulated runs' write touch reads first: in 6.1 `pgreuse` counts one minor fault for each
         # write to a page that came back, and in 6.12 no slot is freed by a write.
         read_first=run.reads_first,
@@ -722,8 +731,9 @@ def validate(
     Returns
     -------
     one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
-    (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max,
-    kernel_release, reclaim, cgroup. `oom_events` is the share of repeats that were killed.
+    (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
+    the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
+    release, reclaim, cgroup. `oom_events` is the share of repeats that were killed.
 
     Raises
     ------
@@ -756,7 +766,12 @@ def validate(
             tasks = [pool.submit(replay_repeat, each, load, repeat) for repeat in each.replays]
             waiting.append((each, tasks))
         for each, tasks in waiting:
-            rows += compare_counters(each, [task.result() for task in tasks])
+            modelled = [task.result() for task in tasks]
+            ends: list[dict[str, float]] = []
+            if any(counters["zswpwb"] for counters in modelled):
+                load, repeat = load_workload(each), each.replays[0]
+                ends = [replay_repeat(each, load, repeat, timing) for timing in ("early", "late")]
+            rows += compare_counters(each, modelled, ends)
     schema: dict[str, Any] = {
         "run": pl.String,
         "counter": pl.String,
@@ -776,9 +791,14 @@ def validate(
 
 
 def compare_counters(
-    run: RecordedRun, modelled: Sequence[dict[str, float]]
+    run: RecordedRun,
+    modelled: Sequence[dict[str, float]],
+    ends: Sequence[dict[str, float]] = (),
 ) -> list[dict[str, Any]]:
-    """Return one row per counter that either side has seen."""
+    """Return one row per counter that either side has seen.
+
+    `ends` are replays with the worker's timing at either end; they widen model_min and model_max.
+    """
     finished = [counters for counters in modelled if counters["finished"]]
     rows = []
     for name in COUNTERS:
@@ -791,6 +811,9 @@ def compare_counters(
             model = [counters[name] for counters in finished or modelled]
         kernel_mean = float(np.mean(kernel)) if kernel else None
         model_mean = float(np.mean(model)) if model else None
+        spread = list(model)
+        if name != "oom_events":
+            spread += [counters[name] for counters in ends]
         if name != "oom_events" and not kernel_mean and not model_mean:
             continue
         rows.append(
@@ -804,8 +827,8 @@ def compare_counters(
                 else None,
                 "kernel_min": float(min(kernel)) if kernel else None,
                 "kernel_max": float(max(kernel)) if kernel else None,
-                "model_min": float(min(model)) if model else None,
-                "model_max": float(max(model)) if model else None,
+                "model_min": float(min(spread)) if spread else None,
+                "model_max": float(max(spread)) if spread else None,
                 "release": run.scenario.kernel,
                 "reclaim": run.scenario.reclaim,
                 "cgroup": run.scenario.cgroup,

@@ -1,1 +1,98 @@
-"""The access loop, zswap, its allocators, swap slots and the device queue."""
+"""Replay of one scenario: the state of the machine, the access loop, zswap, pool and device.
+
+Every rule of the model, and the kernel function it follows. Version: where nothing stands, 6.1 to
+6.18 agree. Where the model simplifies, the code says "Unlike the kernel".
+
+Charging (charge.py)
+    a page costs one from the stock, else a batch of 64, else one
+        mm/memcontrol.c:try_charge_memcg(), consume_stock()
+    at the limit: reclaim, drain stocks once, 16 more tries, then an OOM kill
+        try_charge_memcg(), drain_all_stock(), mem_cgroup_oom()
+    page tables of an address are charged before its page        mm/memory.c:__pte_alloc(), __pmd_alloc()
+    cgroup v2: compressed bytes, exactly, through a stock of bytes; over the limit if need be
+        obj_cgroup_charge_zswap(), obj_cgroup_charge(), refill_obj_stock(); v1: nothing
+    statistics are as old as the last flush: every 2 s, or when somebody reads them
+        flush_memcg_stats_dwork(), mem_cgroup_flush_stats()
+        6.1: also when reclaim starts, past 64 updates per CPU    mm/vmscan.c:prepare_scan_control()
+
+Reclaim (reclaim/two_list.py, loop.py)
+    priorities 12 to 0 until 32 pages are freed; one more round before giving up (since 6.11)
+        mm/vmscan.c:do_try_to_free_pages()
+    how much of each list; swappiness against costs               get_scan_count(), mm/swap.c:lru_note_cost()
+    batches of 32; stops after the round that freed 32            shrink_lruvec()
+    inactive is low where it is shorter than active (statistics)  inactive_is_low()
+    active pages move on only if something was activated since the last run, or inactive is low
+        prepare_scan_control(), may_deactivate; forced where a run skipped that in vain
+    a deactivated page loses its young bit, keeps PG_workingset   shrink_active_list()
+    first young bit keeps a page, the second activates it         folio_check_references()
+    a page under writeback: v2 activates it, v1 waits             shrink_folio_list(), writeback_throttling_sane()
+    writes of a scan reach the device when the scan is over, or 32 wait
+        shrink_lruvec(), block/blk-mq.c:blk_add_rq_to_plug(); a sleeper unplugs: schedule()
+    a page whose write ends goes to the inactive tail             mm/swap.c:folio_rotate_reclaimable()
+    new pages join the lists in batches of 31 (6.1: 15)           folio_add_lru(), lru_add_drain()
+    a refault closer than the active list is long is activated    mm/workingset.c:workingset_refault()
+    swap full: an activated page gives its slot back              shrink_folio_list(), folio_free_swap()
+
+Where a page goes (loop.py: evict)
+    clean and with a slot: dropped                                shrink_folio_list()
+    all zero: a bit (since 6.12)                                  mm/page_io.c:swap_writeout(), is_folio_zero_filled()
+    zswap; what it refuses goes to the device                     swap_writeout(), zswap_store()
+    memory.zswap.writeback=0: it stays, active, in the swap cache swap_writeout() (6.8), AOP_WRITEPAGE_ACTIVATE
+    an older copy never survives a refusal                        zswap_store(); 6.1: mm/frontswap.c:__frontswap_store()
+
+zswap (zswap.py)
+    order of the tests: zswap.max, pool limit, size               zswap_store(); 6.1: zswap_frontswap_store()
+    zswap.max: flush, compare, write one entry back, else refuse  obj_cgroup_may_zswap(), shrink_memcg(); 6.1 only refuses
+    full at the limit, until the accept threshold                 zswap_check_limits()
+        6.1: above the limit, below the threshold, by a size that is brought up to date where entries
+        are stored and freed                                      zswap_is_full(), zswap_can_accept(), zswap_update_total_size()
+    one repeated word: no memory (6.1)                            zswap_is_page_same_filled()
+    does not shrink: refused, `reject_compress_fail` (6.12, every codec answers -EINVAL), no counter
+        (6.1), stored raw (since 6.18)                            zswap_compress(), crypto/lzo.c, lz4.c, zstd.c
+    too large for zbud: `reject_compress_poor`                    zbud_alloc(), -ENOSPC
+    a load frees the entry and leaves the page dirty (since 6.9)  zswap_load(); 6.1 keeps it
+
+Allocators (allocators.py)
+    zsmalloc: size classes, fullest zspage first, freed when empty
+        mm/zsmalloc.c:zs_create_pool(), get_fullness_group(), fix_fullness_group(); 6.1: chain of 4,
+        get_pages_per_zspage(), insert_zspage()
+    zbud: best fit by free chunks, two a page                     mm/zbud.c:zbud_alloc(), zbud_free()
+    z3fold: header of two chunks, three a page, headless above 3904 bytes, compaction
+        mm/z3fold.c:z3fold_alloc(), get_free_buddy(), do_compact_page(), compact_single_buddy()
+    6.1: each object has a header of 8 bytes in zbud and z3fold   zswap_frontswap_store()
+
+Writeback from zswap (loop.py: walk_one, write_back, run_worker, shrink_pool, shrink_slab)
+    oldest entry first, one second chance                         zswap.c:shrink_memcg_cb() (6.12)
+    a new page in the swap cache: charged, a refault, on the lists, gone when written
+        zswap_writeback_entry(); one in the swap cache already is passed over (-EEXIST)
+    the shrinker: entries less disk reads, scaled by what is saved; batches of 128, debt deferred
+        zswap_shrinker_count(), zswap_shrinker_scan(), mm/shrinker.c:do_shrink_slab(); nothing in v1
+    6.1: a run frees one page of zbud or z3fold, of eight tried, oldest last allocation first
+        mm/zpool.c:zpool_shrink(), zbud_reclaim_page(), z3fold_reclaim_page(); zsmalloc cannot
+
+The worker runs beside the faulting thread
+    queued by a store that finds the pool full (6.1: above the limit), once at a time
+        zswap_store(), queue_work(shrink_wq)
+    begins 25 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once and takes
+        turns with the faulting thread, so all it does takes twice as long
+        shrink_folio_list(), cond_resched()
+    per step an entry: 1 us, and what writing it back costs (decompress, submit, one page reclaimed
+        for its own); so its pace is that of the cost table       shrink_worker(), nr_to_walk = 1
+    ends at the accept threshold, or after 16 failures; cleared second chances are failures
+        MAX_RECLAIM_RETRIES
+    a trace without time has a touch every `touch_ns` (100 ns) and the stalls the model adds
+    how far its timing moves a counter: `validate` replays such a run also with a worker that begins
+        after 12 us and takes 3/4 of the time, and with one that begins after 50 us and takes 3/2;
+        model_min and model_max are over all of them             engine.py:WORKER_TIMING
+
+Faults and swap (loop.py, swap.py)
+    resident and in the swap cache: a minor fault                 mm/memory.c:do_swap_page()
+    slot freed: at a write fault, with swap half full, always for a synchronous device
+        should_try_to_free_swap(), include/linux/swap.h:vm_swap_full()
+    6.1: a read fault maps read-only, the first write faults, slot and copy stay   do_wp_page(), wp_page_reuse()
+    readahead by slot (rotational) or address                     mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead()
+    slots in order through clusters of 512                        mm/swapfile.c:cluster_alloc_swap_entry()
+
+Emulated runs only: a translation cached by QEMU hides touches from reclaim, as a real TLB may
+    arch/x86/mm/pgtable.c:ptep_clear_flush_young() does not flush; accel/tcg/cputlb.c
+"""
