@@ -58,7 +58,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    # Plain help: half the start-up is importing what draws boxes around it, and pipes and greps stay clean.
+    rich_markup_mode=None,
 )
 
 

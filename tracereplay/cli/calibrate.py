@@ -63,7 +63,10 @@ def calibrate(
         bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Measure what codecs, memory and a device cost on this machine; `compare --costs` takes it."""
+    """Measure what codecs, memory and a device cost here.
+
+    `compare --costs` takes the table.
+    """
     import json
 
     from tracereplay.files import check_free, replacing

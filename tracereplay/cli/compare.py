@@ -227,7 +227,10 @@ def compare(
         bool, typer.Option("--force", help="Overwrite results.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Replay a trace once per scenario: swap-in latency and memory of each zswap policy."""
+    """Replay a trace once per zswap policy and compare.
+
+    Swap-in latency, memory and the danger of reclaim, one row per scenario.
+    """
     from tracereplay import comparison
     from tracereplay.report import table
     from tracereplay.trace import open_trace

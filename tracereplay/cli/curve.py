@@ -114,7 +114,9 @@ def curve(
         bool, typer.Option("--force", help="Overwrite.", rich_help_panel="Output")
     ] = False,
 ) -> None:
-    """Misses of an exact LRU at every memory size, from one pass over the trace.
+    """Misses of an exact LRU at every memory size.
+
+    One pass over the trace answers all of them.
 
     Folded repeats count as accesses that hit. A knee is a size beyond which more memory wins less.
     """

@@ -150,7 +150,9 @@ def host_run(
         bool, typer.Option("--force", help="Overwrite the run.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Touch a trace's pages on this machine's real kernel, and record what the kernel counted.
+    """Replay a trace on this machine's real kernel.
+
+    Its pages are touched in a cgroup of their own, and what the kernel counted is recorded.
 
     Needs root. The pages are anonymous memory in a cgroup of its own, touched one after the other as
     fast as they come; the times of the trace are not waited for. Swap file, cgroup and settings are

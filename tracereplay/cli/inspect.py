@@ -19,7 +19,10 @@ def inspect(
         typer.Option("--format", help="Words, or one JSON object.", rich_help_panel="Output"),
     ] = "text",
 ) -> None:
-    """Say what a trace holds: footprint, mix, reuse, working set, and what it can answer."""
+    """Say what a trace holds and what it can answer.
+
+    Footprint, reads and writes, reuse, working set over time.
+    """
     from tracereplay.inspection import in_words, inspect_trace
     from tracereplay.trace import open_trace
 

@@ -32,7 +32,7 @@ def policies(
         Literal["table", "json"], typer.Option("--format", help="What to print.")
     ] = "table",
 ) -> None:
-    """List the policies and reclaim models, one line each."""
+    """List the policies and reclaim models."""
     import json
 
     from tracereplay.policies import POLICIES

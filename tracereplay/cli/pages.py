@@ -62,7 +62,9 @@ def pages(
         bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Measure the compressed size of every page with the kernel's algorithms.
+    """Measure the compressed size of every page.
+
+    With the kernel's own algorithms.
 
     Of a process, resident anonymous pages are read while it runs. The table joins with a trace of
     the same process by (pid, page): `compare --pages` takes it.

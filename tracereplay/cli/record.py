@@ -91,7 +91,7 @@ def record(
         ),
     ] = False,
 ) -> None:
-    """Run a command and record its page accesses into a table."""
+    """Run a command and record its page accesses."""
     from tracereplay.host.record import FULL, commands
     from tracereplay.host.record import record as record_command
     from tracereplay.readers import Options

@@ -140,7 +140,10 @@ def size(
         bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Find the smallest memory limit that meets every target, per policy and codec."""
+    """Find the smallest memory that meets every target.
+
+    Per policy and codec, by replaying.
+    """
     from tracereplay import comparison, sizing
     from tracereplay.files import check_free, replacing
     from tracereplay.trace import open_trace

@@ -52,7 +52,7 @@ def validate(
         bool, typer.Option("--force", help="Overwrite the plot.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Replay runs recorded on real kernels and print the model's counters beside the kernel's.
+    """Replay recorded kernel runs: model beside kernel.
 
     Error is model / kernel - 1, against the mean where the kernel ran several times; the model then
     runs once per repeat, with the times at which that repeat's statistics were read.
