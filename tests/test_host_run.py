@@ -6,7 +6,11 @@ Runs on the real kernel are in `tests/kernel/`.
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -253,6 +257,27 @@ def test_touching_writes_what_it_should_and_times_every_touch(reads_first):
 
 
 # ---- what a run tells ------------------------------------------------------------------------------
+
+
+def test_the_touching_process_ends_where_its_parent_is_gone_already():
+    # Its parent is this process and not the one it is told, as after a kill while it was starting.
+    descriptor = os.memfd_create("test")
+    size = touching.shared_bytes(4, 2)
+    os.truncate(descriptor, size)
+    package = str(Path(touching.__file__).parents[2])
+    command = [sys.executable, "-m", touching.__name__, str(descriptor), "4", "2", "1"]
+    try:
+        ended = subprocess.run(
+            command,
+            pass_fds=[descriptor],
+            env=os.environ | {"PYTHONPATH": package},
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0
+        assert not any(os.pread(descriptor, size, 0))  # never said that it is ready
+    finally:
+        os.close(descriptor)
 
 
 def test_swapping_of_other_processes_is_told():

@@ -552,7 +552,8 @@ def _child(load: Workload, run: HostRun, cpu: int) -> Iterator[_Child]:
         # All of it is written here, so that this process is charged and not the one under test.
         trace[:], lines[:], seen[:], touch_ns[:], steps_ns[:] = load.touches, load.lines, 0, 0, 0
         control["reads_first"], control["cpu"] = run.reads_first, cpu
-        command = [sys.executable, "-m", touching.__name__, *map(str, (descriptor, touches, pages))]
+        numbers = (descriptor, touches, pages, os.getpid())
+        command = [sys.executable, "-m", touching.__name__, *map(str, numbers)]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
         package = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(

@@ -243,12 +243,14 @@ def shared_bytes(touches: int, pages: int) -> int:
     return sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in sizes)
 
 
-def main(descriptor: int, touches: int, pages: int) -> None:
-    """Touch the pages of the trace that stands in the shared memory."""
+def main(descriptor: int, touches: int, pages: int, parent: int) -> None:
+    """Touch the pages of the trace that stands in the shared memory; end with the parent."""
     import resource
 
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        return  # it was killed before the line above: nobody would ever say go
     libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     buffer = mmap.mmap(descriptor, shared_bytes(touches, pages))
