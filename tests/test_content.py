@@ -118,3 +118,90 @@ def test_what_cannot_be_used_is_one_line(table, tmp_path) -> None:
         with pytest.raises(kind, match=says) as caught:
             open_content(**options)
         assert "\n" not in str(caught.value)
+
+
+def written_trace(path) -> None:
+    rng = np.random.default_rng(3)
+    pages = rng.zipf(1.3, 6000) % 400
+    pl.DataFrame(
+        {"page": pages.astype(np.uint64), "is_write": rng.random(6000) < 0.5}
+    ).write_parquet(path)
+
+
+def test_rewritten_pages_change_by_seed_and_not_at_all_where_off(tmp_path) -> None:
+    from tracereplay import compare, open_trace
+    from tracereplay.comparison import make_scenarios
+
+    path = tmp_path / "t.parquet"
+    written_trace(path)
+    trace = open_trace(path)
+    scenarios = make_scenarios(trace, policies=["store-raw"], reclaim=["lru"], bounds=False)
+
+    def pool(content_name: str, share: float, seed: int = 1) -> tuple[int, int]:
+        result = compare(
+            trace, scenarios, content=content_name, rewrite_entropy=share, seed=seed, jobs=1
+        )
+        row = result.summary.row(0, named=True)
+        if share:
+            assert "rewritten with probability" in result.run["content"]
+            assert any("--rewrite-entropy" in note for note in result.run["notes"])
+        return row["pool_bytes_mean"], row["zswpout"]
+
+    kept = pool("redis-json", 0)
+    assert pool("redis-json", 1) == pool("redis-json", 1)
+    assert pool("redis-json", 1) != kept
+    assert pool("redis-json", 1, seed=2) != pool("redis-json", 1)
+    # Contents of one size stay what they are, and what is drawn has the same mean.
+    assert pool("constant:1500", 1) == pool("constant:1500", 0)
+    assert pool("redis-json", 1)[0] == pytest.approx(kept[0], rel=0.15)
+    with pytest.raises(SettingsError, match="probability"):
+        pool("redis-json", 1.5)
+
+
+def test_rewritten_sizes_by_two_codecs_are_of_the_same_page() -> None:
+    from tracereplay.reclaim import find_reclaim
+    from tracereplay.replay.engine import Replay
+    from tracereplay.replay.settings import Scenario
+    from tracereplay.replay.state import FIRST_PAGE, SIZE_MASK
+
+    rng = np.random.default_rng(8)
+    ids = np.concatenate([np.arange(500), rng.integers(0, 500, 8000)]).astype(np.uint32)
+    writes = np.ones(ids.size, np.bool_)
+    nothing = np.empty(0, np.int64)
+    for array in (ids, writes, nothing):
+        array.flags.writeable = False
+    found = {}
+    for codec in ("lz4", "zstd"):
+        contents = open_content(name="redis-json", codec=codec, seed=4)
+        model = find_reclaim("lru")
+        replay = Replay(
+            Scenario(
+                policy="store-raw",
+                memory_limit_bytes=200 * 4096,
+                reclaim="lru",
+                codec=codec,
+                cgroup="v1",
+            ),
+            model.load(),
+            textbook=True,
+            rows=ids.size,
+            unique_pages=500,
+        )
+        rows = contents.rows()
+        first = contents.for_pages(PAGES[:500])
+        for of, add in ((rows, replay.rewrite), (first, replay.add_pages)):
+            sizes = (of.compressed_bytes, of.zero_filled, of.same_filled)
+            if add == replay.rewrite:
+                replay.rewrite(*sizes, share=0.7, seed=4)
+            else:
+                replay.add_pages(*sizes, np.zeros(500, np.uint8))
+        before = replay.pages["size"].copy()
+        replay.feed(0, ids, writes, nothing, nothing, lambda _: None)
+        assert (replay.pages["size"] != before).sum() > 300
+        found[codec] = replay.pages["size"][FIRST_PAGE : FIRST_PAGE + 500] & SIZE_MASK
+    frame = bundled("redis-json")
+    pairs = {
+        (0 if zero else min(a, 4096), 0 if zero else min(b, 4096))
+        for a, b, zero in frame.select("lz4_bytes", "zstd_bytes", "zero_filled").iter_rows()
+    }
+    assert set(zip(found["lz4"].tolist(), found["zstd"].tolist(), strict=True)) <= pairs

@@ -24,7 +24,7 @@ from tracereplay.dense import DenseIds
 from tracereplay.errors import SettingsError
 from tracereplay.files import check_free, replacing
 from tracereplay.latency import LatencyModel, percentiles
-from tracereplay.metrics import footprint_frame, summary_frame, summary_row
+from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
 from tracereplay.next_use import NextUses
 from tracereplay.policies import POLICIES, find_policy
 from tracereplay.reclaim import find_reclaim
@@ -62,6 +62,11 @@ class Result:
     footprint: pl.DataFrame
     run: dict[str, Any]
 
+    @property
+    def codecs(self) -> pl.DataFrame:
+        """What each codec saves and costs; schema CODEC_TRADE."""
+        return codec_frame(self.summary, self.latency)
+
     def write(self, folder: str | Path, *, force: bool = False) -> list[Path]:
         """Write the tables and run.json into a folder; return the files written.
 
@@ -72,7 +77,7 @@ class Result:
         """
         target = make_folder(folder, force=force)
         written = []
-        for name in ("summary", "latency", "footprint"):
+        for name in ("summary", "latency", "footprint", "codecs"):
             path = target / f"{name}.parquet"
             with replacing(path, force=force) as part:
                 getattr(self, name).write_parquet(
@@ -112,6 +117,7 @@ def compare(
     seed: int = 0,
     jobs: int | None = None,
     flush_phases: int = 1,
+    rewrite_entropy: float = 0.0,
     batch_rows: int = BATCH_ROWS,
     progress: Progress | None = None,
     command: Sequence[str] = (),
@@ -125,6 +131,8 @@ def compare(
     ----------
     pages, content : contents of pages, see content.open_content
     costs : cost table written by `calibrate`; None uses the bundled one
+    rewrite_entropy : probability that a page which was written since its last eviction has other
+        contents at the next, drawn anew; 0 keeps every page's contents
     flush_phases : replay each scenario so many times, with the statistics flushed at different
         phases, and count how many end in an OOM kill
     progress : called with (rows done, rows in all)
@@ -154,6 +162,18 @@ def compare(
         for others in (_other_phases(scenario, trace, flush_phases) for scenario in scenarios)
     ]
     replayed = [*cases, *(case for others in shadows for case in others)]
+    if not 0 <= rewrite_entropy <= 1:
+        raise SettingsError(f"rewrite entropy {rewrite_entropy:g}: a probability, 0 to 1")
+    if rewrite_entropy:
+        for case in replayed:
+            rows_of = contents[case.scenario.codec].rows()
+            case.replay.rewrite(
+                rows_of.compressed_bytes,
+                rows_of.zero_filled,
+                rows_of.same_filled,
+                share=rewrite_entropy,
+                seed=seed,
+            )
     known = _KnownPages(trace, contents, replayed)
     workers = min(jobs or os.cpu_count() or 1, len(replayed))
     last_time: int | None = None
@@ -176,7 +196,9 @@ def compare(
         pool.shutdown(wait=False, cancel_futures=True)
         if ahead is not None:
             ahead.close()
-    return _collect(trace, cases, shadows, contents, last_time, seed, began, command)
+    return _collect(
+        trace, cases, shadows, contents, last_time, seed, began, command, rewrite_entropy
+    )
 
 
 class _Case:
@@ -337,6 +359,7 @@ def _collect(
     seed: int,
     began: float,
     command: Sequence[str],
+    rewrite_entropy: float,
 ) -> Result:
     rows, latencies, footprints = [], [], []
     for case, others in zip(cases, shadows, strict=True):
@@ -374,6 +397,12 @@ def _collect(
         )
     for each in contents.values():
         notes += each.notes
+    if rewrite_entropy:
+        notes.append(
+            f"assumed: a page that was written since its last eviction has other contents at the next "
+            f"with probability {rewrite_entropy:g}, drawn from the same pages by seed, page and "
+            "rewrite; --rewrite-entropy 0 keeps every page's contents"
+        )
     first = cases[0]
     run: dict[str, Any] = {
         "tracereplay": __version__,
@@ -397,7 +426,8 @@ def _collect(
             "unique_pages": trace.unique_pages,
             "notes": trace.notes,
         },
-        "content": "; ".join(each.describe() for each in contents.values()),
+        "content": "; ".join(each.describe() for each in contents.values())
+        + (f"; rewritten with probability {rewrite_entropy:g}" if rewrite_entropy else ""),
         "costs": {"name": first.costs.name, "source": first.costs.source},
         "scenarios": [dataclasses.asdict(case.scenario) for case in cases],
         "seed": seed,

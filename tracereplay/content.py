@@ -86,6 +86,18 @@ class Content:
         """Return one line that names the contents."""
         return self._text
 
+    def rows(self, count: int = 4096) -> PageContents:
+        """Return contents to draw from, each as likely as any other; the same for every codec.
+
+        What is mixed in is among them in its share.
+        """
+        if self._mixed_in is None:
+            return self._rows
+        # Made-up pages: their own draws have the shares.
+        return Content(
+            self._rows, seed=self._seed, text=self._text, mixed_in=self._mixed_in
+        ).for_pages(np.arange(count, dtype=np.uint64))
+
     @property
     def notes(self) -> list[str]:
         """What was assumed, in plain sentences."""

@@ -10,7 +10,14 @@ import polars as pl
 from tracereplay.policies import find_policy
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.state import COUNTERS
-from tracereplay.schema import FOOTPRINT, SUMMARY, SUMMARY_COUNTS, SUMMARY_DANGER, polars_schema
+from tracereplay.schema import (
+    CODEC_TRADE,
+    FOOTPRINT,
+    SUMMARY,
+    SUMMARY_COUNTS,
+    SUMMARY_DANGER,
+    polars_schema,
+)
 from tracereplay.units import PAGE_BYTES
 
 
@@ -86,6 +93,48 @@ def summary_row(
 def summary_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Return the summary table; schema SUMMARY."""
     return pl.DataFrame(rows, schema=polars_schema(SUMMARY))
+
+
+def codec_frame(summary: pl.DataFrame, latency: pl.DataFrame) -> pl.DataFrame:
+    """Return what each codec saves and costs, side by side; schema CODEC_TRADE.
+
+    One row per scenario that stored pages in zswap. Times are those of touches that a decompression
+    answered, with the reclaim they had to do: buckets' upper edges, and middles for the sum.
+    """
+    middle = (pl.col("latency_ns_low") + pl.col("latency_ns_high") - 1) / 2
+    reached = pl.col("count").cum_sum().over("scenario")
+    total = pl.col("count").sum().over("scenario")
+    loads = (
+        latency.filter(service="zswap")
+        .sort("scenario", "latency_ns_low")
+        .with_columns(middle=middle, reached=reached, total=total)
+        .group_by("scenario")
+        .agg(
+            zswap_loads=pl.col("count").sum(),
+            zswap_total_ns=(pl.col("count") * pl.col("middle")).sum().round().cast(pl.Int64),
+            zswap_p50_ns=_percentile(0.5),
+            zswap_p99_ns=_percentile(0.99),
+        )
+    )
+    stored_bytes = pl.col("stored_pages_mean") * PAGE_BYTES
+    frame = (
+        summary.filter(pl.col("zswpout") > 0)
+        .join(loads, on="scenario", how="left", maintain_order="left")
+        .with_columns(
+            pl.col("zswap_loads", "zswap_total_ns").fill_null(0),
+            stored_bytes_mean=stored_bytes,
+            pool_ratio=pl.when(stored_bytes > 0).then(pl.col("pool_bytes_mean") / stored_bytes),
+        )
+        .sort("trace", "policy", "reclaim", "memory_limit_bytes", maintain_order=True)
+    )
+    return frame.select(pl.col(column.name) for column in CODEC_TRADE).cast(
+        polars_schema(CODEC_TRADE)  # type: ignore[arg-type]  # names → dtypes
+    )
+
+
+def _percentile(share: float) -> pl.Expr:
+    is_reached = pl.col("reached") >= (pl.col("total") * share).ceil()
+    return pl.col("latency_ns_high").filter(is_reached).first()
 
 
 def footprint_frame(replay: Replay, *, has_time: bool) -> pl.DataFrame:

@@ -158,6 +158,23 @@ SUMMARY: tuple[Column, ...] = (
     *SUMMARY_LATENCY,
 )
 
+CODEC_TRADE: tuple[Column, ...] = (
+    Column("trace", "String", "", "file name of the trace"),
+    Column("policy", "String", "", "what becomes of a page"),
+    Column("reclaim", "String", "", "which page leaves memory"),
+    Column("memory_limit_bytes", "Int64", "bytes", "limit of the memory cgroup"),
+    Column("codec", "String", "", "compressor"),
+    Column("pool_bytes_mean", "Int64", "bytes", "pages of the pool, mean over accesses"),
+    Column("stored_bytes_mean", "Int64", "bytes", "pages in the pool at full size, mean"),
+    Column("pool_ratio", "Float64", "", "pool over what it stores; 1 saves nothing", nullable=True),
+    Column("zswap_loads", "Int64", "loads", "touches that a decompression answered"),
+    Column("zswap_p50_ns", "Int64", "ns", "of these, the median", nullable=True),
+    Column("zswap_p99_ns", "Int64", "ns", "of these, the 99th percentile", nullable=True),
+    Column("zswap_total_ns", "Int64", "ns", "of these, the sum"),
+    Column("stall_total_ns", "Int64", "ns", "time lost in faults and reclaim, all touches"),
+    Column("pswpin", "Int64", "pages", "pages read from the device"),
+)
+
 CURVE: tuple[Column, ...] = (
     Column("memory_bytes", "Int64", "bytes", "memory size"),
     Column("misses", "Int64", "accesses", "misses at this size, first touches included"),

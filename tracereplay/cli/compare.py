@@ -189,6 +189,16 @@ def compare(
             rich_help_panel=_CONTENT,
         ),
     ] = None,
+    rewrite_entropy: Annotated[
+        float,
+        typer.Option(
+            "--rewrite-entropy",
+            min=0,
+            max=1,
+            help="Probability that a written page has other contents when it is evicted again.",
+            rich_help_panel=_CONTENT,
+        ),
+    ] = 0.0,
     touch_ns: Annotated[
         int,
         typer.Option(
@@ -233,6 +243,7 @@ def compare(
     """
     from tracereplay import comparison
     from tracereplay.report import table
+    from tracereplay.report.codecs import codec_lines
     from tracereplay.trace import open_trace
 
     opened = open_trace(*trace)
@@ -269,15 +280,19 @@ def compare(
             seed=seed,
             jobs=jobs,
             flush_phases=flush_phases,
+            rewrite_entropy=rewrite_entropy,
             progress=progress,
             command=["tracereplay", *sys.argv[1:]],
         )
+    note(f"content: {result.run['content']}; costs: {result.run['costs']['name']}")
     for line in result.run["notes"]:
         note(f"note: {line}")
     if format == "table":
         from rich.console import Console
 
         table.render_table(result.summary, result.latency, result.run, Console())
+        for line in codec_lines(result.codecs):
+            typer.echo(line)
     else:
         to_text = table.to_json if format == "json" else table.to_csv
         typer.echo(to_text(result.summary, result.latency, result.run).rstrip("\n"))

@@ -40,6 +40,18 @@ def _account(machine: Any, samples: Any, access: Any) -> None:
     note_time(machine[0], samples, access)
 
 
+def _sizes(
+    compressed_bytes: npt.NDArray[np.uint16],
+    zero_filled: npt.NDArray[np.bool_],
+    same_filled: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.uint16]:
+    """Return contents as a page record holds them."""
+    size = np.minimum(compressed_bytes, PAGE_BYTES).astype(np.uint16)
+    size[same_filled] |= st.SAME_FILLED
+    size[zero_filled] = 0
+    return size
+
+
 class Replay:
     """State of one scenario between batches.
 
@@ -231,13 +243,32 @@ class Replay:
             raise SettingsError(
                 "the trace has more distinct pages than its footer says; ingest it again"
             )
-        size = np.minimum(compressed_bytes, PAGE_BYTES).astype(np.uint16)
-        size[same_filled] |= st.SAME_FILLED
-        size[zero_filled] = 0
-        self.pages["size"][start:stop] = size
+        self.pages["size"][start:stop] = _sizes(compressed_bytes, zero_filled, same_filled)
         if not self.machine[0]["textbook"]:
             self.state[start:stop] = table_bits
         self._filled = stop
+
+    def rewrite(
+        self,
+        compressed_bytes: npt.NDArray[np.uint16],
+        zero_filled: npt.NDArray[np.bool_],
+        same_filled: npt.NDArray[np.bool_],
+        *,
+        share: float,
+        seed: int,
+    ) -> None:
+        """Let pages change when they are written: draw from these contents with that probability.
+
+        The row drawn depends on seed, page and how often the page was rewritten, so that scenarios
+        with other codecs and the same rows give a page the same contents.
+        """
+        m = self.machine[0]
+        sizes = _sizes(compressed_bytes, zero_filled, same_filled).astype(np.int64)
+        m["rewrite_threshold"] = round(share * (1 << 32))
+        m["rewrite_seed"] = seed
+        m["rewrite_rows"] = sizes.size
+        m["rewrite_at"] = self.classes.size
+        self.classes = np.concatenate([self.classes, sizes, np.zeros(self.state.size, np.int64)])
 
     def add_neighbours(self, page_ids: npt.NDArray[np.int64], above: npt.NDArray[np.int64]) -> None:
         """Tell which page lies one address above another, for readahead by address.

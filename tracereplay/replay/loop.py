@@ -201,6 +201,27 @@ def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
     uncharge(m, 1)
 
 
+@inner
+def rewrite_contents(m: Any, pages: Any, classes: Any, page: Any) -> None:
+    """Give a page that was written other contents, or not: by a hash of seed, page and rewrite.
+
+    Every eviction of a page written since the last one draws; splitmix64's finalizer. At its first
+    eviction a page holds what it was first filled with.
+    """
+    count_at = m["rewrite_at"] + m["rewrite_rows"] + page
+    classes[count_at] += 1
+    if classes[count_at] == 1:
+        return
+    bits = np.uint64(m["rewrite_seed"]) + np.uint64(page) * np.uint64(0x9E3779B97F4A7C15)
+    bits += np.uint64(classes[count_at]) * np.uint64(0xD1B54A32D192ED03)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    if np.int64(bits & np.uint64(0xFFFFFFFF)) < m["rewrite_threshold"]:
+        row = np.int64((bits >> np.uint64(32)) * np.uint64(m["rewrite_rows"]) >> np.uint64(32))
+        pages[page]["size"] = classes[m["rewrite_at"] + row]
+
+
 # ---- writeback from zswap --------------------------------------------------------------------------
 
 
@@ -290,6 +311,7 @@ def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: A
     events[at]["clock_ns"] = clock_ns
     events[at]["service"] = service
     events[at]["size_bytes"] = size
+    events[at]["touched_pages"] = m["unique_pages"]
     events[at]["scanned"] = m["ev_scanned"]
     events[at]["stored"] = m["ev_stored"]
     events[at]["stored_bytes"] = m["ev_stored_bytes"]
@@ -552,6 +574,10 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             set_flags(pages, page, SWAPCACHE | PG_DIRTY)
         if state[page] & PTE_DIRTY:
             set_flags(pages, page, PG_DIRTY)
+            if m["rewrite_threshold"] > 0:
+                if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
+                    forget_entry(m, pages, zspages, classes, page)  # its length is the old one's
+                rewrite_contents(m, pages, classes, page)
         state[page] = SEEN | RESIDENT
         forget_kept(pages, page)
         if not has(pages, page, PG_DIRTY):

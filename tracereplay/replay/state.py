@@ -121,6 +121,7 @@ EVENT = np.dtype(
         ("clock_ns", np.int64),  # replay clock when the touch came, mean stalls so far included
         ("service", np.uint8),  # index into schema.SERVICES; BACKGROUND for work of the worker
         ("size_bytes", np.uint16),  # compressed size that was decompressed, 0 otherwise
+        ("touched_pages", np.uint32),  # distinct pages so far: what the caches have to cover
         ("scanned", np.uint32),  # pages reclaim looked at
         ("stored", np.uint32),  # pages compressed and stored (raw stores included)
         ("stored_bytes", np.uint32),  # sum of their compressed sizes
@@ -218,6 +219,10 @@ _SETTINGS = (
     "cpus",
     "generations",  # the reclaim model is mglru
     "mglru_rules",  # MGLRU_6_1, MGLRU_6_12, MGLRU_6_14
+    "rewrite_threshold",  # of 2^32: share of written pages that come out with other contents
+    "rewrite_seed",
+    "rewrite_rows",  # contents to draw from; they stand in `classes`, behind the allocator's
+    "rewrite_at",  # where in `classes` the contents begin; one count of rewrites per page follows
 )
 _STATE = (
     "usage_pages",

@@ -1,0 +1,34 @@
+"""Codecs side by side as text: what the pool saves against what a load takes."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from tracereplay.units import format_duration, format_size
+
+
+def codec_lines(frame: pl.DataFrame) -> list[str]:
+    """Return a small table of CODEC_TRADE, one block per policy and limit; [] without two codecs."""
+    lines: list[str] = []
+    keys = ["trace", "policy", "reclaim", "memory_limit_bytes"]
+    for key, group in frame.group_by(keys, maintain_order=True):
+        if group["codec"].n_unique() < 2:
+            continue
+        _, policy, reclaim, limit = key
+        lines.append(f"codecs with {policy}, {reclaim}, {format_size(int(limit))}")
+        lines.append(
+            f"  {'codec':9} {'pool':>10} {'of stored':>9} {'load p50':>9} {'load p99':>9} "
+            f"{'all loads':>9} {'all stalls':>10} {'from device':>11}"
+        )
+        for row in group.iter_rows(named=True):
+            ratio = "-" if row["pool_ratio"] is None else f"{row['pool_ratio']:.0%}"
+            p50, p99 = (
+                "-" if row[name] is None else format_duration(row[name])
+                for name in ("zswap_p50_ns", "zswap_p99_ns")
+            )
+            lines.append(
+                f"  {row['codec']:9} {format_size(row['pool_bytes_mean']):>10} {ratio:>9} "
+                f"{p50:>9} {p99:>9} {format_duration(row['zswap_total_ns']):>9} "
+                f"{format_duration(row['stall_total_ns']):>10} {row['pswpin']:>11,}"
+            )
+    return lines
