@@ -19,11 +19,10 @@ from tracereplay.latency import (
     SWAP_IN_SERVICES,
     LatencyModel,
     percentiles,
-    predict_touch_latency,
-    slow_touches,
 )
-from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT
+from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT, ZSWAP, ZSWAP_RAW
 from tracereplay.schema import CODECS, LATENCY, SERVICES, polars_schema
+from tracereplay.touch_times import TimedRun, fit_device, fit_faults, predict_touches, slow_touches
 
 
 def events_of(count: int, seed: int = 1) -> np.ndarray:
@@ -274,12 +273,71 @@ def test_a_decompression_takes_what_the_table_says_for_its_size() -> None:
     events = np.zeros(3, EVENT)
     events["service"] = 3
     events["size_bytes"] = [44, 1101, 2741]
-    assert LatencyModel(costs).latencies(events).tolist() == [5100, 4360, 730]
+    assert LatencyModel(costs).latencies(events).tolist() == [
+        int(costs.decompress_table()[size]) for size in (44, 1101, 2741)
+    ]
 
 
 def test_slow_touches_leave_out_what_is_under_a_microsecond() -> None:
     touches = np.array([20, 900, 1000, 2000, 4000], np.uint32)
-    assert slow_touches(touches)["latency_p50_ns"] == 3000
-    assert slow_touches(touches)["latency_total_ns"] == 6000
+    assert slow_touches(touches)["touch_p50_ns"] == 3000
+    assert slow_touches(touches)["touch_total_ns"] == touches.sum()
     assert slow_touches(touches[:2]) == {}
-    assert predict_touch_latency(events_of(2000))["latency_p99_ns"] > 10_000
+
+
+def made_run(costs: Costs, *, zswap: bool) -> TimedRun:
+    """Return a run whose touches take what costs say: 4,000 first touches, then loads and hits."""
+    rng = np.random.default_rng(11)
+    first, later = 4000, 36_000
+    pages = np.concatenate([np.arange(first), rng.integers(0, first, later)]).astype(np.uint32)
+    rows = np.concatenate(
+        [np.arange(first), np.sort(rng.choice(np.arange(first, pages.size), 20_000, replace=False))]
+    )
+    events = np.zeros(rows.size, EVENT)
+    events["access"] = rows
+    events["clock_ns"] = rows * 100_000
+    events["touched_pages"] = 1 << 16  # as if each page stood for many
+    back = rows >= first
+    if zswap:
+        events["service"] = np.where(
+            back, np.where(rng.random(rows.size) < 0.3, ZSWAP_RAW, ZSWAP), 0
+        )
+        events["size_bytes"] = np.where(
+            events["service"] == ZSWAP, rng.choice([600, 1600, 2700]), 0
+        )
+    else:
+        events["service"] = np.where(back, DEVICE, 0)
+    reclaims = np.arange(2000, rows.size, 48)
+    events["scanned"][reclaims] = 96
+    events["scanned"][reclaims[0]] = 4000
+    events["stored" if zswap else "written"][reclaims] = 48
+    events["stored_bytes"][reclaims] = 48 * 1500 if zswap else 0
+    return TimedRun("made", pages, predict_touches(pages, events, costs, seed=5), events)
+
+
+def test_a_fit_to_predicted_touches_finds_the_costs_they_were_predicted_by() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    table = fit_faults(made_run(costs, zswap=True), costs)
+    found = {name: section.get("value") for name, section in table["faults"].items()}
+    assert found["minor_fault_ns"] == pytest.approx(costs.faults["minor_fault_ns"], rel=0.1)
+    assert found["cold_page_ns"] == pytest.approx(costs.faults["cold_page_ns"], rel=0.1)
+    assert found["load_misses"] == pytest.approx(costs.faults["load_misses"], rel=0.1)
+    assert found["warm_ratio"] == pytest.approx(costs.faults["warm_ratio"], abs=0.1)
+    assert found["evict_misses"] == pytest.approx(costs.faults["evict_misses"], rel=0.2)
+    device = fit_device(made_run(costs, zswap=False), costs)
+    middle = dict(device["read_ns"]["quantiles"])[0.5]
+    assert middle == pytest.approx(float(np.median(costs.device.read_ns.table(1001))), rel=0.05)
+    assert device["submit_ns"]["value"] == pytest.approx(costs.device.submit_ns, rel=0.2)
+
+
+def test_loads_take_longer_the_more_memory_is_in_use() -> None:
+    events = np.zeros(4000, EVENT)
+    events["access"] = np.arange(events.size)
+    events["service"] = ZSWAP
+    events["size_bytes"] = 1600
+    means = []
+    for touched in (1 << 12, 1 << 16, 1 << 20):
+        events["touched_pages"] = touched
+        costs = load_costs("linux-6.18", "virtual-disk")
+        means.append(LatencyModel(costs).latencies(events).mean())
+    assert means[0] < 0.9 * means[1] < 0.9 * means[2]

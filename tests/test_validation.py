@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
-from tracereplay.validation import validate
+from tracereplay.validation import TOUCH_COUNTERS, validate
 
 RUNS = Path(__file__).parent / "kernel-runs"
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
@@ -76,6 +76,37 @@ def test_the_workers_timing_widens_what_the_model_spans(frame):
     assert rows.height
     assert (rows["model_min"] <= rows["model"]).all()
     assert (rows["model"] <= rows["model_max"]).all()
+
+
+def test_times_of_touches_are_predicted_where_they_were_timed(frame):
+    times = frame.filter(pl.col("counter").is_in(TOUCH_COUNTERS))
+    assert set(times["run"]) == {"loop", "zipf-half-incompressible"}
+    assert times.height == 2 * len(TOUCH_COUNTERS)
+    # Machines differ by some percent from run to run: repeats of one of these runs do by 18 %.
+    assert times["error"].abs().max() < 0.2, times
+    total = times.filter(run="loop", counter="touch_total_ns").row(0, named=True)
+    assert total["kernel_min"] < total["kernel"] < total["kernel_max"]
+
+
+def test_costs_are_fitted_to_a_run_and_predict_the_others(tmp_path):
+    out = tmp_path / "costs.json"
+    options = ["--run", "loop", "--calibrate-on", "zipf-half-incompressible", "-o", str(out)]
+    result = CliRunner().invoke(
+        app, ["validate", str(RUNS / "linux-6.18"), *options, "--format", "json"]
+    )
+    assert result.exit_code == 0, result.output
+    table = json.loads(out.read_text())
+    assert table["fitted_to"] == ["zipf-half-incompressible"]
+    assert "zipf-half-incompressible" in table["faults"]["load_misses"]["source"]
+    errors = {row["counter"]: row["error"] for row in json.loads(result.stdout)}
+    assert abs(errors["touch_total_ns"]) < 0.2
+    assert abs(errors["touch_p99_ns"]) < 0.2
+
+    missing = CliRunner().invoke(
+        app, ["validate", str(RUNS), "--calibrate-on", "zipf", "-o", str(tmp_path / "x.json")]
+    )
+    assert missing.exit_code == 1
+    assert "zipf-half-incompressible" in missing.stderr
 
 
 def test_a_run_the_kernel_ended_by_an_oom_kill_ends_so(frame):

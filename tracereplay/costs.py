@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,15 @@ _FOLDER = Path(__file__).parent / "data" / "costs"
 _BUNDLED = _FOLDER / "default.json"
 RECORDED = "linux-6.18"  # bundled: the machine and the pages of the recorded 6.18 runs
 SCHEMA = "1"
+RANDOM_LINES = "random_lines"  # figures of a codec on pages of random lines, as recorded runs had
 NO_DEVICE = "none"
 # What a page in the pool takes on average, for the mean costs of the replay's clock.
 _TYPICAL_BYTES = 1500
+_TYPICAL_USED_BYTES = 256 << 20
 _WRITE_BATCH = 32  # SWAP_CLUSTER_MAX: writes come from reclaim in batches of this size
 
 FAULT_FIGURES = (
-    "minor_fault_ns",  # trap, page allocation and zeroing, charge, map
+    "minor_fault_ns",  # trap, page allocation and zeroing, charge, map; the page is in the caches
     "swap_cache_ns",  # trap, look-up, map
     "major_fault_ns",  # trap, page allocation, charge, swap cache, map; without the data itself
     "zero_fill_ns",  # clear a page that the zero map knows
@@ -37,6 +39,13 @@ FAULT_FIGURES = (
     "scan_ns",  # a page reclaim looks at
     "unmap_ns",  # a page reclaim unmaps and frees: rmap, swap slot, swap cache
     "pool_ns",  # allocate from the pool and link an entry
+)
+# A table may leave these out: then nothing depends on how much memory is in use.
+MEMORY_FIGURES = (
+    "cold_page_ns",  # more for a fault whose new page is not in the caches: clear it from memory
+    "warm_ratio",  # of the pages a compressor has read: those still in the caches when used again
+    "load_misses",  # times a load from zswap waits for memory: tree, entry, slot, pool, page table
+    "evict_misses",  # times reclaim waits for memory for a page it frees
 )
 CODEC_FIGURES = (
     "compress_ns",  # fixed part
@@ -73,6 +82,35 @@ class Quantiles:
 
 
 @dataclasses.dataclass(frozen=True)
+class TouchCurve:
+    """What touches of mapped pages take, by the faults since the last touch of the same page.
+
+    Attributes
+    ----------
+    by_faults : per step, the points (probability, ns) of a distribution
+    memory_ns : how long memory took to answer where that was measured
+    """
+
+    by_faults: tuple[tuple[tuple[float, float], ...], ...]
+    memory_ns: float
+    STEPS: ClassVar[int] = 8  # 0, then fewer than 4, 16, 64, 256, 1024, 4096, and more
+
+    @classmethod
+    def step(cls, faults: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Return the step of a number of faults."""
+        octave = np.floor(np.log2(np.maximum(faults, 0.5)) / 2).astype(np.int64) + 1
+        return np.clip(octave, 0, cls.STEPS - 1)
+
+    def table(self, points: int) -> npt.NDArray[np.int64]:
+        """Return equally likely times by step; int64, shape (STEPS, points)."""
+        rows = []
+        for row in self.by_faults:
+            probability, value = zip(*row, strict=True)
+            rows.append(Quantiles(np.array(probability), np.array(value)).table(points))
+        return np.array(rows).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
 class Device:
     """A swap device.
 
@@ -102,8 +140,14 @@ class Costs:
     Attributes
     ----------
     name, source : of the table, for people
-    faults, codec : figure → ns, names in FAULT_FIGURES and CODEC_FIGURES
-    fault_spread, reclaim_spread : factors on the work of a fault, of a whole reclaim run
+    fitted_to : recorded runs it was fitted to
+    faults, codec : figure → ns (misses: a count), names in FAULT_FIGURES, MEMORY_FIGURES and
+        CODEC_FIGURES
+    fault_spread, minor_spread, reclaim_spread : factors on the work of a fault, of a minor one, of
+        a whole reclaim run
+    memory_points : (bytes in use, ns until memory answers), ascending; empty: 0
+    touches, device_touches : what touches of mapped pages take, where faults between them were
+        answered by the processor, by the device; for comparisons with timed touches
     decompress_spread : factors on a decompression
     decompress_points : (compressed bytes, ns), where a straight line does not do; may be empty
     """
@@ -112,12 +156,17 @@ class Costs:
     source: str
     faults: Mapping[str, float]
     fault_spread: Quantiles
+    minor_spread: Quantiles
     reclaim_spread: Quantiles
+    memory_points: tuple[tuple[float, float], ...]
     codec_name: str
     codec: Mapping[str, float]
     decompress_spread: Quantiles
     decompress_points: tuple[tuple[float, float], ...]
     device: Device
+    touches: TouchCurve | None = None
+    device_touches: TouchCurve | None = None
+    fitted_to: tuple[str, ...] = ()
     raw: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
 
     def load_ns(self, compressed_bytes: float) -> float:
@@ -125,6 +174,15 @@ class Costs:
         mean = float(self.decompress_table()[round(compressed_bytes)])
         mean *= self.decompress_spread.mean()
         return mean + self.device.load_extra_ns
+
+    def memory_ns(self, used_bytes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return how long memory takes to answer, ns, while so many bytes are in use."""
+        used = np.maximum(np.asarray(used_bytes, np.float64), 1.0)
+        if not self.memory_points:
+            return np.zeros_like(used)
+        known, times = zip(*self.memory_points, strict=True)
+        answer: npt.NDArray[np.float64] = np.interp(np.log2(used), np.log2(known), times)
+        return answer
 
     def decompress_table(self) -> npt.NDArray[np.float64]:
         """Return the time to decompress, ns, by compressed bytes; float64, shape (4097,)."""
@@ -147,14 +205,16 @@ class Costs:
         faults, device = self.faults, self.device
         fault = self.fault_spread.mean()
         reclaim = self.reclaim_spread.mean()
-        unmap = faults["unmap_ns"]
+        memory = float(self.memory_ns(_TYPICAL_USED_BYTES))
+        unmap = faults["unmap_ns"] + faults["evict_misses"] * memory
+        wait = faults["load_misses"] * memory * fault
         return Means(
             minor_fault_ns=round(faults["minor_fault_ns"] * fault),
             major_fault_ns=round(faults["major_fault_ns"] * fault),
             scan_ns=round(faults["scan_ns"] * reclaim),
             store_ns=round((self.store_ns(_TYPICAL_BYTES) + unmap) * reclaim),
-            load_ns=round(self.load_ns(_TYPICAL_BYTES)),
-            raw_copy_ns=round(faults["raw_copy_ns"] * fault),
+            load_ns=round(self.load_ns(_TYPICAL_BYTES) + wait),
+            raw_copy_ns=round(faults["raw_copy_ns"] * fault + wait),
             zero_ns=round(faults["zero_fill_ns"] * fault),
             reject_ns=round((self.codec["compress_fail_ns"] + unmap) * reclaim),
             device_read_ns=round(device.read_ns.mean()),
@@ -180,8 +240,18 @@ class Means:
     submit_ns: int = 2_000
 
 
-def load_costs(path: str | Path | None = None, device: str = "nvme", codec: str = "lzo") -> Costs:
+def load_costs(
+    path: str | Path | None = None,
+    device: str = "nvme",
+    codec: str = "lzo",
+    *,
+    random_lines: bool = False,
+) -> Costs:
     """Load a cost table by path or bundled name; figures it lacks come from the default one.
+
+    Parameters
+    ----------
+    random_lines : take the codec's figures on pages of random lines, where it has them
 
     Raises
     ------
@@ -194,8 +264,7 @@ def load_costs(path: str | Path | None = None, device: str = "nvme", codec: str 
     table, where, name = bundled, str(_BUNDLED), str(bundled["name"])
     if path is not None:
         where = str(path)
-        named = _FOLDER / f"{path}.json"
-        table = _read(named if named.is_file() and not Path(path).exists() else Path(path))
+        table = _read(_find(path))
         name = str(table.get("name", Path(path).stem))
     merged: dict[str, Any] = {"faults": {**bundled["faults"], **_section(table, "faults", where)}}
     borrowed = [] if "faults" in table else ["faults"]
@@ -209,20 +278,42 @@ def load_costs(path: str | Path | None = None, device: str = "nvme", codec: str 
         if wanted not in own:
             borrowed.append(wanted)
         merged[kind] = {**theirs.get(wanted, {}), **own.get(wanted, {})}
+        if kind == "codecs" and random_lines:
+            # Of one machine: never its own general figures under the bundled special ones.
+            special = (own if wanted in own else theirs)[wanted].get(RANDOM_LINES, {})
+            merged[kind] |= _section({RANDOM_LINES: special}, RANDOM_LINES, where)
     source = str(table.get("source", table.get("machine", "no source given")))
     if path is not None and borrowed:
         source += f"; {', '.join(borrowed)} from the bundled table ({bundled['name']})"
+    fitted_to = tuple(str(run) for run in table.get("fitted_to", ()))
     try:
-        return _build(merged, name, source, codec, device)
+        return dataclasses.replace(_build(merged, name, source, codec, device), fitted_to=fitted_to)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{where}: not a usable cost table: {error}; write one with `tracereplay calibrate`"
         ) from error
 
 
-def known_devices() -> list[str]:
-    """Return the devices of the bundled table, and `none`."""
-    return [*_read(_BUNDLED)["devices"], NO_DEVICE]
+def known_devices(path: str | Path | None = None) -> list[str]:
+    """Return the devices of a table and of the bundled one, and `none`."""
+    own = {} if path is None else _section(_read(_find(path)), "devices", str(path))
+    return [*dict.fromkeys([*own, *_read(_BUNDLED)["devices"]]), NO_DEVICE]
+
+
+def with_sections(costs: Costs, table: Mapping[str, Any]) -> Costs:
+    """Return costs with the faults and the codec of another table in memory."""
+    merged = {
+        "faults": {**costs.raw["faults"], **table.get("faults", {})},
+        "codecs": {**costs.raw["codecs"], **table.get("codecs", {}).get(costs.codec_name, {})},
+        "devices": costs.raw["devices"],
+    }
+    return _build(merged, costs.name, costs.source, costs.codec_name, costs.device.name)
+
+
+def _find(path: str | Path) -> Path:
+    """Return the file of a table: a path, or the name of a bundled one."""
+    named = _FOLDER / f"{path}.json"
+    return named if named.is_file() and not Path(path).exists() else Path(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -290,6 +381,29 @@ def _points(section: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
     return points
 
 
+def _memory(section: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    given = section.get("memory_by_bytes", {"points": []})["points"]
+    points = tuple((float(size), float(time)) for size, time in given)
+    sizes = [size for size, _ in points]
+    if any(time < 0 or size < 1 for size, time in points) or sizes != sorted(set(sizes)):
+        raise ValueError("memory_by_bytes: pairs of bytes and ns, by ascending bytes")
+    return points
+
+
+def _touches(section: Mapping[str, Any]) -> TouchCurve | None:
+    given = section.get("touches")
+    if given is None:
+        return None
+    rows = tuple(
+        tuple((float(share), float(time)) for share, time in row) for row in given["by_faults"]
+    )
+    if len(rows) != TouchCurve.STEPS:
+        raise ValueError(f"touches: {TouchCurve.STEPS} distributions, by faults")
+    for row in rows:
+        _quantiles({"touches": {"quantiles": row}}, "touches")
+    return TouchCurve(rows, _number(given, "memory_ns", 0.0))
+
+
 def _codec(section: Mapping[str, Any]) -> dict[str, float]:
     figures = {figure: _number(section, figure) for figure in CODEC_FIGURES}
     for kind in ("compress", "decompress"):
@@ -306,8 +420,13 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
     return Costs(
         name=name,
         source=source,
-        faults={figure: _number(faults, figure) for figure in FAULT_FIGURES},
+        faults={figure: _number(faults, figure) for figure in FAULT_FIGURES}
+        | {figure: _number(faults, figure, 0.0) for figure in MEMORY_FIGURES},
         fault_spread=_quantiles(faults, "fault_spread", 1.0),
+        minor_spread=_quantiles(
+            faults, "minor_spread" if "minor_spread" in faults else "fault_spread", 1.0
+        ),
+        memory_points=_memory(faults),
         reclaim_spread=_quantiles(faults, "reclaim_spread", 1.0),
         codec_name=codec,
         codec=_codec(of_codec),
@@ -323,5 +442,7 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
             load_extra_ns=_number(of_device, "load_extra_ns", 0.0),
             store_extra_ns=_number(of_device, "store_extra_ns", 0.0),
         ),
+        touches=_touches(faults),
+        device_touches=_touches(of_device),
         raw=merged,
     )

@@ -16,8 +16,16 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay._jit import inner, kernel
-from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, RECORDED, Costs, load_costs
-from tracereplay.replay.state import BACKGROUND, DEVICE, MINOR, SWAP_CACHE, ZERO, ZSWAP
+from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, MEMORY_FIGURES, Costs
+from tracereplay.replay.state import (
+    BACKGROUND,
+    DEVICE,
+    MINOR,
+    SWAP_CACHE,
+    ZERO,
+    ZSWAP,
+    ZSWAP_RAW,
+)
 from tracereplay.schema import LATENCY, SERVICES, polars_schema
 
 # Everything but `minor`: pages that had been in memory before and were brought or mapped back.
@@ -28,9 +36,10 @@ _DRAW_BITS = 12
 _POINTS = 1 << _DRAW_BITS
 _MASK = _POINTS - 1
 # Rows of the table of draws; each takes its own bits of the hash.
-_FAULT, _RECLAIM, _DECOMPRESS, _READ, _WRITE = range(5)
+_FAULT, _RECLAIM, _DECOMPRESS, _READ, _WRITE, _MINOR = range(6)
 _WRITE_STEP = 1657  # odd, so that the writes of one event walk through the whole table
 _PAGE = 4096
+_MEMORY_STEPS = 8  # per doubling of the memory in use
 _IN_FLIGHT = 1024  # writes whose completion a reclaim may wait for
 
 _COST = np.dtype(
@@ -38,6 +47,7 @@ _COST = np.dtype(
         (name, np.float64)
         for name in (
             *FAULT_FIGURES,
+            *MEMORY_FIGURES,
             *CODEC_FIGURES,
             "read_ahead_load_ns",
             "submit_ns",
@@ -55,6 +65,7 @@ _QUEUE = np.dtype(
         ("overlap", np.int64),
         ("write_head", np.int64),  # ring of completion times of writes
         ("write_count", np.int64),
+        ("warm_share", np.float64),  # of the free pages: those that a compressor has just read
     ],
     align=True,
 )
@@ -103,6 +114,7 @@ class LatencyModel:
                     costs.decompress_spread,
                     device.read_ns,
                     device.write_ns,
+                    costs.minor_spread,
                 )
             ]
         )
@@ -119,6 +131,8 @@ class LatencyModel:
         for name, value in figures.items():
             self._cost[name] = value
         self._decompress = costs.decompress_table()
+        steps = np.arange(33 * _MEMORY_STEPS, dtype=np.float64)
+        self._memory = costs.memory_ns(_PAGE * 2.0 ** (steps / _MEMORY_STEPS))
         self._queue = np.zeros(1, _QUEUE)
         self._queue["overlap"] = overlap
         self._channels = np.zeros(device.channels, np.int64)
@@ -134,8 +148,8 @@ class LatencyModel:
         latency_ns = np.zeros(events.size, np.int64)
         if events.size:
             queue = (self._queue, self._channels, self._writes)
-            draws = _draws(events["access"], self._seed)
-            tables = (self._tables, self._cost, draws, self._decompress)
+            draws = draws_of(events["access"], self._seed)
+            tables = (self._tables, self._cost, draws, self._decompress, self._memory)
             _latencies(events, tables, queue, self._counts, (EDGES_NS, _FIRST_BUCKET), latency_ns)
         return latency_ns
 
@@ -189,35 +203,7 @@ def percentiles(frame: pl.DataFrame) -> dict[str, int | None]:
     return values
 
 
-SLOW_TOUCH_NS = 1000  # what is faster cannot be told from a touch of cold memory
-
-
-def slow_touches(latency_ns: npt.NDArray[np.integer[Any]]) -> dict[str, float]:
-    """Return latency_p50_ns, _p90_, _p99_ and the sum of the touches over 1 µs; {} without one."""
-    slow = latency_ns[latency_ns > SLOW_TOUCH_NS]
-    if not slow.size:
-        return {}
-    p50, p90, p99 = np.percentile(slow, (50, 90, 99))
-    return {
-        "latency_p50_ns": float(p50),
-        "latency_p90_ns": float(p90),
-        "latency_p99_ns": float(p99),
-        "latency_total_ns": float(slow.sum(dtype=np.int64)),
-    }
-
-
-def predict_touch_latency(
-    events: npt.NDArray[Any], costs: Costs | None = None, seed: int = 0
-) -> dict[str, float]:
-    """Return `slow_touches` as the model has them, by the costs of the recorded 6.18 runs.
-
-    A recorded run's own times stand beside them as `slow_touches(touch_ns)`.
-    """
-    costs = costs or load_costs(RECORDED, "virtual-disk", "lzo")
-    return slow_touches(LatencyModel(costs, seed).latencies(events))
-
-
-def _draws(access: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+def draws_of(access: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
     """Return 60 well-mixed bits for each row of the trace: splitmix64."""
     start = np.uint64((seed * 0xD1B54A32D192ED03 + 0x8CB92BA72F3D8DD7) % (1 << 64))
     bits = access.astype(np.uint64)
@@ -289,7 +275,7 @@ def _wait_for_writes(queue: Any, now_ns: Any, count: Any) -> Any:
 
 
 @inner
-def _reclaim_work_ns(cost: Any, event: Any) -> Any:
+def _reclaim_work_ns(cost: Any, event: Any, memory_ns: Any) -> Any:
     """Return the mean time of the reclaim one touch did, without submissions and waits."""
     scanned = np.float64(event["scanned"])
     stored = np.float64(event["stored"])
@@ -303,7 +289,8 @@ def _reclaim_work_ns(cost: Any, event: Any) -> Any:
     if scanned > 0:
         work += cost["reclaim_ns"]
     # A page that was compressed in vain and then written is unmapped once.
-    work += (stored + dropped + max(rejected, written)) * cost["unmap_ns"]
+    unmapped = stored + dropped + max(rejected, written)
+    work += unmapped * (cost["unmap_ns"] + cost["evict_misses"] * memory_ns)
     work += (stored - raw) * cost["compress_ns"] + (raw + rejected) * cost["compress_fail_ns"]
     shrunk_bytes = np.float64(event["stored_bytes"]) - raw * _PAGE
     work += max(shrunk_bytes, 0.0) * cost["compress_ns_per_byte"]
@@ -316,16 +303,19 @@ def _latencies(
 ) -> None:
     """Fill in the latency of each event and count it.
 
-    tables : (draws of _FAULT… by probability, _COST, hash of each event, decompression by bytes)
+    tables : (draws of _FAULT… by probability, _COST, hash of each event, decompression by bytes,
+        answer of memory by eighths of a doubling of the pages in use)
     queue : (_QUEUE, when each channel is free, ring of write completions)
     """
-    spread, costs, draws, decompress = tables
+    spread, costs, draws, decompress, memory = tables
     state, channels, _ = queue
     cost = costs[0]
     for row in range(events.size):
         event = events[row]
         draw = draws[row]
         service = np.int64(event["service"])
+        touched = np.float64(event["touched_pages"] + 1)
+        memory_ns = memory[np.int64(np.log2(touched) * _MEMORY_STEPS)]
         began = event["clock_ns"]
         if not state[0]["overlap"]:
             began = max(began, state[0]["idle_from_ns"])
@@ -337,20 +327,31 @@ def _latencies(
             continue
         if event["scanned"] > 0 or written > 0:
             factor = spread[_RECLAIM, (draw >> (_RECLAIM * _DRAW_BITS)) & _MASK]
-            now += np.int64(
-                _reclaim_work_ns(cost, event) * factor + np.float64(written) * cost["submit_ns"]
-            )
+            work = _reclaim_work_ns(cost, event, memory_ns)
+            now += np.int64(work * factor + np.float64(written) * cost["submit_ns"])
+            # A page that was compressed, or copied raw, is in the caches when it is used again.
+            read = np.float64(event["stored"]) + np.float64(event["rejected"])
+            freed = read + np.float64(event["dropped"]) + np.float64(event["written"])
+            if freed > 0:
+                state[0]["warm_share"] = cost["warm_ratio"] * read / freed
             if written > 0:
                 _submit_writes(queue, tables, write_draw, now, written)
             if event["waits"] > 0:
                 now = _wait_for_writes(queue, now, np.int64(event["waits"]))
         factor = spread[_FAULT, draw & _MASK]
+        is_warm = np.float64((draw >> (_READ * _DRAW_BITS)) & _MASK) < (
+            state[0]["warm_share"] * _POINTS
+        )
+        cold_ns = 0.0 if is_warm else cost["cold_page_ns"]
         if service == MINOR:
-            now += np.int64(cost["minor_fault_ns"] * factor)
+            factor = spread[_MINOR, draw & _MASK]
+            now += np.int64((cost["minor_fault_ns"] + cold_ns) * factor)
         elif service == SWAP_CACHE:
             now += np.int64(cost["swap_cache_ns"] * factor)
         else:
-            now += np.int64(cost["major_fault_ns"] * factor)
+            if service in (ZSWAP, ZSWAP_RAW):
+                cold_ns += cost["load_misses"] * memory_ns
+            now += np.int64((cost["major_fault_ns"] + cold_ns) * factor)
             ahead = np.float64(event["read_ahead"])
             if event["read_ahead_loads"] > 0:
                 now += np.int64(np.float64(event["read_ahead_loads"]) * cost["read_ahead_load_ns"])

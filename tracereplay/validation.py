@@ -22,7 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.costs import Means
+from tracereplay.costs import (
+    RECORDED,
+    SCHEMA,
+    Costs,
+    Means,
+    known_devices,
+    load_costs,
+    with_sections,
+)
 from tracereplay.dense import DenseIds
 from tracereplay.errors import FormatError, InputError, unknown_name
 from tracereplay.host.run import line_sizes
@@ -32,6 +40,13 @@ from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.schema import codec_column
+from tracereplay.touch_times import (
+    TimedRun,
+    fit_device,
+    fit_faults,
+    predict_touches,
+    slow_touches,
+)
 from tracereplay.units import PAGE_BYTES
 
 COUNTERS = (
@@ -58,6 +73,9 @@ COUNTERS = (
     "stored_pages",
     "oom_events",
 )
+# Of runs whose trace holds `touch_ns`: percentiles of the touches over 1 us, and the sum of all.
+TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_ns")
+_TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those runs
 FLUSH_PHASES = 10  # phases of the periodic flush, where no read of the statistics fixed them
 _TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -131,6 +149,7 @@ class RecordedRun:
     Attributes
     ----------
     kernel_counters : one mapping per finished repeat
+    touches_ns : sum of the times of all touches, one per finished repeat
     killed, repeats : how many repeats ended in an OOM kill, of how many
     reads_first : a write touch of the recorder read before it wrote
     vma_readahead : no swap device turns, so readahead goes by address
@@ -142,6 +161,7 @@ class RecordedRun:
     pages: Path
     replays: tuple[Repeat, ...]
     kernel_counters: tuple[dict[str, float], ...]
+    touches_ns: tuple[int, ...]
     killed: int
     repeats: int
     cpus: int
@@ -301,6 +321,11 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         pages=_beside(path, record, "pages"),
         replays=tuple(replays),
         kernel_counters=tuple(counters),
+        touches_ns=tuple(
+            int(repeat["latency_sum_ns"])
+            for repeat in repeats
+            if repeat["finished"] and repeat.get("latency_sum_ns")
+        ),
         killed=sum(not repeat["finished"] for repeat in repeats),
         repeats=len(repeats),
         cpus=record.get("cpus", 2),
@@ -426,6 +451,7 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
             ),
         ),
         kernel_counters=(_emulated_counters(record, rows, wall_ns),),
+        touches_ns=(),  # times of an emulated machine say nothing
         killed=int(not record["finished"]),
         repeats=1,
         cpus=1,
@@ -491,7 +517,10 @@ def _emulated_counters(
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A trace in memory, as the replay takes it."""
+    """A trace in memory, as the replay takes it.
+
+    touch_ns : int64, what each touch took in the first repeat; None where that was not recorded
+    """
 
     page_ids: npt.NDArray[np.uint32]
     is_write: npt.NDArray[np.bool_]
@@ -500,6 +529,7 @@ class Workload:
     table_bits: npt.NDArray[np.uint8]
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     tables: PageTables
+    touch_ns: npt.NDArray[np.int64] | None
 
 
 def load_workload(run: RecordedRun) -> Workload:
@@ -558,6 +588,7 @@ def load_workload(run: RecordedRun) -> Workload:
         bits,
         (order[:-1][adjacent], order[1:][adjacent]),
         tables,
+        trace["touch_ns"].cast(pl.Int64).to_numpy() if "touch_ns" in trace.columns else None,
     )
 
 
@@ -573,7 +604,11 @@ def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
 
 
 def replay_repeat(
-    run: RecordedRun, load: Workload, repeat: Repeat, worker_timing: str = "nominal"
+    run: RecordedRun,
+    load: Workload,
+    repeat: Repeat,
+    worker_timing: str = "nominal",
+    on_events: Callable[[npt.NDArray[Any]], None] | None = None,
 ) -> dict[str, float]:
     """Replay a run once, with the statistics times of one repeat; return counters by name."""
     rows = load.page_ids.size
@@ -586,7 +621,7 @@ def replay_repeat(
     else:
         times = _modelled_times(run, load, repeat)
     means = _EMULATED if run.emulated else _RECORDED
-    replay = _replay(run, load, repeat, times, means, worker_timing)
+    replay = _replay(run, load, repeat, times, means, worker_timing, on_events)
     replay.finish()
     if replay.finished and repeat.file_pages:
         model = find_reclaim(run.scenario.reclaim)
@@ -604,6 +639,7 @@ def _replay(
     times: npt.NDArray[np.int64],
     means: Means,
     worker_timing: str = "nominal",
+    on_events: Callable[[npt.NDArray[Any]], None] | None = None,
 ) -> Replay:
     scenario = run.scenario
     timed = times.size > 0
@@ -634,12 +670,25 @@ def _replay(
     replay.add_neighbours(*load.neighbours)
     replay.use_page_tables(load.tables)
     times.flags.writeable = False
-    replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, _no_events)
+    replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, on_events or _no_events)
     return replay
 
 
 def _no_events(_: Any) -> None:
-    """Events are for latencies, which the validation of counters does not need."""
+    """Drop events: they are for the times of touches, which one repeat tells."""
+
+
+def replay_timed(
+    run: RecordedRun, load: Workload, repeat: Repeat
+) -> tuple[dict[str, float], TimedRun]:
+    """Replay the repeat whose touches were timed; return its counters and the events beside them."""
+    parts: list[npt.NDArray[Any]] = []
+    counters = replay_repeat(
+        run, load, repeat, on_events=lambda events: parts.append(events.copy())
+    )
+    assert load.touch_ns is not None
+    events = np.concatenate(parts) if parts else np.empty(0, st.EVENT)
+    return counters, TimedRun(run.name, load.page_ids, load.touch_ns, events)
 
 
 def _modelled_times(run: RecordedRun, load: Workload, repeat: Repeat) -> npt.NDArray[np.int64]:
@@ -716,6 +765,7 @@ def validate(
     run: str | None = None,
     counters: Sequence[str] | None = None,
     jobs: int | None = None,
+    costs: str | Path | None = None,
     skipped: Callable[[str], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Replay recorded runs and return the model's counters beside the kernel's.
@@ -724,7 +774,8 @@ def validate(
     ----------
     folders : with NAME.json, and its trace and page table beside it or where its keys say
     run : only runs whose name contains this
-    counters : only these; None is all of COUNTERS
+    counters : only these; None is all of COUNTERS and TOUCH_COUNTERS
+    costs : cost table for the times of touches; None uses the bundled one of those runs
     jobs : threads; None uses every core
     skipped : called with a line for each run that is left out, saying why
 
@@ -733,7 +784,9 @@ def validate(
     one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
     (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
     the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
-    release, reclaim, cgroup. `oom_events` is the share of repeats that were killed.
+    release, reclaim, cgroup. `oom_events` is the share of repeats that were killed. Runs whose
+    touches were timed have TOUCH_COUNTERS too: percentiles over the touches of the repeat whose
+    times were kept, and the sum of every repeat.
 
     Raises
     ------
@@ -741,8 +794,8 @@ def validate(
         No run is there, or one cannot be read.
     """
     for name in counters or ():
-        if name not in COUNTERS:
-            raise unknown_name("counter", name, list(COUNTERS))
+        if name not in (*COUNTERS, *TOUCH_COUNTERS):
+            raise unknown_name("counter", name, [*COUNTERS, *TOUCH_COUNTERS])
     paths = [path for path in find_runs(folders) if run is None or run in path.stem]
     if not paths:
         raise InputError(f"no recorded run has {run!r} in its name")
@@ -759,11 +812,21 @@ def validate(
             continue
         runs.append(each)
     rows: list[dict[str, Any]] = []
+    prices = {
+        run.scenario.codec: touch_costs(run, costs)
+        for run in runs
+        if not run.emulated and run.touches_ns
+    }
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         waiting: list[tuple[RecordedRun, list[Future[dict[str, float]]]]] = []
         for each in runs:
             load = load_workload(each)
-            tasks = [pool.submit(replay_repeat, each, load, repeat) for repeat in each.replays]
+            tasks = [
+                pool.submit(_replay_beside, each, load, repeat, prices.get(each.scenario.codec))
+                if nth == 0 and load.touch_ns is not None
+                else pool.submit(replay_repeat, each, load, repeat)
+                for nth, repeat in enumerate(each.replays)
+            ]
             waiting.append((each, tasks))
         for each, tasks in waiting:
             modelled = [task.result() for task in tasks]
@@ -788,6 +851,33 @@ def validate(
     }
     frame = pl.DataFrame(rows, schema=schema)
     return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
+
+
+def touch_costs(run: RecordedRun, costs: str | Path | None) -> Costs:
+    """Return the costs that predict the touches of a run.
+
+    Raises
+    ------
+    SettingsError, InputError
+        The table cannot be used, or knows no disk like that of the runs.
+    """
+    known = known_devices(costs or RECORDED)
+    # A table of `calibrate` names its disk by kind; where it has measured none, the bundled one stands.
+    device = next((name for name in (_TIMED_DEVICE, "hdd") if name in known), known[0])
+    return load_costs(costs or RECORDED, device, run.scenario.codec, random_lines=True)
+
+
+def _replay_beside(
+    run: RecordedRun, load: Workload, repeat: Repeat, costs: Costs | None
+) -> dict[str, float]:
+    """Replay the repeat whose touches were timed; return counters, and the times on both sides."""
+    counters, timed = replay_timed(run, load, repeat)
+    if costs is None:
+        return counters
+    predicted = predict_touches(timed.page_ids, timed.events, costs)
+    counters |= {f"model {name}": value for name, value in slow_touches(predicted).items()}
+    counters |= {f"kernel {name}": value for name, value in slow_touches(timed.touch_ns).items()}
+    return counters
 
 
 def compare_counters(
@@ -834,7 +924,92 @@ def compare_counters(
                 "cgroup": run.scenario.cgroup,
             }
         )
+    return rows + _compare_touches(run, modelled[0])
+
+
+def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the rows of TOUCH_COUNTERS; none where the touches of a run were not timed."""
+    rows = []
+    for name in TOUCH_COUNTERS:
+        if f"kernel {name}" not in beside or f"model {name}" not in beside:
+            continue
+        kernel, model = [beside[f"kernel {name}"]], beside[f"model {name}"]
+        if name == "touch_total_ns" and run.touches_ns:
+            kernel = [float(total) for total in run.touches_ns]
+        mean = float(np.mean(kernel))
+        rows.append(
+            {
+                "run": run.name,
+                "counter": name,
+                "kernel": mean,
+                "model": model,
+                "error": model / mean - 1,
+                "kernel_min": min(kernel),
+                "kernel_max": max(kernel),
+                "model_min": model,
+                "model_max": model,
+                "release": run.scenario.kernel,
+                "reclaim": run.scenario.reclaim,
+                "cgroup": run.scenario.cgroup,
+            }
+        )
     return rows
+
+
+def fit_costs(
+    folders: Iterable[str | Path], names: Sequence[str], base: str | Path | None = None
+) -> dict[str, Any]:
+    """Return a cost table fitted to the touch times of one run with zswap, and one without.
+
+    The run with zswap gives faults, reclaim and decompression, the one without gives the device;
+    either may be missing. The rules stand in touch_times.
+
+    Parameters
+    ----------
+    names : of the runs
+    base : cost table for what touches do not tell; None is the bundled one
+
+    Raises
+    ------
+    InputError
+        A run is not there, its touches were not timed, or two of one kind are named.
+    """
+    paths = {path.stem: path for path in find_runs(folders)}
+    table: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": "fit of " + " and ".join(names),
+        "fitted_to": list(names),
+    }
+    found: dict[bool, RecordedRun] = {}
+    for name in names:
+        if name not in paths:
+            raise unknown_name("run", name, sorted(paths))
+        run = load_run(paths[name])
+        uses_zswap = run.scenario.policy != "no-zswap"
+        if uses_zswap in found:
+            kind = "with zswap" if uses_zswap else "without zswap"
+            raise InputError(f"{found[uses_zswap].name}, {name}: one run {kind} is enough")
+        found[uses_zswap] = run
+        table["machine"] = str(
+            _read_json(paths[name]).get("machine", f"Linux {run.scenario.kernel}")
+        )
+    table["source"] = f"touch times of the recorded runs {' and '.join(names)}"
+    codec = next(iter(found.values())).scenario.codec
+    costs = load_costs(base, codec=codec, random_lines=True)
+    for uses_zswap in (True, False):
+        if uses_zswap not in found:
+            continue
+        run = found[uses_zswap]
+        load = load_workload(run)
+        if load.touch_ns is None:
+            raise InputError(f"{run.trace}: no column touch_ns; the touches were not timed")
+        _, timed = replay_timed(run, load, run.replays[0])
+        if uses_zswap:
+            table |= fit_faults(timed, costs)
+            costs = with_sections(costs, table)
+        else:
+            table["devices"] = {_TIMED_DEVICE: fit_device(timed, costs)}
+    return table
 
 
 _HEADLINE = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout")
@@ -860,6 +1035,32 @@ def summarize(frame: pl.DataFrame) -> str:
         f"({', '.join(_HEADLINE)}): median error {middle:.2%}, "
         f"worst {worst['error']:+.2%} ({name})"
     )
+
+
+def touch_source(costs: str | Path | None) -> tuple[str, tuple[str, ...]]:
+    """Return the name of a cost table, and the runs it was fitted to."""
+    table = load_costs(costs or RECORDED)
+    return table.name, table.fitted_to
+
+
+def summarize_touches(frame: pl.DataFrame, costs_name: str, fitted_to: Sequence[str]) -> str:
+    """Return one line on the times of touches; empty where no run has them."""
+    chosen = frame.filter(pl.col("counter").is_in(TOUCH_COUNTERS))
+    if not chosen.height:
+        return ""
+    parts = []
+    for name in TOUCH_COUNTERS:
+        errors = chosen.filter(counter=name)["error"].abs()
+        if errors.len():
+            parts.append(
+                f"{name[len('touch_') : -len('_ns')]} {float(np.median(errors)):.0%} (worst "
+                f"{float(errors.to_numpy().max()):.0%})"
+            )
+    text = f"touch times of {chosen['run'].n_unique()} runs by costs {costs_name!r}: median error "
+    text += ", ".join(parts)
+    if fitted_to:
+        text += f"; fitted to {' and '.join(fitted_to)}, all others are predictions"
+    return text
 
 
 def beyond(frame: pl.DataFrame, limit: float) -> list[dict[str, Any]]:

@@ -37,6 +37,30 @@ def validate(
             help="Exit 1 where a counter is farther from the kernel's than this, such as 2%.",
         ),
     ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            "--costs",
+            help="Cost table for the times of touches, of `calibrate` or --calibrate-on. Default: the "
+            "bundled one, fitted to one run with zswap and one without.",
+        ),
+    ] = None,
+    calibrate_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--calibrate-on",
+            help="Fit the costs to the touch times of this run; twice: one run with zswap, one without.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Where --calibrate-on writes its cost table.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Threads. Default: every core.")
     ] = None,
@@ -49,25 +73,47 @@ def validate(
         typer.Option("--plot", help="Write model against kernel as SVG.", rich_help_panel=_OUTPUT),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the plot.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--force", help="Overwrite what is there.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
     """Replay recorded kernel runs: model beside kernel.
 
     Error is model / kernel - 1, against the mean where the kernel ran several times; the model then
     runs once per repeat, with the times at which that repeat's statistics were read.
+
+    Where every touch was timed (`touch_ns`), the times are compared as well: touch_p50_ns, _p90_ and
+    _p99_ of those over 1 us, and touch_total_ns of all.
     """
     import json
 
+    from tracereplay.errors import SettingsError
     from tracereplay.files import check_free, replacing
     from tracereplay.report.validation import agreement_plot, agreement_table
     from tracereplay.units import parse_percent
-    from tracereplay.validation import beyond, summarize, validate
+    from tracereplay.validation import (
+        beyond,
+        fit_costs,
+        summarize,
+        summarize_touches,
+        touch_source,
+        validate,
+    )
 
     limit = None if max_error is None else parse_percent(max_error)
-    if plot is not None:
-        check_free(plot, force=force)
-    frame = validate(folder, run=run, counters=counter, jobs=jobs, skipped=note)
+    if out is not None and not calibrate_on:
+        raise SettingsError("-o is for the cost table of --calibrate-on; name a run to fit to")
+    if calibrate_on and out is None:
+        raise SettingsError("--calibrate-on writes a cost table; say where with -o")
+    for path in (plot, out):
+        if path is not None:
+            check_free(path, force=force)
+    if calibrate_on and out is not None:
+        table = fit_costs(folder, calibrate_on, costs)
+        with replacing(out, force=force) as part:
+            part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        note(f"wrote {out}")
+        costs = str(out)
+    frame = validate(folder, run=run, counters=counter, jobs=jobs, costs=costs, skipped=note)
     if format == "json":
         typer.echo(json.dumps(frame.to_dicts(), indent=1))
     elif format == "csv":
@@ -75,6 +121,8 @@ def validate(
     else:
         typer.echo(agreement_table(frame))
         typer.echo(summarize(frame))
+        if line := summarize_touches(frame, *touch_source(costs)):
+            typer.echo(line)
     if plot is not None:
         with replacing(plot, force=force) as part:
             part.write_text(agreement_plot(frame), encoding="utf-8")

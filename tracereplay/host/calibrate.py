@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.costs import SCHEMA
+from tracereplay._jit import kernel
+from tracereplay.costs import RANDOM_LINES, SCHEMA
 from tracereplay.errors import HostError
 from tracereplay.host.pages import COMPRESSORS, PageSource, choose_columns, closing, open_source
+from tracereplay.host.zswap_times import AREA_PAGES, loads_of, stores_of, time_zswap, zswap_codec
 from tracereplay.units import PAGE_BYTES, format_size
 
 Progress = Callable[[str], None]
@@ -36,8 +38,18 @@ DEPTHS = (1, 2, 4, 8, 16, 32)
 _GRID = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
 # Work of the CPU itself: what is slower than this was interrupted by something else.
 _UNDISTURBED = 0.9995
-_ROUNDS = 7  # timings of a page, of which the median counts
-_MADV_PAGEOUT = 21  # include/uapi/asm-generic/mman-common.h; mmap names it since Python 3.12
+_ROUNDS = 9  # timings of a page; other work on the machine only ever adds, so a low one counts
+_ROUND_SHARE = 0.25  # which one of the timings of a page, in order
+_LINE = 64
+_LINES = (0, 4, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64)  # of random bytes, in pages of random lines
+_PAGES_OF_LINES = 24
+# Memory in use at which its answer is timed, MiB.
+_MEMORY_MIB = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_MEMORY_ROUNDS = 24
+_MEMORY_STEPS = 2000  # answers waited for, one after the other, per round
+_MEMORY_WARM = 65536
+_MEMORY_SHARE = 0.1  # which of the rounds, in order: as on a machine without other work
+_WORDS = PAGE_BYTES // 8
 _MEMORY_PAGES = 8192
 _MAX_PAGES = 1500  # pages the codecs are timed on
 
@@ -77,16 +89,29 @@ def calibrate(
         "name": platform.node() or "this machine",
         "machine": f"{_cpu_name()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "method": f"codecs on {len(texts):,} {kind}, median of {_ROUNDS} timings a page",
+        "method": f"codecs on {len(texts):,} {kind}; of {_ROUNDS} timings a page the lower quartile",
     }
     table["source"] = f"measured on {table['machine']}, {table['date']}"
     say("memory")
     table["faults"] = _measure_memory()
+    table["faults"]["memory_by_bytes"] = _measure_answers(seed)
     table["codecs"] = {}
     for column in columns:
         name = {"zstd1_bytes": "zstd1"}.get(column, column[: -len("_bytes")])
         say(f"codec {name}")
         table["codecs"][name] = _measure_codec(column, texts, kind)
+    running = zswap_codec()
+    if running is None:
+        notes.append(
+            "zswap is off here, or there is no swap: loads and stores are put together from faults, "
+            "memory and libraries; with both on they are timed"
+        )
+    elif running not in table["codecs"]:
+        notes.append(f"zswap runs with {running}, which was not asked for: it is not timed")
+    else:
+        say(f"zswap with {running}")
+        if not _measure_zswap(table, running, seed):
+            notes.append("most pages did not go to zswap: it is not timed")
     if "lzo" in table["codecs"]:
         table["codecs"]["lzo-rle"] = table["codecs"]["lzo"] | {"note": "as lzo: no library has it"}
     table["devices"] = {}
@@ -196,18 +221,18 @@ def _measure_codec(column: str, texts: list[bytes], kind: str) -> dict[str, Any]
     sizes = np.array([min(len(text), PAGE_BYTES) for text in packed], np.float64)
     shrinks = sizes < PAGE_BYTES
     source = f"measured: {kind}"
-    packing = np.median(_time_each(compress, texts), axis=0)
+    packing = np.quantile(_time_each(compress, texts), _ROUND_SHARE, axis=0)
     hard = [text for text, good in zip(texts, shrinks, strict=True) if not good]
     if len(hard) < 16:
         rng = np.random.default_rng(1)
         hard = [rng.bytes(PAGE_BYTES) for _ in range(64)]
-    failing = float(np.median(_time_each(compress, hard)))
+    failing = float(np.median(np.quantile(_time_each(compress, hard), _ROUND_SHARE, axis=0)))
     result: dict[str, Any] = {"compress_fail_ns": _figure(failing, source)}
     if not shrinks.any():
         raise HostError(f"{column}: no page shrinks; give --pages other pages")
     good = [text for text, is_good in zip(packed, shrinks, strict=True) if is_good]
     every = _time_each(decompress, good)
-    unpacking = np.median(every, axis=0)
+    unpacking = np.quantile(every, _ROUND_SHARE, axis=0)
     for name, times in (("compress", packing[shrinks]), ("decompress", unpacking)):
         fixed, slope = _line(sizes[shrinks], times)
         result[f"{name}_ns"] = _figure(fixed, source)
@@ -215,8 +240,90 @@ def _measure_codec(column: str, texts: list[bytes], kind: str) -> dict[str, Any]
     fitted = result["decompress_ns"]["value"] + result["decompress_ns_per_byte"]["value"] * sizes
     ratio = every / np.maximum(fitted[shrinks], 1.0)
     result["decompress_spread"] = _distribution(ratio.ravel(), source, 4, _UNDISTURBED)
+    result[RANDOM_LINES] = _measure_lines(compress, decompress)
     result["pages"] = {"mean_bytes": round(float(sizes.mean()), 1), "count": len(texts)}
     return result
+
+
+def lines_page(lines: int, rng: np.random.Generator) -> bytes:
+    """Return a page of so many random lines, then zeros, but for its last bytes."""
+    filled = min(lines * _LINE, PAGE_BYTES - 8)
+    return rng.bytes(filled) + bytes(PAGE_BYTES - 8 - filled) + b"tracerep"
+
+
+def _measure_lines(
+    compress: Callable[[bytes], bytes], decompress: Callable[[bytes], Any]
+) -> dict[str, Any]:
+    """Time a codec on pages of random lines, which the recorded kernel runs used."""
+    source = "measured: pages of random lines, then zeros"
+    rng = np.random.default_rng(3)
+    points, packing = [], []
+    failing = 0.0
+    for lines in _LINES:
+        pages = [lines_page(lines, rng) for _ in range(_PAGES_OF_LINES)]
+        packed = [compress(page) for page in pages]
+        time_ns = np.median(np.quantile(_time_each(compress, pages), _ROUND_SHARE, axis=0))
+        size = float(np.median([len(text) for text in packed]))
+        if size >= PAGE_BYTES:
+            failing = float(time_ns)
+            continue
+        packing.append((size, float(time_ns)))
+        back = np.median(np.quantile(_time_each(decompress, packed), _ROUND_SHARE, axis=0))
+        points.append([round(size), round(float(back), 1)])
+    sizes, times = np.array(packing).T
+    slope, fixed = np.polyfit(sizes, times, 1)
+    return {
+        "compress_ns": _figure(max(fixed, 0.0), source),
+        "compress_ns_per_byte": _figure(slope, source, digits=4),
+        "compress_fail_ns": _figure(failing or float(times.max()), source),
+        "decompress_by_bytes": {"points": sorted(points), "source": source},
+        "decompress_spread": _figure(1.0, "the spread of a fault has it"),
+        "source": source,
+    }
+
+
+def _measure_zswap(table: dict[str, Any], codec: str, seed: int) -> bool:
+    """Put what zswap takes on this kernel in a table; False where it could not be timed.
+
+    As for runs whose touches were timed: a raw load is a fault, a copy and some answers of memory,
+    a load of a compressed page that and its decompression, a store a compression and answers.
+    """
+    rng = np.random.default_rng(seed)
+    kinds = {lines: [lines_page(lines, rng) for _ in range(_PAGES_OF_LINES)] for lines in _LINES}
+    measured = time_zswap(kinds, seed)
+    if measured is None:
+        return False
+    column = "zstd_bytes" if codec == "zstd" else f"{codec.replace('-', '_')}_bytes"
+    compress = COMPRESSORS[column]()
+    faults, figures = table["faults"], table["codecs"][codec]
+    how = f"measured: {AREA_PAGES // 2} pages through zswap on {platform.release()}"
+    known, times = np.array(faults["memory_by_bytes"]["points"]).T
+    memory = float(np.interp(AREA_PAGES * PAGE_BYTES, known, times))
+    raw = max(_LINES)
+    fixed = faults["minor_fault_ns"]["value"] + faults["raw_copy_ns"]["value"]
+    misses = max((loads_of(measured, raw) - fixed) / memory, 0.0)
+    faults["major_fault_ns"] = faults["minor_fault_ns"]
+    faults["load_misses"] = _figure(misses, how, digits=4)
+    base = faults["minor_fault_ns"]["value"] + misses * memory
+    sizes = {lines: len(compress(kinds[lines][0])) for lines in _LINES}
+    points = sorted(
+        [sizes[lines], round(max(loads_of(measured, lines) - base, 0.0), 1)]
+        for lines in _LINES
+        if sizes[lines] < PAGE_BYTES
+    )
+    lines_figures = figures[RANDOM_LINES]
+    lines_figures["decompress_by_bytes"] = {"points": points, "source": how}
+    packing = lines_figures["compress_ns"]["value"]
+    slope = lines_figures["compress_ns_per_byte"]["value"]
+    rest = [
+        stores_of(measured, lines) - packing - slope * sizes[lines]
+        for lines in _LINES
+        if sizes[lines] < PAGE_BYTES
+    ]
+    faults["unmap_ns"] = _figure(0.0, "in evict_misses")
+    faults["pool_ns"] = _figure(0.0, "in evict_misses")
+    faults["evict_misses"] = _figure(max(float(np.median(rest)) / memory, 0.0), how, digits=4)
+    return True
 
 
 # ---- memory and faults -----------------------------------------------------------------------------
@@ -244,6 +351,7 @@ def _measure_memory() -> dict[str, Any]:
         tiny[...] = 0
         overhead.append(clock() - began)
     base = float(np.median(overhead))
+    warm = []
     with mmap.mmap(
         -1, _MEMORY_PAGES * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     ) as area:
@@ -260,15 +368,68 @@ def _measure_memory() -> dict[str, Any]:
             began = clock()
             area[at] = 2
             resident.append(clock() - began)
-    fault = np.maximum(np.array(touches) - np.median(resident), 1.0)
+        # Pages that are freed and taken again at once are still in the caches.
+        batch = 16
+        for _ in range(256):
+            area[: batch * PAGE_BYTES] = bytes(batch * PAGE_BYTES)
+            area.madvise(mmap.MADV_DONTNEED, 0, batch * PAGE_BYTES)
+            for index in range(batch):
+                began = clock()
+                area[index * PAGE_BYTES] = 1
+                warm.append(clock() - began)
+    reading = float(np.quantile(resident, 0.1))
+    fault = np.maximum(np.array(touches) - reading, 1.0)
     middle = float(np.median(fault))
+    warm_ns = max(float(np.median(warm)) - reading, 1.0)
     how = f"measured: {_MEMORY_PAGES} pages in random order"
     return {
+        "cold_page_ns": _figure(max(middle - warm_ns, 0.0), how),
         "raw_copy_ns": _figure(max(float(np.median(copies)) - base, 1.0), how),
         "zero_fill_ns": _figure(max(float(np.median(fills)) - base, 1.0), how),
-        "minor_fault_ns": _figure(middle, how),
-        "fault_spread": _distribution(fault / middle, how, 4, _UNDISTURBED),
+        "minor_fault_ns": _figure(warm_ns, "measured: pages freed and taken again at once"),
+        "minor_spread": _distribution(fault / middle, how, 4, _UNDISTURBED),
     }
+
+
+@kernel
+def _chase(words: Any, at: int, steps: int) -> Any:
+    for _ in range(steps):
+        at = words[at]
+    return at
+
+
+def _measure_answers(seed: int) -> dict[str, Any]:
+    """Time how long memory takes to answer, by the memory in use: one word of each page, at random.
+
+    Each answer says where the next word is, so that they cannot overlap. All sizes take turns.
+    """
+    room = os.sysconf("SC_AVPHYS_PAGES") * PAGE_BYTES // 2
+    sizes = [mib << 20 for mib in _MEMORY_MIB if mib << 20 <= room] or [_MEMORY_MIB[0] << 20]
+    rng = np.random.default_rng(seed)
+    clock = time.perf_counter_ns
+    with mmap.mmap(-1, sizes[-1], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            area.madvise(mmap.MADV_NOHUGEPAGE)
+        words = np.frombuffer(area, np.int64)
+        heads = []
+        for nth, size in enumerate(sizes):
+            count = size // PAGE_BYTES
+            # Each size has words of its own: nth of 16 in one of 32 places of a page.
+            own = rng.permutation(count) * _WORDS + rng.integers(0, _WORDS // 16, count) * 16 + nth
+            words[own] = np.roll(own, -1)
+            heads.append((int(own[0]), count))
+        _chase(words, heads[0][0], 1)
+        times = np.empty((_MEMORY_ROUNDS, len(sizes)))
+        for turn in range(_MEMORY_ROUNDS):
+            for nth, (head, count) in enumerate(heads):
+                at = _chase(words, head, min(count, _MEMORY_WARM))
+                began = clock()
+                _chase(words, int(at), _MEMORY_STEPS)
+                times[turn, nth] = (clock() - began) / _MEMORY_STEPS
+        del words
+    answers = np.maximum.accumulate(np.quantile(times, _MEMORY_SHARE, axis=0))
+    points = [[size, round(float(answer), 1)] for size, answer in zip(sizes, answers, strict=True)]
+    return {"points": points, "source": "measured: one word of each page, in random order"}
 
 
 # ---- device ----------------------------------------------------------------------------------------
