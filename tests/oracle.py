@@ -1515,7 +1515,8 @@ class Oracle:
         if self.ra_max == 1:
             self.bring_in(page)
             return
-        if page.slot is None:  # virtual swap: nothing beside it on the device
+        if page.slot is None and not self.case.vma_readahead:
+            # Virtual swap holds it in memory: nothing beside it on the device.
             self.bring_in(page)
             return
         ahead = self.around(page)

@@ -765,7 +765,8 @@ def build_loop(
         order, the page itself at its place among them. Unlike the kernel, which skips it, a page
         that was never touched ends the window: who is beside it is known only from then on.
         """
-        if pages[page]["slot"] == 0:  # virtual swap: nothing stands beside it on the device
+        if not m["vma_readahead"] and pages[page]["slot"] == 0:
+            # Virtual swap holds it in memory: nothing stands beside it on the device.
             return np.int64(bring_in(m, state, pages, zspages, classes, writes, slots, times, page))
         service = np.int64(-1)
         if m["vma_readahead"]:
