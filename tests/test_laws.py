@@ -156,9 +156,13 @@ def check_pool(replay, m, drawn):
         assert m["pool_pages"] == -(-sum(taking.values()) // 4096)
         return
     handles = collections.Counter(int(replay.pages[page]["zspage"]) for page in taking)
-    if drawn.case.allocator == "zbud":
-        assert max(handles.values(), default=1) == 1
-        assert m["pool_pages"] == len({handle // 2 for handle in handles})
+    if drawn.case.allocator in ("zbud", "z3fold"):
+        assert max(handles.values(), default=1) <= (2 if drawn.case.allocator == "zbud" else 3)
+        assert m["pool_pages"] == len(handles)
+        places = ("first_page", "middle_page", "last_page")
+        for handle in handles:
+            here = {int(replay.zspages[handle][place]) for place in places} - {0}
+            assert here == {page for page in taking if replay.pages[page]["zspage"] == handle}
         return
     pages = 0
     for zspage, used in handles.items():
