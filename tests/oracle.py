@@ -1005,6 +1005,7 @@ class Oracle:
         self.force_charge(1)
         page.resident = page.swapcache = page.writeback = page.reclaim = True
         page.mapped = page.young = page.pte_dirty = page.dirty = False
+        self.complete_writes()
         self.workingset_refault(page)
         self.add_written_back(page)
         self.forget_entry(page)
@@ -1239,8 +1240,8 @@ class Oracle:
             self.count["pgdeactivate"] += 1
 
     def shrink_inactive_list(self, count: int) -> int:
+        self.complete_writes()  # by interrupt: what still waits in the batch is not rotated
         self.lru_add_drain()
-        self.complete_writes()
         taken = [self.inactive.pop() for _ in range(min(count, len(self.inactive)))]
         if not taken:
             return 0

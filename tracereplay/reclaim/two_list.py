@@ -162,8 +162,8 @@ def _shrink_inactive(
     count: Any,
 ) -> Any:
     """Scan up to 32 pages from the inactive tail; return how many were freed."""
+    complete_writes(m, pages, writes)  # by interrupt: what still waits in the batch is not rotated
     drain_pending(m, pages)
-    complete_writes(m, pages, writes)
     taken = np.int64(0)
     while taken < count:
         page = np.int64(pages[INACTIVE]["prev"])

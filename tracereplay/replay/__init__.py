@@ -28,7 +28,8 @@ Reclaim (reclaim/two_list.py, loop.py)
     a page under writeback: v2 activates it, v1 waits             shrink_folio_list(), writeback_throttling_sane()
     writes of a scan reach the device when the scan is over, or 32 wait
         shrink_lruvec(), block/blk-mq.c:blk_add_rq_to_plug(); a sleeper unplugs: schedule()
-    a page whose write ends goes to the inactive tail             mm/swap.c:folio_rotate_reclaimable()
+    a page whose write ends goes to the inactive tail, but not one that still waits in the batch of
+        new pages, as most do whose write zswap began             mm/swap.c:folio_rotate_reclaimable()
     new pages join the lists in batches of 31 (6.1: 15)           folio_add_lru(), lru_add_drain()
     a refault closer than the active list is long is activated    mm/workingset.c:workingset_refault()
     swap full: an activated page gives its slot back              shrink_folio_list(), folio_free_swap()
@@ -65,6 +66,8 @@ Writeback from zswap (loop.py: walk_one, write_back, run_worker, shrink_pool, sh
     oldest entry first, one second chance                         zswap.c:shrink_memcg_cb() (6.12)
     a new page in the swap cache: charged, a refault, on the lists, gone when written
         zswap_writeback_entry(); one in the swap cache already is passed over (-EEXIST)
+        known gap: for the worker (not PF_MEMALLOC) that charge reclaims at the limit, here it never
+        does (mem_cgroup_swapin_charge_folio(), try_charge_memcg()); in the shrinker it is forced
     the shrinker: entries less disk reads, scaled by what is saved; batches of 128, debt deferred
         zswap_shrinker_count(), zswap_shrinker_scan(), mm/shrinker.c:do_shrink_slab(); nothing in v1
     6.1: a run frees one page of zbud or z3fold, of eight tried, oldest last allocation first

@@ -437,6 +437,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         state[page] = SEEN | RESIDENT
         set_flags(pages, page, SWAPCACHE | PG_WRITEBACK | PG_RECLAIM)
         clear_flags(pages, page, PG_DIRTY)
+        complete_writes(m, pages, writes)  # before a full batch puts their pages on the lists
         refault(m, pages, page)
         add(m, pages, page)
         forget_entry(m, pages, zspages, classes, page)  # once its data stands in the new page
