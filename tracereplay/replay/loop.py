@@ -528,8 +528,10 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         if m["worker_whole_page"] and m["worker_ns"] <= m["clock_ns"]:
             m["worker_active"] = 0
             here = m["clock_ns"]
+            m["in_background"] = 1
             if not shrink_pool(m, state, pages, zspages, classes, writes, slots):
                 m["reject_reclaim_fail"] += 1
+            m["in_background"] = 0
             m["clock_ns"] = here
         while m["worker_active"] and m["worker_ns"] <= m["clock_ns"]:
             if m["fifo_pages"] == 0:
