@@ -399,7 +399,8 @@ def _z3fold_compact(m: Any, pages: Any, zspages: Any, classes: Any, zspage: Any)
     middle = np.int64(zspages[zspage]["middle"])
     last = np.int64(zspages[zspage]["last"])
     start = np.int64(zspages[zspage]["start"])
-    alone = (first > 0) + (middle > 0) + (last > 0) == 1
+    # Of bools numpy makes the sum a bool, numba a number.
+    alone = np.int64(first > 0) + np.int64(middle > 0) + np.int64(last > 0) == 1
     if alone and zspages[zspage]["foreign"] == 0:  # compact_single_buddy()
         page = np.int64(
             zspages[zspage]["first_page"]
