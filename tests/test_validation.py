@@ -133,3 +133,22 @@ def test_a_folder_without_runs_is_refused(tmp_path):
     assert result.exit_code == 1
     assert "error:" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("compressor", ["lzo-rle", "deflate"])
+def test_a_run_with_another_compressor_is_replayed_with_its_own_sizes(tmp_path, compressor):
+    recorded = RUNS / "linux-6.18"
+    run = json.loads((recorded / "loop.json").read_text())
+    run["settings"]["compressor"] = compressor
+    (tmp_path / "loop.json").write_text(json.dumps(run))
+    (tmp_path / "loop.trace.parquet").write_bytes((recorded / "loop.trace.parquet").read_bytes())
+    pages = pl.read_parquet(recorded / "loop.pages.parquet")
+    halved = (pl.col("lzo_bytes") // 2).cast(pl.UInt16)
+    pages.with_columns(deflate_bytes=halved, lzo_rle_bytes=halved).write_parquet(
+        tmp_path / "loop.pages.parquet"
+    )
+    other = validate([tmp_path])
+    # lzo takes about this many pages; half of each takes clearly fewer.
+    kernel, model = counter(other, "loop", "pool_pages")
+    assert 0.4 * kernel < model < 0.65 * kernel
+    assert set(TOUCH_COUNTERS) <= set(other["counter"])

@@ -263,7 +263,7 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         reclaim=record.get("reclaim", "two-list"),
         kernel=kernel,
         cgroup=record.get("cgroup", "v1"),
-        codec=_codec(settings["compressor"]),
+        codec=settings["compressor"],
         allocator=settings.get("zpool", "zsmalloc"),
         pool_limit_bytes=_pool_limit_bytes(record["mem_total_kib"], settings["pool_percent"]),
         accept_threshold_percent=settings["accept"],
@@ -390,11 +390,6 @@ def _policy(kernel: str, zswap: bool, shrinker: bool, *, writeback: bool) -> str
     return "store-raw" if KERNELS[kernel].stores_raw else "swap-on-reject"
 
 
-def _codec(compressor: str) -> str:
-    """Return the codec whose sizes stand for a compressor's; lzo-rle is measured as itself."""
-    return compressor.replace("-", "_") if compressor == "lzo-rle" else compressor
-
-
 def _max_bytes(text: str) -> int | None:
     return None if text == "max" else int(text)
 
@@ -415,7 +410,7 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
         reclaim=record["reclaim"] if record["reclaim"] in RECLAIM else "two-list",
         kernel=kernel,
         cgroup=record["cgroup"],
-        codec=_codec(settings["zswap.compressor"]),
+        codec=settings["zswap.compressor"],
         allocator=settings.get("zswap.zpool", "zsmalloc"),
         pool_limit_bytes=_pool_limit_bytes(
             record["mem_total_kib"], int(settings["zswap.max_pool_percent"])
@@ -1059,7 +1054,7 @@ def summarize_touches(frame: pl.DataFrame, costs_name: str, fitted_to: Sequence[
     text = f"touch times of {chosen['run'].n_unique()} runs by costs {costs_name!r}: median error "
     text += ", ".join(parts)
     if fitted_to:
-        text += f"; fitted to {' and '.join(fitted_to)}, all others are predictions"
+        text += f"; fitted to {' and '.join(fitted_to)}, to no other run"
     return text
 
 
