@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -60,6 +61,27 @@ def frame_of(data, name):
     )
 
 
+def check_lines_of_polars(data, result):
+    """Run the line of polars under each figure here; what it makes is what the page draws."""
+    checked = set()
+    for figure in figures_of(result).figures:
+        said = eval(figure.polars, {"pl": pl})
+        if figure.name in {"latency", "services"}:
+            assert_frame_equal(frame_of(data, figure.name), said, check_dtypes=False)
+        elif figure.name == "footprint":
+            drawn = frame_of(data, "footprint")
+            drawn = drawn.cast({name: said.schema[name] for name in said.columns})
+            assert drawn.join(said, on=said.columns, how="anti", nulls_equal=True).is_empty()
+        else:
+            drawn = pl.DataFrame(data["scenarios"], infer_schema_length=None).select(said.columns)
+            if figure.name == "codecs":  # of the scenarios that zswap answered in
+                drawn = drawn.drop_nulls("zswap_latency_p50_ns")
+                drawn, said = drawn.sort("scenario"), said.sort("scenario")
+            assert_frame_equal(drawn, said, check_dtypes=False)
+        checked.add(figure.name)
+    return checked
+
+
 def figures_of(result):
     summary, latency, footprint, _run = result
     theme = Theme.of_page(summary["policy"].to_list())
@@ -81,23 +103,54 @@ def test_the_line_of_polars_under_a_figure_makes_the_numbers_in_it(
     data = page_data(render_html(*result))
     monkeypatch.chdir(write_folder(tmp_path / "out", result))
 
-    checked = set()
-    for figure in figures_of(result).figures:
-        said = eval(figure.polars, {"pl": pl})
-        if figure.name in {"latency", "services"}:
-            assert_frame_equal(frame_of(data, figure.name), said, check_dtypes=False)
-        elif figure.name == "footprint":
-            drawn = frame_of(data, "footprint")
-            assert drawn.join(said, on=said.columns, how="anti", nulls_equal=True).is_empty()
-        else:
-            drawn = pl.DataFrame(data["scenarios"], infer_schema_length=None).select(said.columns)
-            if figure.name == "codecs":  # of the scenarios that zswap answered in
-                drawn = drawn.drop_nulls("zswap_latency_p50_ns")
-                drawn, said = drawn.sort("scenario"), said.sort("scenario")
-            assert_frame_equal(drawn, said, check_dtypes=False)
-        checked.add(figure.name)
-    names = {"latency", "danger", "trade-off", "services", "codecs", "faults", "footprint"}
-    assert checked == names
+    names = check_lines_of_polars(data, result)
+    assert names == {"latency", "danger", "trade-off", "services", "codecs", "faults", "footprint"}
+
+
+@pytest.fixture(scope="module")
+def real_folder(tmp_path_factory):
+    """A comparison as a user runs it: three policies, two limits, two codecs, readahead on."""
+    folder = tmp_path_factory.mktemp("real")
+    rng = np.random.default_rng(7)
+    hot = rng.zipf(1.3, 20_000) % 2_000
+    page = np.where(rng.random(20_000) < 0.3, np.arange(20_000) % 2_000, hot)
+    trace = folder / "trace.parquet"
+    pl.DataFrame({"page": page, "is_write": rng.random(20_000) < 0.4}).write_parquet(
+        folder / "raw.parquet"
+    )
+    run = CliRunner().invoke(app, ["ingest", str(folder / "raw.parquet"), "-o", str(trace)])
+    assert run.exit_code == 0, run.output
+    out = folder / "out"
+    policies = [f"--policy={name}" for name in ("swap-on-reject", "store-raw", "shrinker")]
+    sizes = ["--memory=30%", "--memory=50%", "--codec=lzo", "--codec=zstd"]
+    run = CliRunner().invoke(app, ["compare", str(trace), *policies, *sizes, "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    return out
+
+
+def test_a_real_comparisons_page_holds_what_its_tables_hold(real_folder, monkeypatch):
+    result = read_result_folder(real_folder)
+    data = page_data((real_folder / "report.html").read_text())
+    monkeypatch.chdir(real_folder)
+
+    summary = pl.read_parquet("summary.parquet")
+    assert summary.height >= 12
+    assert summary["pgmajfault"].max() > 1_000  # or there would be little to compare
+    for drawn, row in zip(data["scenarios"], summary.to_dicts(), strict=True):
+        assert {key: drawn[key] for key in row} == row
+    names = check_lines_of_polars(data, result)
+    assert names >= {"latency", "trade-off", "services", "codecs", "faults", "footprint"}
+
+    # And the tables themselves hang together: the histograms count the summary's major faults.
+    major = pl.read_parquet("latency.parquet").filter(
+        ~pl.col("service").is_in(["minor", "swap_cache"])
+    )
+    counted = major.group_by("scenario").agg(pl.col("count").sum())
+    for row in summary.join(counted, on="scenario", how="left").iter_rows(named=True):
+        # A fault that ends in an OOM kill is counted and never answered; a first touch is neither.
+        unanswered = row["pgmajfault"] - (row["count"] or 0)
+        assert 0 <= unanswered <= row["oom_events"], row["scenario"]
+    assert summary["finished"].any()
 
 
 def test_the_marked_percentiles_stand_on_the_line_of_their_scenario(fake_result):

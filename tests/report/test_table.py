@@ -8,7 +8,13 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from tracereplay.report.findings import comparison_groups, labelled_rows, printable, verdict
+from tracereplay.report.findings import (
+    comparison_groups,
+    labelled_rows,
+    printable,
+    readahead_note,
+    verdict,
+)
 from tracereplay.report.table import (
     render_table,
     short_count,
@@ -269,3 +275,13 @@ def test_what_percentiles_cover_is_said_where_readahead_answers_much(fake_result
     assert "in the swap cache already (88% with no-zswap)" in text
     assert "over major faults alone p50 is" in text
     assert "with no-zswap" in text.split("p50 is")[1]
+
+
+def test_scenarios_of_several_limits_are_named_with_theirs(fake_result):
+    summary, latency, _footprint, _run = fake_result(("no-zswap", "mixed-lru"), limits_mib=(48, 80))
+    summary = summary.with_columns(swapin_latency_p50_ns=pl.lit(950, dtype=pl.Int64))
+    note = readahead_note(labelled_rows(summary, latency))
+
+    assert "with mixed-lru at 48.0 MiB" in note
+    assert "no-zswap at 48.0 MiB" in note.split("alone")[1]
+    assert "no-zswap at 80.0 MiB" in note.split("alone")[1]

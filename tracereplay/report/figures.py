@@ -614,7 +614,11 @@ class _Draw:
                                 "field": "count",
                                 "type": "quantitative",
                                 "title": "swap-ins",
-                                "axis": {"labelExpr": COUNT_LABEL, "tickCount": 6},
+                                "axis": {
+                                    "labelExpr": COUNT_LABEL,
+                                    "tickCount": 6,
+                                    "labelOverlap": True,
+                                },
                             },
                             "color": {
                                 "field": "service",
@@ -1027,7 +1031,12 @@ class _Draw:
                     {"calculate": f"datum.memory_limit_bytes / {_MIB}", "as": "x"},
                 ],
                 layer=[
-                    {"mark": "line", "encoding": {**encoding, "strokeDash": self.dash()}},
+                    {
+                        # What a killed scenario counted before its end lies on no line.
+                        "transform": [{"filter": "!datum.killed"}],
+                        "mark": "line",
+                        "encoding": {**encoding, "strokeDash": self.dash()},
+                    },
                     {
                         "mark": {"type": "point", "filled": True, "size": 70},
                         "encoding": {

@@ -169,18 +169,19 @@ def readahead_note(rows: list[Row]) -> str:
     shares = {
         row["scenario"]: row["services"]["swap_cache"] / max(1, swap_ins(row)) for row in rows
     }
+    name = _namer(rows)
     most = max(rows, key=lambda row: shares[row["scenario"]], default=None)
     if most is None or shares[most["scenario"]] < _READAHEAD_SHARE:
         return ""
     text = (
         "percentiles cover every touch of a page that had left memory, also where readahead had it "
-        f"in the swap cache already ({shares[most['scenario']]:.0%} with {most['label']})"
+        f"in the swap cache already ({shares[most['scenario']]:.0%} with {name(most)})"
     )
     named: dict[str, list[str]] = {}
     for row in rows:
         alone = row["majfault_latency_p50_ns"]
         if alone is not None and alone > 2 * row["swapin_latency_p50_ns"]:
-            named.setdefault(format_duration(alone), []).append(row["label"])
+            named.setdefault(format_duration(alone), []).append(name(row))
     if named:
         shown = [
             f"{value} with {_listing([*labels[:2], *([f'{len(labels) - 2} more'] * (len(labels) > 2))])}"
@@ -381,14 +382,18 @@ def dangers(rows: list[Row]) -> list[Danger]:
 
 def _some(rows: list[Row], say: Callable[[Row], str]) -> str:
     """Return what `say` says of each row; of the rest only the number."""
-    limits = {row["memory_limit_bytes"] for row in rows}
-    parts = []
-    for row in rows[:_SHOWN]:
-        at = f" at {format_size(row['memory_limit_bytes'])}" if len(limits) > 1 else ""
-        parts.append(f"{row['label']}{at}: {say(row)}")
+    name = _namer(rows)
+    parts = [f"{name(row)}: {say(row)}" for row in rows[:_SHOWN]]
     if len(rows) > _SHOWN:
         parts.append(f"{len(rows) - _SHOWN} more")
     return "; ".join(parts)
+
+
+def _namer(rows: list[Row]) -> Callable[[Row], str]:
+    """Return how to name one of `rows`: by its label, and by its limit where they have several."""
+    if len({row["memory_limit_bytes"] for row in rows if not row["bound"]}) <= 1:
+        return lambda row: str(row["label"])
+    return lambda row: f"{row['label']} at {format_size(row['memory_limit_bytes'])}"
 
 
 def _killed_at(row: Row) -> str:
