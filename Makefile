@@ -36,6 +36,9 @@ agreement: ## model against kernel anew: make agreement RUNS='FOLDER…' (minute
 outputs: ## run the README's commands and write their outputs into it (minutes)
 	$(PYTHON) .ci/docs.py --outputs
 
+notebooks: ## run the notebooks and store what they show (minutes)
+	$(PYTHON) .ci/docs.py --notebooks
+
 picture: ## draw the README's picture anew (minutes)
 	$(PYTHON) .ci/docs.py --picture
 
@@ -43,4 +46,4 @@ format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: agreement bench docs outputs picture help fuzz test test-slow test-nojit lint format
+.PHONY: agreement bench docs notebooks outputs picture help fuzz test test-slow test-nojit test-kernel lint format
