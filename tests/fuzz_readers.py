@@ -1,10 +1,12 @@
 """Many damaged inputs through every reader: `python tests/fuzz_readers.py --inputs 50000` (make fuzz).
 
-Hypothesis shrinks well and is slow; this makes thousands of inputs a second and more, by mutators
+Hypothesis shrinks well and is slow; this runs hundreds to thousands of inputs a second, by mutators
 that know the layout: whole lines and records are doubled, dropped, swapped and spliced from other
-samples, single fields take hostile values, and then bytes are flipped and the end cut off. An input
-passes when the reader makes rows or ends in one of our errors, within limits of time and memory.
-The same seed makes the same inputs. A failing one is written beside the message that says how.
+samples, single fields take hostile values, and then bytes are flipped and the end cut off. Most go
+to the reader by name, some to whichever the detection picks, some as a (compressed) file through
+`ingest` to the table. An input passes when the reader makes rows or ends in one of our errors,
+within limits of time and memory. The same seed makes the same inputs. A failing one is written
+beside the message that says how.
 """
 # ruff: noqa: E402  # the environment is set before polars looks at it
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gzip
 import io
 import json
 import os
@@ -34,6 +37,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 import polars as pl
+import zstandard
 
 from tracereplay.errors import TracereplayError
 from tracereplay.files import Input
@@ -54,8 +58,11 @@ from tracereplay.readers.base import peek
 HERE = Path(__file__).parent
 TEXTS = {path.name: path.read_bytes() for path in sorted((HERE / "captures").iterdir())}
 PERF_DATA = {path.name: path.read_bytes() for path in sorted((HERE / "perf-data").glob("*.data"))}
-SECONDS = 10.0  # of CPU; a late compile takes half of it on a busy machine
-MEMORY_BYTES = 1536 << 20
+SECONDS = 1.0  # of CPU for one input; what takes longer is run again, compiled, before it counts
+MEMORY_BYTES = 1536 << 20  # all of it
+GROWTH_BYTES = 256 << 20  # of one input
+HANG_SECONDS = 300
+DETECTED, WHOLE_WAY = 0.1, 0.02  # shares of the inputs
 
 NUMBERS = [
     b"0", b"1", b"-1", b"255", b"4096", b"65535", b"65536", b"4294967295", b"4294967296",
@@ -113,7 +120,8 @@ def mutated_text(dice: random.Random, seeds: list[bytes]) -> bytes:
             lines[at] = lines[at][:cut] + dice.choice(TOKENS) + lines[at][cut:]
         else:
             lines[at] = lines[at][: dice.randint(0, len(lines[at]))]
-    return damaged(dice, b"\n".join(lines) + dice.choice((b"\n", b"\n", b"")), 0.3)
+    end = dice.choice((b"\n", b"\r\n")) if dice.random() < 0.1 else b"\n"
+    return damaged(dice, end.join(lines) + dice.choice((end, end, b"")), 0.3)
 
 
 def damaged(dice: random.Random, data: bytes, chance: float) -> bytes:
@@ -282,11 +290,9 @@ def tables(folder: Path) -> list[bytes]:
 
 def mutators(folder: Path) -> dict[str, Mutate]:
     """Return what makes inputs for each reader: half of them of its own layout."""
-    seeds = {name: [] for name in FORMATS}
-    for data in TEXTS.values():
-        head = io.BytesIO(data)
-        stream = in_memory(head.read())
-        seeds[detect(peek(stream)).name].append(data)
+    seeds: dict[str, list[bytes]] = {name: [] for name in FORMATS}
+    for data in ALL_TEXTS:
+        seeds[detect(peek(in_memory(data))).name].append(data)
     whole_tables = tables(folder)
     binary: dict[str, Mutate] = {
         "perf-data": mutated_perf_data,
@@ -313,13 +319,33 @@ def mutators(folder: Path) -> dict[str, Mutate]:
     return chosen
 
 
-ALL_TEXTS = [*TEXTS.values(), b"id\n1\n2\n0x30\n", b"version,time,op,size,lbn\n1,5,28,4096,77\n"]
-ALL_TEXTS.append(
-    b"kdamond.0 1 [001] 12.000001: damon:damon_aggregated: target_id=1 nr_regions=2 "
-    b"1073741824-1073758208: 7 2\n"
-    b"kdamond.0 1 [001] 12.000002: damon:damon_aggregated: target_id=1 nr_regions=2 "
-    b"1073758208-1073766400: 0 2\n"
-)
+ALL_TEXTS = [
+    *TEXTS.values(),
+    b"".join(b"%d\n" % (n * n % 41) for n in range(60)) + b"0x30\n0xffff\n",
+    b"version,time,op,size,lbn\n"
+    + b"".join(b"1,%d,%x,4096,%d\n" % (n // 4, 0x28 + n % 3, n * n % 41) for n in range(60)),
+    b"time;obj_id;op\n0.5;0x10;read\n1.5;0x11;write\n1.75;18;get\n",
+    b"".join(
+        b"%s %d.%06d: %sdamon_aggregated: target_id=%d nr_regions=3 %d-%d: %d%s\n"
+        % (
+            (b"kdamond.0  412 [001]", b"kdamond.x xxxx xxxx")[n // 3 % 2],
+            n // 3 // 10,
+            n // 3 % 10 * 100_000,
+            (b"damon:", b"")[n // 6 % 2],
+            n // 12 % 2,
+            (1 << 30) + n % 3 * 65536,
+            (1 << 30) + n % 3 * 65536 + 4096 * (1 + n % 7),
+            n % 5,
+            (b" 3", b"")[n // 9 % 2],
+        )
+        for n in range(60)
+    ),
+    (
+        b"kdamond.0 1 [001] 12.000001: damon:damon_monitor_intervals_tune: sample_us=5000\n"
+        b"kdamond.0 1 [001] 12.000002: damon:damon_aggregated: target_id=18446744073709551615 "
+        b"nr_regions=1 1073758208-1073766400: 9 2\n"
+    ),
+]
 
 
 # -- running -------------------------------------------------------------------------------------
@@ -332,6 +358,10 @@ def in_memory(data: bytes) -> Input:
     stream.stream = io.BytesIO(data)
     stream._pushed_back = b""
     return stream
+
+
+# How many inputs the detection gave to each reader.
+detections: Counter[str] = Counter()
 
 
 def read_all(name: str, data: bytes, dice: random.Random) -> str:
@@ -348,7 +378,10 @@ def read_all(name: str, data: bytes, dice: random.Random) -> str:
     report = Report("<fuzz>")
     stream = in_memory(data)
     try:
-        peek(stream)
+        head = peek(stream)
+        if dice.random() < DETECTED:
+            name = detect(head).name
+            detections[name] += 1
         for frame in islice(FORMATS[name].read(stream, options, report), 40):
             key = "page" if "page" in frame.columns else "vaddr"
             assert frame[key].null_count() == 0, "rows without a page"
@@ -363,6 +396,8 @@ def read_all(name: str, data: bytes, dice: random.Random) -> str:
 def whole_way(data: bytes, folder: Path, dice: random.Random) -> str:
     """Run `ingest` over the bytes as a file; nothing may be left beside the table."""
     path, table = folder / "input", folder / "t.parquet"
+    if dice.random() < 0.3:
+        data = damaged(dice, dice.choice(COMPRESSIONS)(data), 0.3)
     path.write_bytes(data)
     options = Options(allow_bad=True, allow_lost=True, collapse=dice.random() < 0.3, tick_ns=1.0)
     try:
@@ -375,6 +410,18 @@ def whole_way(data: bytes, folder: Path, dice: random.Random) -> str:
         assert not left, left
     assert done.records > 0
     return "rows"
+
+
+COMPRESSIONS = (gzip.compress, zstandard.compress)
+
+
+def run_one(data: bytes, name: str, folder: Path, dice: random.Random) -> str:
+    """Run one input; return what came of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if dice.random() < WHOLE_WAY:
+            return whole_way(data, folder, dice)
+        return read_all(name, data, dice)
 
 
 def inputs(make: Mutate, name: str, count: int, seed: int) -> Iterator[tuple[random.Random, bytes]]:
@@ -409,38 +456,33 @@ def run(names: list[str], count: int, seed: int, say: Callable[[str], None]) -> 
                 with suppress(Exception):
                     read_all(name, data, dice)
             begun = time.process_time()
-            for dice, data in inputs(makers[name], name, count, seed):
-                start = time.process_time()
+            for number, (dice, data) in enumerate(inputs(makers[name], name, count, seed)):
+                if number % 100 == 0:  # what hangs ends here, and says where it does
+                    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+                state = dice.getstate()
+                found = Path(tempfile.gettempdir(), f"fuzz-{name}-{seed}-{number}")
+                start, peak = time.process_time(), _peak_bytes()
                 try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("error")
-                        outcome = (
-                            whole_way(data, folder, dice)
-                            if dice.random() < 0.02
-                            else read_all(name, data, dice)
-                        )
+                    outcome = run_one(data, name, folder, dice)
+                    spent = time.process_time() - start
+                    if spent > SECONDS:  # was something compiled?
+                        dice.setstate(state)
+                        start = time.process_time()
+                        run_one(data, name, folder, dice)
+                        spent = time.process_time() - start
+                    slowest = max(slowest, spent)
+                    assert spent <= SECONDS, f"{spent:.1f} s of CPU"
+                    growth = _peak_bytes() - peak
+                    assert growth <= GROWTH_BYTES, f"{growth >> 20} MiB more memory"
                 except BaseException as error:
                     if isinstance(error, KeyboardInterrupt):
                         raise
                     failures += 1
-                    found = Path(
-                        tempfile.gettempdir(), f"fuzz-{name}-{seed}-{sum(outcomes.values())}"
-                    )
+                    outcome = "FAILED"
                     found.write_bytes(data)
                     say(f"{name}: {type(error).__name__}: {error!s:.200}; input in {found}")
                     say("".join(traceback.format_exception(error)[-3:]))
-                    outcome = "FAILED"
                 outcomes[outcome] += 1
-                spent = time.process_time() - start
-                slowest = max(slowest, spent)
-                if slowest > SECONDS:
-                    failures += 1
-                    found = Path(
-                        tempfile.gettempdir(), f"fuzz-slow-{name}-{seed}-{sum(outcomes.values())}"
-                    )
-                    found.write_bytes(data)
-                    say(f"{name}: {slowest:.1f} s for one input; input in {found}")
-                    slowest = 0.0
                 if failures > 20:
                     return failures
             total += sum(outcomes.values())
@@ -454,6 +496,9 @@ def run(names: list[str], count: int, seed: int, say: Callable[[str], None]) -> 
             if memory > MEMORY_BYTES:
                 failures += 1
                 say(f"{name}: {memory >> 20} MiB more memory")
+    faulthandler.cancel_dump_traceback_later()
+    found_by = ", ".join(f"{name} {number:,}" for name, number in detections.most_common())
+    say(f"by detection: {found_by}")
     say(f"{total:,} inputs, {failures} failures")
     return failures
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import zstandard
 from golden_captures import CAPTURES, GOLDEN, OPTIONS, rows_of
@@ -180,6 +181,54 @@ def test_a_command_name_that_looks_like_a_time_is_still_a_name(tmp_path):
         "page-faults:u",
         0x7FD08E4BD110,
     )
+
+
+NAMES = ["99 1.123456:", "a 99 1.123456:", "7/8 [1] 2.34567", "1.5: 2", "x [001] 12.5:", "-7"]
+
+
+@pytest.mark.parametrize("fields", ["{comm:>16} {tid:>5} [001]", "{comm} {tid:>7} [001]"])
+@pytest.mark.parametrize("comm", NAMES)
+def test_a_time_in_the_columns_of_the_command_name_is_part_of_it(tmp_path, fields, comm):
+    """Of two heads on a line the one counts that leaves the name its 16 columns (or fewer)."""
+    rest = " 15881.060565:          1 page-faults:     7f86da042010 [unknown]     7f86da9af8bb _x\n"
+    (tmp_path / "t.txt").write_text((fields.format(comm=comm, tid=6914) + rest) * 3)
+    ingest(tmp_path / "t.txt", tmp_path / "t.parquet", options=Options(keep_comm=True))
+    row = pl.read_parquet(tmp_path / "t.parquet").row(0, named=True)
+    assert (row["time_ns"], row["tid"], row["cpu"]) == (15881_060_565_000, 6914, 1)
+    assert (row["comm"], row["event"], row["vaddr"]) == (comm, "page-faults", 0x7F86DA042010)
+
+
+def test_a_period_without_an_event_is_no_address(tmp_path):
+    """`-F comm,pid,tid,time,addr,ip,sym,period` prints the period in 10 columns, addresses in 16."""
+    line = "         python3  6858/6858  15880.636822: {:>10}     55ea9a789424 [unknown] 7f850658c11 x\n"
+    (tmp_path / "t.txt").write_text(line.format(1) + line.format(12) + line.format(123456789012))
+    ingest(tmp_path / "t.txt", tmp_path / "t.parquet")
+    assert pl.read_parquet(tmp_path / "t.parquet")["vaddr"].to_list() == [0x55EA9A789424] * 3
+
+
+def test_faults_and_weighted_samples_mix_in_any_order(tmp_path, monkeypatch):
+    """Memory samples have a weight, page faults none: the column joins in when they come."""
+    monkeypatch.setattr("tracereplay.readers.perf_script._ROWS", 2)
+    fault = (
+        "p 8/8 [001] 1.000001: exceptions:page_fault_user: address=0x7f000 ip=0x1 error_code=0x6\n"
+    )
+    sample = (
+        "p 8/8 [001] 1.000002:  34 cpu/mem-loads,ldlat=30/P:     7f2b3c0015c8     55d0a1c2f4b1 f\n"
+    )
+    (tmp_path / "t.txt").write_text(fault * 3 + sample * 3)
+    done = ingest(tmp_path / "t.txt", tmp_path / "t.parquet")
+    assert (done.records, done.coverage) == (6, "sampled")
+    assert pl.read_parquet(tmp_path / "t.parquet")["weight"].to_list() == [None] * 3 + [34.0] * 3
+
+
+@pytest.mark.parametrize("where", ["schema", "field"])
+def test_metadata_of_a_table_that_is_no_text_does_not_matter(tmp_path, where):
+    metadata = {b"k\xff": b"\xff\xfe"}
+    field = pa.field("page", pa.uint64(), metadata=metadata if where == "field" else None)
+    schema = pa.schema([field], metadata=metadata if where == "schema" else None)
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, pa.ipc.new_file(file, schema) as out:
+        out.write(pa.record_batch([pa.array([5, 6], pa.uint64())], schema))
+    assert ingest(tmp_path / "t.arrow", tmp_path / "t.parquet").records == 2
 
 
 def _junk() -> dict[str, bytes]:

@@ -46,6 +46,8 @@ LAYOUT_NONE, LAYOUT_BARE, LAYOUT_SYMBOL, LAYOUT_ADDRESS, LAYOUT_FIELDS = range(5
 TEXT = np.dtype([("hash", np.uint64), ("start", np.int64), ("end", np.int64)], align=True)
 # A line left to Python.
 ODD = np.dtype([("start", np.int64), ("end", np.int64), ("line", np.int64)], align=True)
+# What perf pads command names to, and the most columns a name, ids, CPU and time take.
+COMM_COLUMNS, _HEAD_COLUMNS = 16, 96
 # How far a scan came.
 STATE = np.dtype(
     [
@@ -176,6 +178,29 @@ def _sample_head(buffer: Any, begin: Any, colon: Any, row: Any) -> Any:
 
 
 @inner
+def _later_head(buffer: Any, begin: Any, at: Any, name_end: Any, row: Any) -> Any:
+    """Return the last colon behind `at` of a sample head that leaves a command name's columns.
+
+    perf pads command names to 16 columns, and they are no longer: where less is left in front of a
+    head, what looks like one may itself be part of the name. Returns `at` where there is none;
+    `row` is filled anew.
+    """
+    last = at
+    at += 1
+    while buffer[at] != NEWLINE and at < begin + _HEAD_COLUMNS:
+        if (
+            buffer[at] == COLON
+            and ZERO <= buffer[at - 1] <= NINE
+            and (buffer[at + 1] == BLANK or _at_end(buffer[at + 1]))
+        ):
+            end, _ = _sample_head(buffer, begin, at, row)
+            if name_end < end <= begin + COMM_COLUMNS:
+                last = at
+        at += 1
+    return last
+
+
+@inner
 def _at_end(byte: Any) -> Any:
     return byte in (NEWLINE, 13)
 
@@ -297,11 +322,13 @@ def _sample_fields(buffer: Any, at: Any, row: Any) -> Any:
 
 
 @inner
-def _event_of(buffer: Any, at: Any, row: Any) -> Any:
+def _event_of(buffer: Any, colon: Any, row: Any) -> Any:
     """Find the event in `[PERIOD] EVENT: FIELDS`; return (start, end, where the fields begin).
 
-    end is start where the layout names no event, and -1 where this is no sample.
+    colon is where the time ends; end is start where the layout names no event, and -1 where this is
+    no sample.
     """
+    at = colon + 1
     while buffer[at] == BLANK:
         at += 1
     first = at
@@ -332,6 +359,18 @@ def _event_of(buffer: Any, at: Any, row: Any) -> Any:
     for byte in range(first, at):  # no event in this layout: the numbers follow at once
         if hex_value(buffer[byte]) == 255:
             return first, np.int64(-1), at
+    # A period has 10 columns, and the address behind it 16.
+    if digits and at - colon == max(12, at - first + 2):
+        start = at
+        while buffer[start] == BLANK:
+            start += 1
+        stop = start
+        while hex_value(buffer[stop]) != 255:
+            stop += 1
+        if stop - at >= 17 and stop > start and (buffer[stop] == BLANK or _at_end(buffer[stop])):
+            row["period"] = np.uint32(min(period, np.uint64(4294967295)))
+            row["has"] |= np.uint8(HAS_PERIOD)
+            return start, start, start
     return first, first, first
 
 
@@ -367,8 +406,8 @@ def scan_perf_script(
             continue
         row = samples[rows]
         is_sample = False
-        # The first colon after a time is the one that counts, unless what follows is no sample:
-        # a command name may hold anything.
+        # The first colon after a time is the one that counts, unless what follows is no sample, or
+        # the time is part of the command name, which may hold anything.
         while buffer[at] != NEWLINE:
             if (
                 buffer[at] != COLON
@@ -382,6 +421,12 @@ def scan_perf_script(
             if name_end < 0:
                 at += 1
                 continue
+            if name_end - begin < COMM_COLUMNS:
+                later = _later_head(buffer, begin, at, name_end, row)
+                if later > at:
+                    at = later
+                    continue
+                name_end, digits = _sample_head(buffer, begin, at, row)
             # Nearly always the event of the line before: one comparison, instead of looking for
             # its end, its colon and its number.
             start = at + 1
@@ -411,7 +456,7 @@ def scan_perf_script(
                     is_sample = True
                     at = stopped
                     break
-            start, end, fields = _event_of(buffer, at + 1, row)
+            start, end, fields = _event_of(buffer, at, row)
             if end < 0 or (end - start > 11 and buffer[start] == 80 and buffer[start + 11] == 95):
                 at += 1  # no sample, or PERF_RECORD_…
                 continue

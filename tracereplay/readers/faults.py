@@ -63,7 +63,8 @@ class FaultFold:
         if "major" not in frame.columns:
             frame = frame.with_columns(pl.lit(None, pl.Boolean).alias("major"))
         if self._held is not None:
-            frame = pl.concat([self._held, frame])
+            # Samples have a weight, faults do not: where both come, columns may join in late.
+            frame = pl.concat([self._held, frame], how="diagonal")
             self._held = None
         if self._passes and not _can_repeat(self._ranks):
             yield frame

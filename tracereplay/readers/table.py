@@ -56,7 +56,7 @@ class _Table:
             self._file = pa.ipc.open_file(pa.OSFile(str(path)))
             schema = self._file.schema
             metadata = schema.metadata
-        self.schema = pl.DataFrame(schema.empty_table()).schema
+        self.schema = pl.DataFrame(_plain(schema).empty_table()).schema
         self.footer = {
             key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
             for key, value in (metadata or {}).items()
@@ -73,9 +73,25 @@ class _Table:
             )
         for batch in batches:
             batch.validate(full=True)
-            frame = pl.DataFrame(batch)
+            # By name only: polars panics on metadata that is no UTF-8.
+            frame = pl.DataFrame(pa.RecordBatch.from_arrays(batch.columns, names=columns))
             for start in range(0, frame.height, _BATCH_ROWS):
                 yield frame.slice(start, _BATCH_ROWS)
+
+
+def _plain(schema: Any) -> Any:
+    """Return names and types without what polars panics on: metadata, and what is inside of lists.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        A name (of a column, a time zone) is no UTF-8.
+    """
+    str(schema)
+    return pa.schema(
+        pa.field(field.name, pa.null() if pa.types.is_nested(field.type) else field.type)
+        for field in schema
+    )
 
 
 def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame]:
