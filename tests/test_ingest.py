@@ -231,6 +231,82 @@ def test_metadata_of_a_table_that_is_no_text_does_not_matter(tmp_path, where):
     assert ingest(tmp_path / "t.arrow", tmp_path / "t.parquet").records == 2
 
 
+def _rows(tmp_path, text, *columns, **options):
+    (tmp_path / "t.txt").write_text(text)
+    options = {"keep_comm": True, **options}
+    ingest(tmp_path / "t.txt", tmp_path / "t.parquet", options=Options(**options), force=True)
+    return pl.read_parquet(tmp_path / "t.parquet").select(columns).rows()
+
+
+def test_a_command_name_with_the_separator_in_it_keeps_its_row_in_its_place(tmp_path):
+    lines = ["ts_ns,cpu,pid,tid,comm,event,addr,val"] + [
+        f"{n},0,7,8,{comm},page_fault_user,0x7f4db5909{n:03x},0x{n % 2 * 2}"
+        for n, comm in enumerate(["a,b", "c", '"d,e"', "f", "a,b,c", "g"] * 20)
+    ]
+    rows = _rows(tmp_path, "\n".join(lines), "time_ns", "vaddr", "comm", "event", "is_write")
+    assert rows[:6] == [
+        (0, 0x7F4DB5909000, "a,b", "page_fault_user", False),
+        (1, 0x7F4DB5909001, "c", "page_fault_user", True),
+        (2, 0x7F4DB5909002, "d,e", "page_fault_user", False),
+        (3, 0x7F4DB5909003, "f", "page_fault_user", True),
+        (4, 0x7F4DB5909004, "a,b,c", "page_fault_user", False),
+        (5, 0x7F4DB5909005, "g", "page_fault_user", True),
+    ]
+    assert [row[0] for row in rows] == list(range(120))
+
+
+def test_bpftrace_command_names_may_hold_blanks_first_or_in_between(tmp_path):
+    first = (
+        "Attaching 2 probes...\n"
+        "Web Content 12239 2089503895498 94272341573792 W\n"
+        "python3 12239 2089503931690 139974241102544 R\n"
+        "Isolated Web Co 12240 2089505194676 140234865154928 W\n"
+    )
+    rows = _rows(tmp_path, first, "comm", "pid", "time_ns", "vaddr", "is_write")
+    assert rows == [
+        ("Web Content", 12239, 2089503895498, 94272341573792, True),
+        ("python3", 12239, 2089503931690, 139974241102544, False),
+        ("Isolated Web Co", 12240, 2089505194676, 140234865154928, True),
+    ]
+    between = (
+        "Attaching 1 probe...\n"
+        "2089503895498 1 2 a b 0x55be2fb000a0 0x6\n"
+        "2089503895499 1 2 a 0x55be2fb010a0 0x4\n"
+        "2089503895500 1 2 a b c 0x55be2fb000a0 0x6\n"
+    )
+    rows = _rows(tmp_path, between, "comm", "pid", "tid", "vaddr", "is_write")
+    assert rows == [
+        ("a b", 1, 2, 0x55BE2FB000A0, True),
+        ("a", 1, 2, 0x55BE2FB010A0, False),
+        ("a b c", 1, 2, 0x55BE2FB000A0, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "second", "wanted"),
+    [
+        ("ts;op;page;bytes", "5;R;77;4096", "6;W;78;4096", [(5, False), (6, True)]),
+        ("ts,op,page", "0.5,get,77", "6.25,set,78", [(500_000_000, False), (6_250_000_000, True)]),
+        ("time,op,page", "5,28,77", "6,2a,78", [(5, None), (6, None)]),  # SCSI: not told apart
+    ],
+)
+def test_exported_tables_have_times_and_operations_of_many_kinds(
+    tmp_path, header, first, second, wanted
+):
+    rows = _rows(tmp_path, f"{header}\n{first}\n{second}\n", "time_ns", "is_write", "page")
+    assert rows == [(*row, page) for row, page in zip(wanted, (77, 78), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"), [("CPU:1 [213 EVENTS DROPPED]", 213), ("CPU:0 [EVENTS DROPPED]", 1)]
+)
+def test_trace_cmd_says_how_many_events_it_dropped(tmp_path, line, lost):
+    event = "  tree-11311 [000]  2011.843712: page_fault_user:      address=0x55c86b071228 ip=0x1\n"
+    (tmp_path / "t.txt").write_text(f"cpus=2\n{event}{line}\n{event}")
+    with pytest.raises(FormatError, match=f"lost {lost} events"):
+        ingest(tmp_path / "t.txt", tmp_path / "t.parquet")
+
+
 def _junk() -> dict[str, bytes]:
     packed = zstandard.ZstdCompressor().compress(BRIEF.read_bytes() * 50)
     return {

@@ -518,10 +518,10 @@ def _number_of(buffer: Any, at: Any, end: Any, kind: Any, value: Any) -> Any:
     total = np.uint64(0)
     if kind == FLAG:
         lower = buffer[at] | 32
-        # 1, W…, true, yes, store against 0, R…, false, no, load
+        # 1, W…, true, yes, store, set against 0, R…, false, no, load, get
         if buffer[at] == 49 or lower in (119, 116, 121, 115):
             total = np.uint64(1)
-        elif not (buffer[at] == ZERO or lower in (114, 102, 110, 108)):
+        elif not (buffer[at] == ZERO or lower in (114, 102, 110, 108, 103)):
             return False
         if buffer[at] <= NINE and end - at != 1:
             return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -134,8 +135,6 @@ class _Lines(DelimitedReader):
     def odd_line(self, number: int, line: bytes) -> None:
         fields = self._split(line)
         if len(fields) == len(self._header) and re.match(rb"\s*\w*\d", line):
-            if self._again(line):
-                return
             self._report.bad(number, line)
         else:
             self._report.foreign_lines += 1
@@ -160,9 +159,7 @@ def _reader(lines: Bytes, options: Options, report: Report) -> _Lines | None:
         rows = [row for row in rows if any(len(field) > 9 for field in row)]
         if not rows:
             return None
-        counts = [len(row) for row in rows]
-        width = max(set(counts), key=counts.count)
-        fields, found = _guess([row for row in rows if len(row) == width], options, report)
+        fields, found = _layout(rows, options, report)
         reader = _Lines(separator, fields, found, options, report)
     if "vaddr" not in reader.slots and "page" not in reader.slots:
         raise FormatError(
@@ -174,21 +171,66 @@ def _reader(lines: Bytes, options: Options, report: Report) -> _Lines | None:
     return reader
 
 
-def _guess(
+_NUMERIC = re.compile(rb"(?:0x)?[0-9a-fA-F]+")
+
+
+def _layout(
     rows: list[list[bytes]], options: Options, report: Report
 ) -> tuple[list[str], dict[str, str]]:
-    width = len(rows[0])
+    """Return the fields of the lines: as many as make most of the lines readable.
+
+    A command name with blanks in it makes a line longer, and is put together again.
+    """
+    counts = Counter(len(row) for row in rows)
+    usual = counts.most_common(1)[0][0]
+    if options.columns:
+        return _by_number(usual, options, report)
+    layouts = []
+    for width in sorted(counts):
+        if width == usual or (1 < width < usual and counts[width] * 50 >= len(rows)):
+            fields, found = _guess([row for row in rows if len(row) == width])
+            layouts.append((_fitting(rows, fields, found), -width, fields, found))
+    _, _, fields, found = max(layouts, key=lambda layout: layout[:2])
+    told = ", ".join(f"{fields.index(name) + 1} {ours}" for ours, name in found.items())
+    report.note(f"{report.name}: fields taken as {told} (--column OURS=NUMBER says otherwise)")
+    return fields, found
+
+
+def _fitting(rows: list[list[bytes]], fields: list[str], found: dict[str, str]) -> int:
+    """Return how many rows have numbers where the fields want them."""
+    if "vaddr" not in found:
+        return 0
+    comm_at = fields.index("comm") if "comm" in fields else len(fields)
+    wanted = [
+        fields.index(name) for ours, name in found.items() if ours not in ("comm", "is_write")
+    ]
+    fitting = 0
+    for row in rows:
+        surplus = len(row) - len(fields)
+        if surplus == 0 or (surplus > 0 and comm_at < len(fields)):
+            places = (at + surplus if at > comm_at else at for at in wanted)
+            fitting += all(_NUMERIC.fullmatch(row[at]) for at in places)
+    return fitting
+
+
+def _by_number(width: int, options: Options, report: Report) -> tuple[list[str], dict[str, str]]:
+    """Return the fields of lines of `width` as --column OURS=NUMBER says."""
     fields = [f"field {at + 1}" for at in range(width)]
     found: dict[str, str] = {}
-    if options.columns:
-        for ours, theirs in options.columns.items():
-            if ours not in ALIASES or not theirs.isdecimal() or not 1 <= int(theirs) <= width:
-                raise FormatError(
-                    f"{report.name}: --column {ours}={theirs}: the lines have no header; write "
-                    f"OURS=NUMBER, fields 1 to {width}; ours: {', '.join(ALIASES)}"
-                )
-            found[ours] = fields[int(theirs) - 1]
-        return fields, found
+    for ours, theirs in options.columns.items():
+        if ours not in ALIASES or not theirs.isdecimal() or not 1 <= int(theirs) <= width:
+            raise FormatError(
+                f"{report.name}: --column {ours}={theirs}: the lines have no header; write "
+                f"OURS=NUMBER, fields 1 to {width}; ours: {', '.join(ALIASES)}"
+            )
+        found[ours] = fields[int(theirs) - 1]
+    return fields, found
+
+
+def _guess(rows: list[list[bytes]]) -> tuple[list[str], dict[str, str]]:
+    """Return names for the fields of rows of one width, and which of ours each of them is."""
+    fields = [f"field {at + 1}" for at in range(len(rows[0]))]
+    found: dict[str, str] = {}
     small: list[str] = []
     for at, name in enumerate(fields):
         tokens = [row[at].lower() for row in rows]
@@ -212,8 +254,6 @@ def _guess(
             found["comm"] = name
             fields[at] = found["comm"] = "comm"
     found.update(zip(("pid", "tid", "cpu"), small, strict=False))
-    told = ", ".join(f"{fields.index(name) + 1} {ours}" for ours, name in found.items())
-    report.note(f"{report.name}: fields taken as {told} (--column OURS=NUMBER says otherwise)")
     return fields, found
 
 

@@ -51,6 +51,7 @@ _KINDS = {"time_s": _scan.SECONDS, "is_write": _scan.FLAG, "major": _scan.FLAG,
           "event": _scan.TEXT_CODE, "comm": _scan.TEXT_CODE, "error_code": _scan.HEX}  # fmt: skip
 _BY_NAME = {theirs: ours for ours, many in ALIASES.items() for theirs in many}
 _DTYPES = {column.name: getattr(pl, column.dtype) for column in ACCESSES}
+_FLAGS = frozenset(["r", "w", "read", "write", "load", "store", "get", "set", "0", "1"])
 _ROWS = 1 << 18
 _SEPARATORS = (b",", b"\t", b";", b"|")
 
@@ -111,6 +112,9 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
                 report.lines += 1
             separator, header = split_header(line)
             found = map_columns(header, options)
+            operation = next((name for name in header if name.lower() == "op"), "")
+            if operation and not {"is_write", "error_code"} & found.keys():
+                found["is_write"] = operation
             if "vaddr" not in found and "page" not in found:
                 raise FormatError(
                     f"{report.name}: no column of the header is an address or a page (it has "
@@ -141,8 +145,6 @@ class DelimitedReader:
         self._report = report
         if not options.keep_comm:
             found = {ours: theirs for ours, theirs in found.items() if ours != "comm"}
-        if "event" in found and "comm" in found:
-            del found["comm"]  # one table of texts
         self.slots = {ours: slot for slot, ours in enumerate(found)}
         self._fields = np.zeros(len(header), _scan.FIELD)
         for ours, theirs in found.items():
@@ -152,7 +154,6 @@ class DelimitedReader:
         self._found = found
         self.header_line = b""
         self.default_event = options.event or ""
-        self._found_again: list[pl.DataFrame] = []
         self._comm_at = next((at for at, name in enumerate(header) if name.lower() == "comm"), -1)
         self._values = np.zeros((_ROWS, len(found) + 1), np.uint64)
         self._odd = np.zeros(1 << 14, _scan.ODD)
@@ -173,12 +174,20 @@ class DelimitedReader:
             for line in chunk[: 1 << 18].tobytes().split(b"\n")[:2000]
             if line.strip()
         ]
-        for ours in ("vaddr", "page", "error_code"):
+        for ours in ("vaddr", "page", "error_code", "time_ns", "is_write"):
             if ours not in self._found:
                 continue
             at = self._header.index(self._found[ours])
             tokens = [fields[at].lower() for fields in sample if len(fields) > at and fields[at]]
-            self._fields[at]["kind"] = _base(ours, tokens, self._options, self._report)
+            if ours == "time_ns":
+                # `time` and `ts` are as often seconds with decimals.
+                if any("." in token for token in tokens):
+                    self._fields[at]["kind"] = _scan.SECONDS
+            elif ours != "is_write":
+                self._fields[at]["kind"] = _base(ours, tokens, self._options, self._report)
+            elif self._found[ours].lower() == "op" and not _FLAGS.issuperset(tokens):
+                # Operations of other kinds than reads and writes: not told apart.
+                self._fields[at]["kind"] = _scan.SKIP
 
     def _split(self, line: bytes) -> list[str]:
         text = line.decode("utf-8", "replace").strip("\r\n")
@@ -203,7 +212,7 @@ class DelimitedReader:
         while state["position"][0] < chunk.size:
             for name in ("rows", "odd", "events"):
                 state[name] = 0
-            state["line"] = self._report.lines
+            first_line = state["line"] = self._report.lines
             with _scan.wrapping():
                 _scan.scan_delimited(
                     chunk, self._fields, self._values, self._odd, self._texts, state
@@ -213,51 +222,61 @@ class DelimitedReader:
                 chunk[start:end].tobytes().decode("utf-8", "replace")
                 for _, start, end in self._texts[: int(state["events"][0])].tolist()
             ]
-            self._odd_lines(chunk)
-            frame = self._frame(self._values[: int(state["rows"][0])], texts)
+            values = self._values[: int(state["rows"][0])]
+            frame = self._frame(self._with_odd_lines(chunk, values, first_line, texts), texts)
             if frame is not None:
                 yield frame
-            # Few, and a chunk later at most than their place: between frames is near enough.
-            yield from self._found_again
-            self._found_again.clear()
 
-    def _odd_lines(self, chunk: Bytes) -> None:
-        for start, end, line in self._odd[: int(self._state["odd"][0])].tolist():
+    def _with_odd_lines(self, chunk: Bytes, values: Any, first_line: int, texts: list[str]) -> Any:
+        """Return the rows, with those of odd lines that can be read after all where they belong."""
+        found: list[Any] = []
+        places: list[int] = []
+        odd = self._odd[: int(self._state["odd"][0])].tolist()
+        for place, (start, end, line) in enumerate(odd):
             text = chunk[start:end].tobytes()
-            if text.strip() and not text.startswith(b"#") and text != self.header_line:
+            if not text.strip() or text.startswith(b"#") or text == self.header_line:
+                continue
+            row = self._again(text, texts)
+            if row is not None:
+                found.append(row)
+                places.append(line - first_line - place)  # each line before is a row, or odd
+            else:
                 self.odd_line(line + 1, text)
+        return np.insert(values, places, np.array(found), axis=0) if found else values
 
     def odd_line(self, number: int, line: bytes) -> None:
-        """Read a line the scanner left to us, or count it as bad."""
-        if not self._again(line):
-            self._report.bad(number, line)
+        """Count a line that cannot be read."""
+        self._report.bad(number, line)
 
-    def _again(self, line: bytes) -> bool:
-        """Scan a line once more with its quotes and its command name's separators taken away."""
+    def _again(self, line: bytes, texts: list[str]) -> Any:
+        """Scan a line without its quotes and its command name's separators; None: no row."""
         fields = self._split(line)
         if len(fields) != len(self._header):
-            return False
+            return None
         plain = "\x1f".join(fields).encode()
         if b'"' in plain or b"\n" in plain or plain.count(b"\x1f") != len(fields) - 1:
-            return False
+            return None
         values = np.zeros((1, self._values.shape[1]), np.uint64)
         odd = np.zeros(2, _scan.ODD)
-        texts = np.zeros(4, _scan.TEXT)
+        found = np.zeros(4, _scan.TEXT)
         state = np.zeros(1, _scan.STATE)
         state["separator"] = 0x1F
         buffer = np.frombuffer(plain + b"\n", np.uint8)
         with _scan.wrapping():
-            _scan.scan_delimited(buffer, self._fields, values, odd, texts, state)
+            _scan.scan_delimited(buffer, self._fields, values, odd, found, state)
         if not state["rows"][0]:
-            return False
-        names_found = [
-            buffer[start:end].tobytes().decode("utf-8", "replace")
-            for _, start, end in texts[: int(state["events"][0])].tolist()
-        ]
-        frame = self._frame(values, names_found)
-        if frame is not None:
-            self._found_again.append(frame)
-        return True
+            return None
+        row = values[0]
+        for ours in ("event", "comm"):
+            slot = self.slots.get(ours)
+            if slot is None or not int(row[-1]) >> slot & 1:
+                continue
+            _, start, end = found[int(row[slot])].tolist()
+            text = buffer[start:end].tobytes().decode("utf-8", "replace")
+            if text not in texts:
+                texts.append(text)
+            row[slot] = texts.index(text)
+        return row
 
     def _frame(self, values: Any, texts: list[str]) -> pl.DataFrame | None:
         if not len(values):

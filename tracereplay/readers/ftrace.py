@@ -20,7 +20,7 @@ _LINE = (
 )
 _DETECT = re.compile(rb"^(\S+: )? *\S.*-\d+ +.*(\[\d{3}\]|\d+[a-zA-Z.]{4,6}) .*[\d.]+: +\w+: ")
 _WRITTEN = re.compile(rb"# entries-in-buffer/entries-written: (\d+)/(\d+)")
-_LOST = re.compile(rb"LOST (\d+) EVENTS|EVENTS DROPPED.*?(\d+)?")
+_LOST = re.compile(rb"LOST (\d{1,18}) EVENTS|\[(?:(\d{1,18}) )?EVENTS DROPPED\]")
 _REMEDY = (
     "record page faults with `trace-cmd record -e exceptions:page_fault_user "
     "-e exceptions:page_fault_kernel -F CMD`, print with `trace-cmd report -t`"
