@@ -288,9 +288,12 @@ def _reclaim_work_ns(cost: Any, event: Any, memory_ns: Any) -> Any:
     work += np.float64(event["written_back_bytes"]) * cost["decompress_ns_per_byte"]
     if scanned > 0:
         work += cost["reclaim_ns"]
-    # A page that was compressed in vain and then written is unmapped once.
-    unmapped = stored + dropped + max(rejected, written)
-    work += unmapped * (cost["unmap_ns"] + cost["evict_misses"] * memory_ns)
+    # A page that was compressed in vain and then written is unmapped once. What waits for memory is
+    # the way through zswap: the page's contents, pool, tree. A page the device got is unmapped and
+    # submitted; once its write is done it is only freed (mm/vmscan.c:shrink_folio_list(): clean, no
+    # longer mapped, __remove_mapping()). All three cost about as much of the page's own structures.
+    work += (stored + dropped + max(rejected, written)) * cost["unmap_ns"]
+    work += (stored + rejected) * cost["evict_misses"] * memory_ns
     work += (stored - raw) * cost["compress_ns"] + (raw + rejected) * cost["compress_fail_ns"]
     shrunk_bytes = np.float64(event["stored_bytes"]) - raw * _PAGE
     work += max(shrunk_bytes, 0.0) * cost["compress_ns_per_byte"]

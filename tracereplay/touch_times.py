@@ -233,7 +233,7 @@ def _fit_reclaim(
     reclaims = reclaims[reclaims["scanned"] < first["scanned"]]
     fixed = _work(reclaims, base, trial)
     memory = base.memory_ns(reclaims["touched_pages"].astype(np.float64) * PAGE_BYTES)
-    answers = _unmapped(reclaims) * memory
+    answers = _through_zswap(reclaims) * memory
     middle = float(np.median(measured))
     misses = max((middle - float(np.median(fixed))) / float(np.median(answers)), 0.0)
     shares = (np.arange(measured.size) + 0.5) / measured.size
@@ -243,10 +243,8 @@ def _fit_reclaim(
     return {"scan_ns": scan_ns, "evict_misses": misses, "reclaim_ns": 0.0}
 
 
-def _unmapped(events: npt.NDArray[Any]) -> Floats:
-    of = {name: events[name].astype(np.float64) for name in ("stored", "dropped", "rejected")}
-    written = events["written"].astype(np.float64)
-    return of["stored"] + of["dropped"] + np.maximum(of["rejected"], written)
+def _through_zswap(events: npt.NDArray[Any]) -> Floats:
+    return events["stored"].astype(np.float64) + events["rejected"].astype(np.float64)
 
 
 def _work(events: npt.NDArray[Any], base: Costs, faults: dict[str, float]) -> Floats:
