@@ -13,10 +13,12 @@ beside the message that says how.
 from __future__ import annotations
 
 import argparse
+import bz2
 import faulthandler
 import gzip
 import io
 import json
+import lzma
 import os
 import random
 import resource
@@ -412,7 +414,7 @@ def whole_way(data: bytes, folder: Path, dice: random.Random) -> str:
     return "rows"
 
 
-COMPRESSIONS = (gzip.compress, zstandard.compress)
+COMPRESSIONS = (gzip.compress, zstandard.compress, lzma.compress, bz2.compress)
 
 
 def run_one(data: bytes, name: str, folder: Path, dice: random.Random) -> str:

@@ -1,8 +1,10 @@
 """Captures in, tables out: the framework, its refusals and its command line."""
 
+import bz2
 import functools
 import gzip
 import io
+import lzma
 import os
 import signal
 import subprocess
@@ -59,7 +61,18 @@ def test_the_footer_says_where_the_table_came_from(tmp_path):
     assert metadata["sources"] == '["python-sort.sw.brief-ns.txt"]'
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress, bytes])
+def _two_streams(data):
+    """Return an xz file of two streams with padding in between, as `cat a.xz b.xz` makes."""
+    return lzma.compress(data[:999]) + b"\0" * 8 + lzma.compress(data[999:]) + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        gzip.compress, zstandard.ZstdCompressor().compress, bytes, lzma.compress, bz2.compress,
+        _two_streams,
+    ],
+)  # fmt: skip
 def test_compressed_input_and_several_inputs_read_the_same(tmp_path, pack):
     (tmp_path / "a").write_bytes(pack(BRIEF.read_bytes()))
     ingest(tmp_path / "a", tmp_path / "one.parquet")
@@ -316,6 +329,11 @@ def _junk() -> dict[str, bytes]:
         "truncated.gz": gzip.compress(BRIEF.read_bytes())[:500],
         "damaged.gz": gzip.compress(BRIEF.read_bytes())[:300] + b"\xff" * 300,
         "empty.gz": gzip.compress(b""),
+        "truncated.xz": lzma.compress(BRIEF.read_bytes())[:500],
+        "damaged.xz": lzma.compress(BRIEF.read_bytes())[:300] + b"\xff" * 300,
+        "empty.xz": lzma.compress(b""),
+        "truncated.bz2": bz2.compress(BRIEF.read_bytes())[:500],
+        "damaged.bz2": bz2.compress(BRIEF.read_bytes())[:300] + b"\xff" * 300,
         "one-line": b"x" * (12 << 20),
         "zeros": b"\0" * 1000,
         "words": b"not a trace at all\nreally\n",
@@ -362,6 +380,35 @@ def test_outputs_are_not_overwritten_without_force(tmp_path):
         ingest(tmp_path / "none", tmp_path / "u.parquet")
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_pipe_or_device_is_never_replaced(tmp_path, is_link):
+    """As root, a table written to /dev/null would take its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    target = tmp_path / "link" if is_link else pipe
+    if is_link:
+        target.symlink_to(pipe)
+    with pytest.raises(OutputError, match="device or pipe"):
+        ingest(BRIEF, target, force=True)
+    assert pipe.is_fifo()
+
+
+def test_a_link_keeps_pointing_to_the_file_that_is_replaced(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    ingest(BRIEF, tmp_path / "link", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert pl.read_parquet(tmp_path / "real").height == 40
+
+
+def test_a_capture_is_not_overwritten_by_its_own_table(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes(BRIEF.read_bytes())
+    with pytest.raises(OutputError, match="is an input too"):
+        ingest([BRIEF, path], tmp_path / "." / "t.txt", force=True)
+    assert path.read_bytes() == BRIEF.read_bytes()
+
+
 def test_the_command_says_what_it_did_on_stderr_only(tmp_path):
     result = run(app, ["ingest", str(BRIEF), "-o", str(tmp_path / "t.parquet")])
     assert result.exit_code == 0, result.stderr
@@ -377,6 +424,8 @@ def test_the_command_says_what_it_did_on_stderr_only(tmp_path):
         (["--address-base", "8"], 2, "10 or 16"),
         (["--column", "vaddr"], 2, "OURS=THEIRS"),
         (["--coverage", "most"], 2, "page-cache"),
+        (["--tick-ns", "nan"], 2, "above 0"),
+        (["--tick-ns", "-1"], 2, "above 0"),
     ],
 )
 def test_wrong_usage_is_told(tmp_path, arguments, status, words):

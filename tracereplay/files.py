@@ -1,4 +1,4 @@
-"""Open inputs (plain, .gz, .zst, standard input) and replace outputs whole or not at all."""
+"""Open inputs (plain, .gz, .zst, .xz, .bz2, standard input) and replace outputs whole or not at all."""
 
 from __future__ import annotations
 
@@ -91,6 +91,50 @@ class _Zstd(io.RawIOBase):
         super().close()
 
 
+class _Lzma(io.RawIOBase):
+    """Decompresses xz streams a little at a time, within bounds of memory."""
+
+    _PIECE_BYTES = 1 << 16
+    _MAX_MEMORY_BYTES = 256 << 20
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._stream = self._begin()
+        self._is_begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def _begin(self) -> Any:
+        import lzma
+
+        return lzma.LZMADecompressor(memlimit=self._MAX_MEMORY_BYTES)
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            piece = b""
+            if self._stream.eof:  # another stream, or the padding of zeros
+                piece = self._stream.unused_data.lstrip(b"\0")
+                self._stream, self._is_begun = self._begin(), False
+            if not piece and self._stream.needs_input:
+                piece = self._raw.read(self._PIECE_BYTES)
+                if not self._is_begun:
+                    piece = piece.lstrip(b"\0")
+                if not piece:
+                    if self._is_begun:
+                        raise EOFError("the last stream is cut short")
+                    return 0
+            self._is_begun = True
+            data = self._stream.decompress(piece, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class Input:
     """An open input: `stream` yields decompressed bytes, `bytes_read` counts what the file gave.
 
@@ -102,6 +146,8 @@ class Input:
     def __init__(self, path: str | Path) -> None:
         self.name = "<stdin>" if str(path) == STDIN else str(path)
         self.total_bytes: int | None = None
+        if not str(path) or "\0" in str(path):
+            raise InputError(f"{str(path)!r} is no file")
         if str(path) == STDIN:
             raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         else:
@@ -123,6 +169,14 @@ class Input:
         elif head == b"\x28\xb5\x2f\xfd":
             self.stream = io.BufferedReader(_Zstd(buffered), 1 << 20)
             self.compression = "zstd"
+        elif head == b"\xfd7zX":
+            self.stream = io.BufferedReader(_Lzma(buffered), 1 << 20)
+            self.compression = "xz"
+        elif head[:3] == b"BZh":
+            import bz2
+
+            self.stream = bz2.BZ2File(buffered)
+            self.compression = "bzip2"
 
     @property
     def bytes_read(self) -> int:
@@ -137,6 +191,7 @@ class Input:
         InputError
             The file is truncated or damaged.
         """
+        import lzma
         import zlib
 
         import zstandard
@@ -147,7 +202,7 @@ class Input:
             return data + self.read() if size < 0 else data
         try:
             return self.stream.read(size)
-        except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
+        except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
             raise InputError(
                 f"{self.name}: {self.compression or 'read'} error: {error}; is the file complete?"
             ) from error
@@ -183,15 +238,15 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     OutputError
         `path` exists and `force` is not given, or the folder cannot be written.
     """
-    target = Path(path)
-    check_free(target, force=force)
+    check_free(path, force=force)
+    target = Path(path).resolve()  # what a link points to is replaced, not the link
     try:
         handle, name = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".part", dir=target.parent or Path()
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
         )
         os.close(handle)
     except OSError as error:
-        raise OutputError(f"{target}: {error.strerror or error}") from error
+        raise OutputError(f"{path}: {error.strerror or error}") from error
     part = Path(name)
     try:
         yield part
@@ -200,7 +255,7 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         part.chmod(0o666 & ~umask)
         part.replace(target)
     except OSError as error:
-        raise OutputError(f"{target}: {error.strerror or error}") from error
+        raise OutputError(f"{path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -210,6 +265,9 @@ def check_free(path: str | Path, *, force: bool = False) -> None:
     target = Path(path)
     if target.is_dir():
         raise OutputError(f"{target} is a folder; name a file")
+    if target.exists() and not target.is_file():
+        # Never replace a device or a pipe: root would lose /dev/null.
+        raise OutputError(f"{target} is a device or pipe; name a file")
     if target.exists() and not force:
         raise OutputError(f"{target} exists; --force overwrites it")
     if not target.parent.is_dir():

@@ -82,7 +82,8 @@ def ingest(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Captures, plain, .gz or .zst, read in this order; - is stdin."
+            metavar="INPUT...",
+            help="Captures, plain, .gz, .zst, .xz or .bz2, read in this order; - is stdin.",
         ),
     ],
     out: Annotated[
@@ -199,6 +200,8 @@ def ingest(
         raise typer.BadParameter("10 or 16", param_hint="--address-base")
     if address_field not in ("auto", "first"):
         raise typer.BadParameter("auto or first", param_hint="--address-field")
+    if tick_ns is not None and not 0 < tick_ns < 1e12:
+        raise typer.BadParameter("a length above 0 in nanoseconds", param_hint="--tick-ns")
     from tracereplay.readers import Options
     from tracereplay.readers import ingest as ingest_trace
     from tracereplay.schema import COVERAGES

@@ -24,7 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from tracereplay import __version__
-from tracereplay.errors import FormatError, InputError, unknown_name
+from tracereplay.errors import FormatError, InputError, OutputError, unknown_name
 from tracereplay.files import Input, check_free, replacing
 from tracereplay.readers import (
     accessed_bits,
@@ -153,6 +153,9 @@ def ingest(
     if format != "auto" and format not in FORMATS:
         raise unknown_name("format", format, list(FORMATS))
     check_free(output, force=force)
+    for path in paths:
+        if Path(output).exists() and Path(path).exists() and Path(output).samefile(path):
+            raise OutputError(f"{output} is an input too; write the table to another file")
     reports: list[Report] = []
     used: list[Format] = []
 
