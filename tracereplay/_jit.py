@@ -110,8 +110,13 @@ _HELPER: dict[str, Any] = {}
 if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
     import ctypes
 
+    from numba.core import typed_passes, untyped_passes
+    from numba.core.caching import FunctionCache
     from numba.core.codegen import JITCodeLibrary
     from numba.core.compiler import Compiler
+    from numba.core.compiler_machinery import PassManager
+    from numba.core.runtime.nrt import rtsys
+    from numba.core.types import functions as _functions
 
     class _NoEnvironment:
         """Where a helper's Python objects would be filed: it has none."""
@@ -166,6 +171,30 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
         def get_pointer_to_function(self, name: str) -> int:
             return int(JITCodeLibrary.get_pointer_to_function(self, name))
 
+    def _pass_manager() -> Any:
+        """Return the passes a helper needs of numba's.
+
+        Left out is what looks for `with`, closures, literals, array expressions and dead branches:
+        a third of the time, because numba goes through the whole function after each.
+        """
+        passes = PassManager("helper")
+        for each in (
+            untyped_passes.TranslateByteCode,
+            untyped_passes.FixupArgs,
+            untyped_passes.IRProcessing,
+            untyped_passes.GenericRewrites,
+            untyped_passes.InlineInlinables,
+            untyped_passes.ReconstructSSA,
+            typed_passes.NopythonTypeInference,
+            typed_passes.PreLowerStripPhis,
+            typed_passes.IRLegalization,
+            typed_passes.NativeLowering,
+            typed_passes.NoPythonBackend,
+        ):
+            passes.add_pass(each, each.__name__)
+        passes.finalize()
+        return passes
+
     def _compiler(library_class: Any) -> Any:
         class _WithLibrary(Compiler):
             def define_pipelines(self) -> Any:
@@ -175,7 +204,11 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                         state.targetctx.codegen(), state.func_id.func_qualname
                     )
                     state.library.enable_object_caching()
-                return super().define_pipelines()
+                return (
+                    [_pass_manager()]
+                    if library_class is _HelperLibrary
+                    else super().define_pipelines()
+                )
 
             def _compile_core(self) -> Any:
                 result = super()._compile_core()
@@ -190,6 +223,32 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
 
         return _WithLibrary
 
+    class _KernelCache(FunctionCache):
+        """Finds kernels without what only compiling needs: half a second of numba's start-up."""
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
+
+    # What an operator does to numbers is looked up among all that strings, sets and lists make of it:
+    # a quarter of the time, if it were not remembered.
+    _signatures: dict[Any, Any] = {}
+    _callable: Any = _functions.BaseFunction
+    _resolve_call = _callable.get_call_type
+
+    def _remembered_call(function: Any, context: Any, args: Any, kws: Any) -> Any:
+        numbers = (_types.Number, _types.Boolean, _types.Literal)
+        if kws or not all(isinstance(of, numbers) for of in args):
+            return _resolve_call(function, context, args, kws)
+        key = (function, context, args)
+        if key not in _signatures:
+            _signatures[key] = _resolve_call(function, context, args, kws)
+        return _signatures[key]
+
+    _callable.get_call_type = _remembered_call
+    # Each pass over a function writes down its arguments, and a machine has 250 fields.
+    _types.Record.__repr__ = _types.Type.__repr__
+
     _KERNEL = {"pipeline_class": _compiler(_KernelLibrary), "no_cfunc_wrapper": True}
     _HELPER = {
         "pipeline_class": _compiler(_HelperLibrary),
@@ -202,7 +261,10 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
 
 def kernel(function: F) -> F:
     """Compile a function that Python calls with arrays; the lock is released, the code cached."""
-    return cast("F", _njit(cache=_CACHE, nogil=True, error_model="numpy", **_KERNEL)(function))
+    compiled = _njit(cache=_CACHE, nogil=True, error_model="numpy", **_KERNEL)(function)
+    if _CACHE and _KERNEL:
+        compiled._cache = _KernelCache(function)  # noqa: SLF001  (as enable_caching() does)
+    return cast("F", compiled)
 
 
 def inner(function: F) -> F:

@@ -319,12 +319,12 @@ class _progress:  # noqa: N801  (reads as a function where it is used)
         self._scenarios = scenarios
 
     def __enter__(self) -> Callable[[int, int], None] | None:
+        if not sys.stderr.isatty():  # asked first: half of what rich takes to import is the bar
+            self._bar = None
+            return None
         from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
         console = stderr_console()
-        if not console.is_terminal:
-            self._bar = None
-            return None
         self._bar = Progress(
             *Progress.get_default_columns()[:3],
             TimeRemainingColumn(),

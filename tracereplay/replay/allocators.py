@@ -6,6 +6,7 @@ because only whole pages count against the pool limit.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ _HANDLE = 8
 _ON_NO_LIST = 0xFF
 
 
+@functools.cache
 def zsmalloc_classes(chain_pages: int, *, by_percent: bool) -> list[tuple[int, int, int, int]]:
     """Return (index, object bytes, pages, objects) of each distinct size class, smallest first.
 
