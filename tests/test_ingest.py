@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import FormatError, InputError, OutputError, TracereplayError
+from tracereplay.files import Input, spool
 from tracereplay.readers import FORMATS, Options, base, ingest
 from tracereplay.schema import METADATA_KEYS, METADATA_PREFIX
 
@@ -318,6 +319,38 @@ def test_trace_cmd_says_how_many_events_it_dropped(tmp_path, line, lost):
     (tmp_path / "t.txt").write_text(f"cpus=2\n{event}{line}\n{event}")
     with pytest.raises(FormatError, match=f"lost {lost} events"):
         ingest(tmp_path / "t.txt", tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("perf_first", [True, False])
+def test_two_formats_in_one_file_are_refused(tmp_path, perf_first):
+    """ftrace's lines hold a time and the fields of a tracepoint, and are no perf script all the same."""
+    parts = [
+        (CAPTURES / "thread-comms.sw.brief.txt").read_bytes(),
+        (CAPTURES / "tree.mono.trace.txt").read_bytes(),
+    ]
+    (tmp_path / "t").write_bytes(b"".join(parts if perf_first else parts[::-1]))
+    with pytest.raises(FormatError, match="lines cannot be read as"):
+        ingest(tmp_path / "t", tmp_path / "t.parquet")
+
+
+def test_no_room_for_a_plain_copy_is_told(tmp_path):
+    """perf.data and tables have their index at the end: packed or piped ones are copied first."""
+    (tmp_path / "t").write_bytes(b"x")
+    with (
+        Input(tmp_path / "t") as stream,
+        pytest.raises(OutputError, match=r"for a plain copy of .*TMPDIR"),
+    ):
+        spool(stream, tmp_path / "none" / "copy")
+
+
+def test_an_error_of_the_system_that_no_one_thought_of_is_one_line(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(28, "No space left on device", "/scratch/x")
+
+    monkeypatch.setattr("tracereplay.readers.ingest", fails)
+    result = run(app, ["ingest", str(BRIEF), "-o", str(tmp_path / "t.parquet")])
+    assert result.exit_code == 1
+    assert result.stderr == "error: /scratch/x: No space left on device\n"
 
 
 def _junk() -> dict[str, bytes]:

@@ -82,6 +82,19 @@ def test_a_file_cut_short_is_refused_and_read_on_request(tmp_path):
     assert any("cut short" in note for note in done.notes)
 
 
+def test_a_file_cut_between_two_records_is_cut_short_all_the_same(tmp_path):
+    whole = (CAPTURES / "tree.sw.callgraph.data").read_bytes()
+    start, size = struct.unpack_from("<QQ", whole, 40)
+    at = start
+    while at < start + size // 2:
+        at += struct.unpack_from("<H", whole, at + 6)[0]
+    (tmp_path / "cut.data").write_bytes(whole[:at])
+    with pytest.raises(InputError, match=f"cut short: {start + size - at:,} bytes"):
+        table(tmp_path / "cut.data", tmp_path)
+    rows, _ = table(tmp_path / "cut.data", tmp_path, allow_bad=True)
+    assert rows.height > 10
+
+
 def test_another_byte_order_needs_perf_and_says_so(tmp_path, monkeypatch):
     swapped = tmp_path / "swapped.data"
     swapped.write_bytes(b"2ELIFREP" + bytes(200))

@@ -227,6 +227,25 @@ class Input:
         self.close()
 
 
+def spool(stream: Input, path: Path) -> None:
+    """Copy the rest of an input to a file: some formats have their index at the end.
+
+    Raises
+    ------
+    OutputError
+        There is no room for the copy.
+    """
+    try:
+        with path.open("wb") as copy:
+            while piece := stream.read(1 << 20):
+                copy.write(piece)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: {error.strerror or error} for a plain copy of {stream.name}; free some, "
+            "or set TMPDIR to another folder"
+        ) from error
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the name when the block ends without error.

@@ -47,6 +47,14 @@ class _OneLineErrors(TyperGroup):
         except TracereplayError as error:
             stderr_console().print(f"error: {error}", style="red")
             raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            raise
+        except (OSError, MemoryError) as error:  # of a file no one thought of; no traceback
+            what = getattr(error, "strerror", None) or str(error) or "out of memory"
+            where = getattr(error, "filename", None)
+            told = f"error: {where}: {what}" if where else f"error: {what}"
+            stderr_console().print(told, style="red")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             note("interrupted")
             raise typer.Exit(_INTERRUPTED) from error

@@ -174,6 +174,9 @@ def _sample_head(buffer: Any, begin: Any, colon: Any, row: Any) -> Any:
     row["has"] = has
     while at >= begin and buffer[at] == BLANK:
         at -= 1
+    # Without thread and CPU a name stands alone in its columns: anything longer is another format.
+    if has == 0 and at + 1 - begin > COMM_COLUMNS:
+        return -1, digits
     return at + 1, digits
 
 

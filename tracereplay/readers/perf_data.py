@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from tracereplay.errors import FormatError, InputError
-from tracereplay.files import Input
+from tracereplay.files import Input, spool
 from tracereplay.readers import _perf_records as records
 from tracereplay.readers import perf_script
 from tracereplay.readers._perf_header import (
@@ -144,7 +144,11 @@ def _read_file(
                         "far as it goes, event names and tracepoint formats are missing"
                     )
                 window = _Window(_section(file, header, stream))
-                yield from _Session(header, options, report).read(window)
+                session = _Session(header, options, report)
+                missing = header.data_start + header.data_bytes - header.file_bytes
+                if missing > 0:
+                    session.damaged(f"was cut short: {missing:,} bytes of its records are missing")
+                yield from session.read(window)
         except OSError as error:
             raise InputError(f"{report.name}: {error.strerror or error}") from error
 
@@ -169,10 +173,8 @@ def _as_file(stream: Input, head: bytes, folder: Path) -> Path:
     if path := _plain_path(stream):
         return path
     copy = folder / "perf.data"
-    with copy.open("wb") as file:
-        file.write(head)
-        while piece := stream.read(_CHUNK_BYTES):
-            file.write(piece)
+    stream.push_back(head)
+    spool(stream, copy)
     return copy
 
 
@@ -208,7 +210,11 @@ def _through_perf(
             errors.seek(0)
             if child.wait() > 0 and not report.records:
                 said = errors.read(4000).decode("utf-8", "replace").strip().splitlines()
-                raise InputError(f"{report.name}: perf script: {said[-1] if said else 'failed'}")
+                raise InputError(
+                    f"{report.name}: {why}; perf script cannot read it here either: "
+                    f"{said[-1] if said else 'failed'}. Print it where it was recorded: perf script "
+                    f"--ns -F {fields}"
+                )
 
 
 class _PerfText(Input):
@@ -306,7 +312,7 @@ class _Session:
                     yield from fold.feed(frame)
             self._stop_if_hopeless()
         if inner or window.rest:
-            self._damaged("ends within a record: was it cut short?")
+            self.damaged("ends within a record: was it cut short?")
         for frame in self._ordered(final=True):
             yield from fold.feed(frame)
         if self._regions is not None:
@@ -325,9 +331,7 @@ class _Session:
         self._take_odd(window.data)
         window.position = int(self._state["position"][0])
         if reason == records.DAMAGED:
-            self._damaged(
-                f"is damaged: a record without a size at byte {window.position} of a part"
-            )
+            self.damaged(f"is damaged: a record without a size at byte {window.position} of a part")
             window.drop()
         return int(reason)
 
@@ -343,7 +347,7 @@ class _Session:
         if reason == records.CONTROL:
             kind, body = self._record(window)
             if kind in (records.COMPRESSED, records.COMPRESSED2, records.TRACING_DATA):
-                self._damaged("is damaged: a compressed record within a compressed one")
+                self.damaged("is damaged: a compressed record within a compressed one")
             else:
                 self._control(kind, body, window)
         return reason in (records.CONTROL, records.DRAIN)
@@ -608,7 +612,8 @@ class _Session:
 
     # -- what is said at the end -----------------------------------------------------------------
 
-    def _damaged(self, how: str) -> None:
+    def damaged(self, how: str) -> None:
+        """Refuse a damaged file, unless the user takes what is readable."""
         text = f"{self._report.name}: {how}"
         if not self._options.allow_bad:
             raise InputError(f"{text}; record it again, or --allow-bad takes what is readable")

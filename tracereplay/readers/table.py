@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracereplay.errors import FormatError, InputError
-from tracereplay.files import STDIN, Input
+from tracereplay.files import STDIN, Input, spool
 from tracereplay.readers.base import Format, Head, Options, Report
 from tracereplay.readers.delimited import map_columns
 from tracereplay.schema import ACCESSES, METADATA_PREFIX
@@ -37,8 +36,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
         path = Path(stream.name)
         if stream.name == STDIN or stream.compression or not path.is_file():
             path = Path(folder) / "table"  # both formats have their index at the end
-            with path.open("wb") as copy:
-                shutil.copyfileobj(stream, copy, 1 << 20)
+            spool(stream, path)
         yield from _rows(path, options, report)
 
 
