@@ -304,3 +304,22 @@ def test_means_of_the_second_half_leave_the_first_out():
         {"rows": {n: [] for n in host._FOOTPRINT}, "kept": {"pool_samples": []}}
     )
     assert nothing["rss_pages_mean_second_half"] == -1.0
+
+
+def _repeat(total: int, p99: int) -> dict:
+    return {
+        "finished": True,
+        "latency_sum_ns": total,
+        "slow_touch_ns": {"50": 3000, "90": 7000, "99": p99},
+        "touch_ns": np.array([total], np.uint32),
+    }
+
+
+def test_the_touches_kept_are_those_of_the_middle_repeat() -> None:
+    repeats = [_repeat(total, 1) for total in (50, 20, 40, 10, 30)]
+    repeats[3]["finished"] = False
+    nth, touch_ns = host._middle(repeats)
+    assert nth == 4
+    assert touch_ns is not None
+    assert touch_ns.tolist() == [30]
+    assert host._middle([repeats[3]]) == (0, None)

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
-from tracereplay.validation import TOUCH_COUNTERS, validate
+from tracereplay.errors import FormatError
+from tracereplay.validation import TOUCH_COUNTERS, load_run, touch_costs, validate
 
 RUNS = Path(__file__).parent / "kernel-runs"
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
@@ -152,3 +153,34 @@ def test_a_run_with_another_compressor_is_replayed_with_its_own_sizes(tmp_path, 
     kernel, model = counter(other, "loop", "pool_pages")
     assert 0.4 * kernel < model < 0.65 * kernel
     assert set(TOUCH_COUNTERS) <= set(other["counter"])
+
+
+def test_percentiles_of_every_repeat_stand_where_the_recorder_kept_them(tmp_path):
+    for suffix in (".trace.parquet", ".pages.parquet"):
+        (tmp_path / f"loop{suffix}").symlink_to(RUNS / "linux-6.18" / f"loop{suffix}")
+    record = json.loads((RUNS / "linux-6.18" / "loop.json").read_text())
+    for nth, repeat in enumerate(record["repeats"]):
+        repeat["slow_touch_ns"] = {"50": 2000 + nth, "90": 6000, "99": 170_000}
+    record["touch_repeat"] = 2
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    rows = {row["counter"]: row for row in validate([tmp_path], counters=TOUCH_COUNTERS).to_dicts()}
+    count = len(record["repeats"])
+    middle = rows["touch_p50_ns"]
+    assert middle["kernel"] == 2000 + (count - 1) / 2
+    assert (middle["kernel_min"], middle["kernel_max"]) == (2000, 2000 + count - 1)
+    assert rows["touch_p99_ns"]["kernel"] == 170_000
+
+    record["touch_repeat"] = count
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    with pytest.raises(FormatError, match="touch_repeat is 5, of 5 repeats"):
+        validate([tmp_path])
+
+
+def test_a_table_of_ones_own_device_is_taken_whatever_its_name(tmp_path):
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps({"devices": {"mine": {"read_ns": 5, "write_ns": 5}}}))
+    run = load_run(RUNS / "linux-6.18" / "loop.json")
+    assert touch_costs(run, path).device.name == "mine"
+    assert touch_costs(run, None).device.name == "virtual-disk"
+    path.write_text(json.dumps({"faults": {"minor_fault_ns": 5}}))
+    assert touch_costs(run, path).device.name == "hdd"

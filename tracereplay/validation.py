@@ -27,8 +27,8 @@ from tracereplay.costs import (
     SCHEMA,
     Costs,
     Means,
-    known_devices,
     load_costs,
+    own_devices,
     with_sections,
 )
 from tracereplay.dense import DenseIds
@@ -150,6 +150,9 @@ class RecordedRun:
     ----------
     kernel_counters : one mapping per finished repeat
     touches_ns : sum of the times of all touches, one per finished repeat
+    slow_touches : percentiles of the touches over 1 us by counter, one mapping per finished repeat;
+        empty where only one repeat's touches are known
+    timed_repeat : whose every touch was kept
     killed, repeats : how many repeats ended in an OOM kill, of how many
     reads_first : a write touch of the recorder read before it wrote
     vma_readahead : no swap device turns, so readahead goes by address
@@ -168,6 +171,8 @@ class RecordedRun:
     emulated: bool
     reads_first: bool = True
     vma_readahead: bool = False
+    slow_touches: tuple[dict[str, float], ...] = ()
+    timed_repeat: int = 0
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -310,7 +315,11 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
                 fill_ns,
             )
         )
+    timed_repeat = int(record.get("touch_repeat", 0))
+    if not 0 <= timed_repeat < len(replays):
+        raise ValueError(f"touch_repeat is {timed_repeat}, of {len(replays)} repeats")
     if not any(repeat.reads_ns.size for repeat in replays):
+        timed_repeat = 0
         finished = [repeat for repeat, of in zip(replays, repeats, strict=True) if of["finished"]]
         replays = _flush_phases(finished or replays)
     counters = [_repeated_counters(repeat) for repeat in repeats if repeat["finished"]]
@@ -332,6 +341,18 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         emulated=False,
         reads_first=recorder.get("reads_first", True),
         vma_readahead=settings.get("rotational", 1) == 0,
+        slow_touches=_slow_touches([repeat for repeat in repeats if repeat["finished"]]),
+        timed_repeat=timed_repeat,
+    )
+
+
+def _slow_touches(finished: Sequence[dict[str, Any]]) -> tuple[dict[str, float], ...]:
+    """Return TOUCH_COUNTERS' percentiles of every repeat; nothing where a repeat lacks them."""
+    if not all(repeat.get("slow_touch_ns") for repeat in finished):
+        return ()
+    return tuple(
+        {f"touch_p{share}_ns": float(value) for share, value in repeat["slow_touch_ns"].items()}
+        for repeat in finished
     )
 
 
@@ -780,8 +801,8 @@ def validate(
     (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
     the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
     release, reclaim, cgroup. `oom_events` is the share of repeats that were killed. Runs whose
-    touches were timed have TOUCH_COUNTERS too: percentiles over the touches of the repeat whose
-    times were kept, and the sum of every repeat.
+    touches were timed have TOUCH_COUNTERS too: percentiles over the touches of every repeat, or of
+    the one whose times were kept where the others' are not recorded, and the sum of every repeat.
 
     Raises
     ------
@@ -818,7 +839,7 @@ def validate(
             load = load_workload(each)
             tasks = [
                 pool.submit(_replay_beside, each, load, repeat, prices.get(each.scenario.codec))
-                if nth == 0 and load.touch_ns is not None
+                if nth == each.timed_repeat and load.touch_ns is not None
                 else pool.submit(replay_repeat, each, load, repeat)
                 for nth, repeat in enumerate(each.replays)
             ]
@@ -856,9 +877,8 @@ def touch_costs(run: RecordedRun, costs: str | Path | None) -> Costs:
     SettingsError, InputError
         The table cannot be used, or knows no disk like that of the runs.
     """
-    known = known_devices(costs or RECORDED)
     # A table of `calibrate` names its disk by kind; where it has measured none, the bundled one stands.
-    device = next((name for name in (_TIMED_DEVICE, "hdd") if name in known), known[0])
+    device = next(iter(own_devices(costs or RECORDED)), "hdd")
     return load_costs(costs or RECORDED, device, run.scenario.codec, random_lines=True)
 
 
@@ -919,7 +939,7 @@ def compare_counters(
                 "cgroup": run.scenario.cgroup,
             }
         )
-    return rows + _compare_touches(run, modelled[0])
+    return rows + _compare_touches(run, modelled[run.timed_repeat])
 
 
 def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[str, Any]]:
@@ -931,6 +951,8 @@ def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[st
         kernel, model = [beside[f"kernel {name}"]], beside[f"model {name}"]
         if name == "touch_total_ns" and run.touches_ns:
             kernel = [float(total) for total in run.touches_ns]
+        elif run.slow_touches:
+            kernel = [repeat[name] for repeat in run.slow_touches]
         mean = float(np.mean(kernel))
         rows.append(
             {
@@ -998,7 +1020,7 @@ def fit_costs(
         load = load_workload(run)
         if load.touch_ns is None:
             raise InputError(f"{run.trace}: no column touch_ns; the touches were not timed")
-        _, timed = replay_timed(run, load, run.replays[0])
+        _, timed = replay_timed(run, load, run.replays[run.timed_repeat])
         if uses_zswap:
             table |= fit_faults(timed, costs)
             costs = with_sections(costs, table)
