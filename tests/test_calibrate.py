@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
+import platform
 import types
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tracereplay.calibration import merge_fit, reference_workload
 from tracereplay.cli import app
 from tracereplay.costs import load_costs
 from tracereplay.errors import HostError
 from tracereplay.host import calibrate as host
+from tracereplay.host.direct_io import Writer
 from tracereplay.latency import LatencyModel
 from tracereplay.replay.state import DEVICE, EVENT
 
@@ -82,5 +86,164 @@ def test_a_disk_that_fills_up_leaves_no_file(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(host.os, "pwrite", no_space)
     with pytest.raises(HostError, match="the disk is full"):
-        host._measure_device(tmp_path, 0.2, 1 << 20, 0)
+        next(host._measure_device(tmp_path, 0.2, 1 << 20, 0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_are_medians_over_the_rounds_and_curves_still_ascend() -> None:
+    def part(shift: float) -> dict:
+        return {
+            "value": 10 + shift,
+            "source": "measured",
+            "quantiles": [[0.0, 1.0 + shift], [0.5, 2.0 + 2 * shift], [1.0, 9.0 - shift]],
+            "count": 3,
+        }
+
+    middle = host.median_section([part(shift) for shift in (0.0, 1.0, 5.0)])
+    assert middle == {
+        "value": 11.0,
+        "source": "measured",
+        "quantiles": [[0.0, 2.0], [0.5, 4.0], [1.0, 8.0]],
+        "count": 3,
+    }
+    assert isinstance(middle["count"], int)
+
+
+def test_all_parts_take_turns_and_a_change_of_speed_is_said(monkeypatch) -> None:
+    order = []
+    speeds = iter([100.0, 140.0, 120.0])
+
+    def codec(column: str, *_: object) -> dict:
+        order.append(column)
+        figure = {"value": 100.0 * len(order), "source": "s"}
+        names = ("compress_ns", "decompress_ns", "compress_fail_ns")
+        slopes = ("compress_ns_per_byte", "decompress_ns_per_byte")
+        return dict.fromkeys((*names, *slopes), figure) | {"pages": {"mean_bytes": 1.0}}
+
+    def memory() -> dict:
+        order.append("memory")
+        return {"minor_fault_ns": {"value": 1500.0, "source": "s"}}
+
+    def answers(_: int):
+        while True:
+            order.append("answers")
+            yield {"points": [[4 << 20, 10.0], [64 << 20, 200.0]], "source": "s"}
+
+    monkeypatch.setattr(host, "_measure_codec", codec)
+    monkeypatch.setattr(host, "_measure_memory", memory)
+    monkeypatch.setattr(host, "_measure_answers", answers)
+    monkeypatch.setattr(host, "_time_reference", lambda: next(speeds))
+    monkeypatch.setattr(host, "zswap_codec", lambda: None)
+    monkeypatch.setattr(host.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    table, notes = host.calibrate(codecs=["lz4", "deflate"], rounds=3)
+    assert order == ["memory", "answers", "lz4_bytes", "deflate_bytes"] * 3
+    assert table["codecs"]["lz4"]["compress_ns"]["value"] == 700.0  # 300, 700 and 1100
+    assert any("changed its speed by 40%" in note for note in notes)
+    assert any("derived, not measured" in note for note in notes)
+
+
+def test_what_is_not_measured_is_derived_from_how_long_a_fault_takes_here() -> None:
+    bundled = load_costs()
+    memory = float(bundled.memory_ns(64 << 20))
+    faults = {
+        "minor_fault_ns": {"value": 2 * bundled.faults["minor_fault_ns"], "source": "s"},
+        "memory_by_bytes": {"points": [[1 << 20, memory], [1 << 30, memory]], "source": "s"},
+    }
+    host._derive(faults)
+    assert faults["scan_ns"]["value"] == pytest.approx(2 * bundled.faults["scan_ns"], abs=0.1)
+    # Memory answers as fast as it did there, so that there are twice as many waits for it.
+    assert faults["load_misses"]["value"] == pytest.approx(
+        2 * bundled.faults["load_misses"], rel=0.01
+    )
+    assert "times 2.00" in faults["load_misses"]["source"]
+
+
+def test_a_busy_machine_is_said_to_be_one(monkeypatch) -> None:
+    monkeypatch.setattr(host.os, "getloadavg", lambda: (7.5, 1.0, 1.0))
+    monkeypatch.setattr(host, "_measure_memory", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    notes: list[str] = []
+    monkeypatch.setattr(host, "choose_columns", lambda _: (["lz4_bytes"], notes))
+    with pytest.raises(KeyboardInterrupt):
+        host.calibrate()
+    assert any("load average 7.5" in note for note in notes)
+
+
+def test_a_batch_of_writes_lands_where_it_should(tmp_path) -> None:
+    path = tmp_path / "file"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        os.truncate(handle, 16 << 12)
+        writer = Writer.open(4)
+        if writer is None:
+            assert platform.machine() not in ("x86_64", "aarch64")
+            return
+        with mmap.mmap(-1, 4 << 12) as area:
+            area[:] = np.random.default_rng(1).bytes(4 << 12)
+            writer.prepare(handle, area, 5 << 12)
+            writer.submit()
+            writer.wait()
+            assert os.pread(handle, 4 << 12, 5 << 12) == area[:]
+            writer.prepare(1 << 20, area, 0)  # no such file
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                writer.submit()
+        writer.close()
+    finally:
+        os.close(handle)
+
+
+def test_own_swap_says_what_it_needs(tmp_path, monkeypatch) -> None:
+    out = tmp_path / "costs.json"
+    for options, says in (
+        (["--own-swap"], "needs --directory"),
+        (["--compressor", "lzo"], "is for --own-swap"),
+    ):
+        done = CliRunner().invoke(app, ["calibrate", "-o", str(out), *options])
+        assert done.exit_code == 1
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    options = ["--own-swap", "--directory", str(tmp_path)]
+    done = CliRunner().invoke(app, ["calibrate", "-o", str(out), *options])
+    assert done.exit_code == 1
+    assert "needs root" in done.stderr or "unset NUMBA_DISABLE_JIT" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reference_workload_is_the_same_for_equal_seeds_and_faults() -> None:
+    load = reference_workload(3)
+    again = reference_workload(3)
+    assert np.array_equal(load.touches, again.touches)
+    assert np.array_equal(load.lines, again.lines)
+    assert not np.array_equal(load.lines, reference_workload(4).lines)
+    pages = load.touches & np.uint32(0x7FFFFFFF)
+    assert np.unique(pages).size == load.lines.size
+    assert np.array_equal(pages[: load.lines.size], np.arange(load.lines.size))
+    assert 0.1 < (load.lines == 64).mean() < 0.2
+
+
+def test_a_fit_joins_a_table_and_keeps_what_one_process_cannot_tell() -> None:
+    table = {
+        "method": "m",
+        "faults": {
+            "minor_fault_ns": {"value": 1.0, "source": "s"},
+            "memory_by_bytes": {"points": []},
+        },
+        "codecs": {"lzo": {"compress_ns": {"value": 7.0}}},
+        "devices": {"ssd": {"channels": {"value": 4.0}, "extra_page_ns": {"value": 3.0}}},
+    }
+    of = {"value": 5.0, "source": "fitted to the touch times of run with-zswap-0"}
+    fit = {
+        "faults": {"minor_fault_ns": of, "memory_by_bytes": {"points": [[1, 2]]}},
+        "codecs": {"lzo": {"decompress_by_bytes": {"points": []}, "decompress_spread": of}},
+        "devices": {
+            "virtual-disk": {name: dict(of) for name in ("read_ns", "write_ns", "submit_ns")}
+            | {"touches": {"by_faults": []}}
+        },
+    }
+    merge_fit(table, fit, "lzo", "here")
+    assert table["faults"]["minor_fault_ns"]["value"] == 5.0
+    assert "reference workload" in table["faults"]["minor_fault_ns"]["source"]
+    assert table["faults"]["memory_by_bytes"] == {"points": []}
+    assert table["codecs"]["lzo"]["compress_ns"]["value"] == 7.0
+    assert table["devices"]["ssd"]["extra_page_ns"]["value"] == 3.0
+    assert table["devices"]["ssd"]["write_ns"]["value"] == 20.0  # on each of four channels

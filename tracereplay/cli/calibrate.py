@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,24 @@ def calibrate(
         typer.Option(
             "--device",
             help="Name of the measured device. Default: nvme, ssd or hdd, as the kernel says.",
+            rich_help_panel=_DEVICE,
+        ),
+    ] = None,
+    own_swap: Annotated[
+        bool,
+        typer.Option(
+            "--own-swap",
+            help="Also time the kernel's own swapping, by a reference workload in a memory cgroup, "
+            "with a swap file in --directory and zswap on; needs root, puts everything back. About "
+            "two minutes.",
+            rich_help_panel=_DEVICE,
+        ),
+    ] = False,
+    compressor: Annotated[
+        str | None,
+        typer.Option(
+            "--compressor",
+            help="zswap's, for --own-swap. Default: the one it has now.",
             rich_help_panel=_DEVICE,
         ),
     ] = None,
@@ -69,21 +87,30 @@ def calibrate(
     """
     import json
 
+    from tracereplay.calibration import calibrate_swap
+    from tracereplay.errors import SettingsError
     from tracereplay.files import check_free, replacing
     from tracereplay.host import calibrate as host
     from tracereplay.units import format_duration, parse_size
 
     check_free(out, force=force)
-    table, notes = host.calibrate(
-        directory=directory,
-        device=device,
-        pages=pages,
-        codecs=codec or (),
-        seconds=seconds,
-        size_bytes=parse_size(size),
-        seed=seed,
-        progress=lambda what: note(f"measuring {what}"),
-    )
+    options: dict[str, Any] = {
+        "device": device,
+        "pages": pages,
+        "codecs": codec or (),
+        "seconds": seconds,
+        "size_bytes": parse_size(size),
+        "seed": seed,
+        "progress": lambda what: note(f"measuring {what}"),
+    }
+    if own_swap:
+        if directory is None:
+            raise SettingsError("--own-swap needs --directory: a folder for the swap file")
+        table, notes = calibrate_swap(directory, compressor, options, note)
+    else:
+        if compressor is not None:
+            raise SettingsError("--compressor is for --own-swap, which sets zswap's")
+        table, notes = host.calibrate(directory=directory, **options)
     with replacing(out, force=force) as part:
         part.write_text(json.dumps(table, indent=1) + "\n")
     for line in notes:

@@ -1,0 +1,137 @@
+"""What the kernel's own swapping costs on this machine: a reference workload, touched and fitted.
+
+`calibrate --own-swap` touches a made-up trace inside a memory cgroup, once with zswap and once with
+the swap device alone in every round, and fits faults, reclaim and device to the times of the touches
+as `validate --calibrate-on` does. Nothing of a recorded run is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tracereplay.costs import RANDOM_LINES
+from tracereplay.errors import HostError
+from tracereplay.host import touching
+from tracereplay.host.calibrate import ROUNDS, calibrate, median_section
+from tracereplay.host.pages import choose_columns
+from tracereplay.host.run import (
+    HostRun,
+    Workload,
+    find_machine,
+    host_run,
+    kernel_compressor,
+    line_sizes,
+    write_run,
+)
+from tracereplay.validation import fit_costs
+
+Say = Callable[[str], None]
+
+# The reference workload: a first pass over all pages, then draws that favour some of them, so that
+# two thirds of the pages fit and about one touch in six faults.
+_PAGES = 14_336
+_LIMIT_BYTES = 38 << 20
+_TOUCHES = 120_000
+_SKEW = 2.2
+_WRITES = 0.3
+_RAW_SHARE = 0.15  # of pages that do not shrink; the rest spans every size alike
+_MOST_LINES = 60
+_ZSWAP, _DEVICE = "with-zswap", "without-zswap"
+_TIMED = "virtual-disk"  # as fit_costs() names a device
+
+
+def reference_workload(seed: int) -> Workload:
+    """Return the touches and contents that are timed."""
+    rng = np.random.default_rng((seed, _PAGES))
+    order = rng.permutation(_PAGES)
+    drawn = order[(_PAGES * rng.random(_TOUCHES) ** _SKEW).astype(np.int64)]
+    touches = np.concatenate([np.arange(_PAGES), drawn]).astype(np.uint32)
+    is_write = np.concatenate([np.ones(_PAGES, np.bool_), rng.random(_TOUCHES) < _WRITES])
+    lines = rng.integers(1, _MOST_LINES + 1, _PAGES).astype(np.uint8)
+    lines[rng.random(_PAGES) < _RAW_SHARE] = touching.LINE_BYTES
+    return Workload(touches | np.where(is_write, touching.WRITE, np.uint32(0)), lines)
+
+
+def calibrate_swap(
+    directory: Path, codec: str | None, options: dict[str, Any], say: Say
+) -> tuple[dict[str, Any], list[str]]:
+    """Measure this machine as calibrate() does, and its own swapping in every round.
+
+    Parameters
+    ----------
+    directory : where the device test puts its file, and the swap file
+    codec : zswap's compressor; None is the one the kernel has now
+    options : of calibrate()
+
+    Raises
+    ------
+    HostError, InputError, SettingsError
+        As calibrate() and host_run() do; nothing stays changed.
+    """
+    machine = find_machine()
+    codec = codec or kernel_compressor()
+    if codec != "lzo-rle":
+        choose_columns([codec])  # one line where no library has it
+    seed = int(options.get("seed", 0))
+    load = reference_workload(seed)
+    rounds = int(options.get("rounds", ROUNDS))
+    with tempfile.TemporaryDirectory(prefix="tracereplay-") as name:
+        folder = Path(name)
+
+        def touch(turn: int) -> None:
+            for kind in (_ZSWAP, _DEVICE):
+                say(f"round {turn + 1} of {rounds}: swapping {kind.replace('-', ' ')}")
+                run = HostRun(
+                    memory_limit_bytes=_LIMIT_BYTES,
+                    swap_directory=directory,
+                    repeats=1,
+                    zswap=kind == _ZSWAP,
+                    compressor=codec if kind == _ZSWAP else None,
+                )
+                record, touch_ns = host_run(load, run)
+                if touch_ns is None:
+                    raise HostError("the kernel killed the reference workload; is memory short?")
+                write_run(folder, f"{kind}-{turn}", record, load, touch_ns, line_sizes())
+
+        table, notes = calibrate(directory=directory, each_round=touch, **options)
+        base = folder / "base.json"
+        base.write_text(json.dumps(table), encoding="utf-8")
+        fits = []
+        for turn in range(rounds):
+            say(f"fitting round {turn + 1} of {rounds}")
+            names = [f"{kind}-{turn}" for kind in (_ZSWAP, _DEVICE)]
+            fits.append(fit_costs([folder], names, base))
+    merge_fit(table, median_section(fits), codec, f"Linux cgroup {machine.cgroup}, {rounds} rounds")
+    return table, notes
+
+
+def merge_fit(table: dict[str, Any], fit: dict[str, Any], codec: str, where: str) -> None:
+    """Put what was fitted to the reference workload in a table of calibrate().
+
+    The codec's figures stay those on real or generated pages; decompression as the reference
+    workload saw it belongs to its own kind of pages. Channels and further pages of a read stay as
+    O_DIRECT has them: one process that swaps cannot tell.
+    """
+    source = f"fitted to the touch times of calibrate's reference workload ({where})"
+    faults = fit["faults"]
+    for figure in faults.values():
+        if str(figure.get("source", "")).startswith("fitted to"):
+            figure["source"] = source
+    table["faults"] |= {name: value for name, value in faults.items() if name != "memory_by_bytes"}
+    own = table["codecs"].get(codec)
+    if own is not None:
+        for name in ("decompress_by_bytes", "decompress_spread"):
+            own.setdefault(RANDOM_LINES, {})[name] = fit["codecs"][codec][name] | {"source": source}
+    fitted = fit["devices"][_TIMED]
+    for device in table["devices"].values():
+        channels = device["channels"]["value"]
+        fitted["write_ns"]["value"] = round(fitted["write_ns"]["value"] * channels, 1)
+        for name in ("read_ns", "write_ns", "submit_ns", "touches"):
+            device[name] = fitted[name] | {"source": source}
+    table["method"] += "; faults, reclaim and swap device fitted to a reference workload"
