@@ -26,6 +26,7 @@ from tracereplay.readers import FORMATS, Options, base, ingest
 from tracereplay.schema import METADATA_KEYS, METADATA_PREFIX
 
 run = CliRunner().invoke
+ROOT = Path(__file__).parents[1]
 BRIEF = CAPTURES / "python-sort.sw.brief-ns.txt"
 
 
@@ -520,3 +521,21 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
         assert process.wait(30) in (130, -signal.SIGINT)
         process.stdin.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
+    """Importing takes a second on a busy machine, and is when one sees that the file is wrong."""
+    script = (
+        "import sys, importlib.abc\n"
+        "class Interrupts(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'tracereplay.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from tracereplay.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -87,3 +87,15 @@ def test_what_is_no_table_is_refused(tmp_path, content):
     result = run(app, ["inspect", str(tmp_path / "t")])
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
+
+
+def test_a_narrow_terminal_gets_whole_words_and_a_picture_that_fits(tmp_path):
+    pages = [n * n % 997 for n in range(5000)]
+    pl.DataFrame({"page": pages}, schema={"page": pl.UInt64}).write_parquet(tmp_path / "t.parquet")
+    found = inspect_trace(open_trace(tmp_path / "t.parquet"))
+    plain = in_words(found)
+    narrow = in_words(found, 40)
+    assert max(map(len, plain)) > 80
+    assert all(len(line) <= 40 for line in narrow if str(tmp_path)[:20] not in line)
+    assert sum("█" in line for line in narrow) == len(found.working_set)
+    assert " ".join(" ".join(narrow).split()).count("resident") == " ".join(plain).count("resident")

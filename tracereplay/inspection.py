@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -243,8 +244,12 @@ def _whole(text: str | None) -> int | None:
 NO_PROCESS = "; no process ids: all pages are one address space"
 
 
-def in_words(found: Inspection) -> list[str]:
-    """Return the figures as lines of plain words."""
+# Below this the picture of the working set leaves its words out.
+_PLOT_COLUMNS = 80
+
+
+def in_words(found: Inspection, columns: int = 0) -> list[str]:
+    """Return the figures as lines of plain words, wrapped to a terminal's columns (0: as they are)."""
     share = 100 / found.rows
     lines = [
         f"{found.trace}: {found.rows:,} rows, {found.accesses:,} accesses"
@@ -299,18 +304,31 @@ def in_words(found: Inspection) -> list[str]:
     lines.append(
         f"working set per {1 / len(found.working_set):.0%} of the rows, and touched so far:"
     )
+    narrow = 0 < columns < _PLOT_COLUMNS
+    longest = max(columns - 33, 4) if narrow else 24
     for part in found.working_set:
-        bar = "█" * max(round(24 * part["working_set_bytes"] / largest), 1)
+        bar = "█" * max(round(longest * part["working_set_bytes"] / largest), 1)
+        place = f"{part['rows_from']:>11,}" if narrow else f"  from row {part['rows_from']:>14,} "
         lines.append(
-            f"  from row {part['rows_from']:>14,}  {format_size(part['working_set_bytes']):>9} "
-            f"{bar:24} {format_size(part['touched_so_far_bytes']):>9}"
+            f"{place} {format_size(part['working_set_bytes']):>9} "
+            f"{bar:{longest}} {format_size(part['touched_so_far_bytes']):>9}"
         )
     if found.lost_events:
         lines.append(f"lost        {found.lost_events:,} events, says the recorder")
     if found.skipped_lines:
         lines.append(f"skipped     {found.skipped_lines:,} lines of the capture held no access")
     lines += [f"note        {text}" for text in found.notes]
-    return lines
+    if not columns:
+        return lines
+    return [
+        piece
+        for line in lines
+        for piece in (
+            textwrap.wrap(line, columns, subsequent_indent=" " * 12, break_on_hyphens=False)
+            if len(line) > columns
+            else [line]
+        )
+    ]
 
 
 assert set(CAN) == set(CANNOT) == set(COVERAGES)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SOURCE = "Source"
 _OUTPUT = "Output"
 _REDUCTION = "Reduction"
+_WIDE_COLUMNS = 100  # what fits into fewer is told without bar, name and rows
 
 
 @contextmanager
@@ -36,16 +37,16 @@ def show_progress() -> Iterator[Callable[[Any, int], None] | None]:
         TransferSpeedColumn,
     )
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+    console = Console(stderr=True)
+    columns: list[Any] = [
         DownloadColumn(),
         TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rows]} rows"),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
+        TimeRemainingColumn(compact=True),
+    ]
+    if console.width >= _WIDE_COLUMNS:
+        columns = [TextColumn("{task.description}"), BarColumn(), *columns]
+        columns.append(TextColumn("{task.fields[rows]} rows"))
+    with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[int, Any] = {}
 
         def update(stream: Any, rows: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +32,7 @@ def inspect(
     if format == "json":
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:
-        for line in in_words(found):
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in in_words(found, columns):
             typer.echo(line)
     flush()
