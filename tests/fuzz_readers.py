@@ -326,6 +326,16 @@ ALL_TEXTS = [
     b"".join(b"%d\n" % (n * n % 41) for n in range(60)) + b"0x30\n0xffff\n",
     b"version,time,op,size,lbn\n"
     + b"".join(b"1,%d,%x,4096,%d\n" % (n // 4, 0x28 + n % 3, n * n % 41) for n in range(60)),
+    (
+        b"base_time_absolute: 8 m 59.809 s\ndata source: unknown\n\n"
+        + b"".join(
+            b"monitoring_start: %d ns\nmonitoring_end: %d.%03d ms\ntarget_id: %d\n"
+            b"nr_regions: 2\n# start_addr end_addr length nr_accesses age\n"
+            b"563ebaa00000-563ebaa%02d000 ( 12.000 KiB) %d -1\n7fff66b0a000-7fff66bb2000 "
+            b"( 672.000 KiB): %d 1 m 2 s\n\n" % (n * 10**6, n, n, n % 2, n + 1, n % 5, n % 3)
+            for n in range(30)
+        )
+    ),
     b"time;obj_id;op\n0.5;0x10;read\n1.5;0x11;write\n1.75;18;get\n",
     b"".join(
         b"%s %d.%06d: %sdamon_aggregated: target_id=%d nr_regions=3 %d-%d: %d%s\n"

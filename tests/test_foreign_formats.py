@@ -1,5 +1,6 @@
 """DAMON and libCacheSim files: the same capture in several forms gives one table."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
+from tracereplay.readers import ingest
 
 FOREIGN = Path(__file__).parent / "foreign"
 
@@ -45,3 +47,53 @@ def test_libcachesim_files_hold_the_requests_they_say(tmp_path, name):
 def test_ids_are_pages_where_the_user_says_so(tmp_path):
     _, said = read("refault-pages.csv.zst", tmp_path / "t.parquet", "--id-is-page")
     assert "--id-is-page" not in said
+
+
+RAW_REPORT = """base_time_absolute: 8 m 59.809 s
+data source: unknown
+
+monitoring_start:                0 ns
+monitoring_end:            104.599 ms
+monitoring_duration:       104.599 ms
+target_id: 18446623438842320000
+nr_regions: 3
+# start_addr     end_addr        length  nr_accesses   age
+563ebaa00000-563ebaa03000 (  12.000 KiB)          20    -1
+563ebadf3000-563ebadf4000 (   4.000 KiB)           0    -1
+7fff66b0a000-7fff66bb2000 ( 672.000 KiB): 7 1 m 2.500 s
+
+monitoring_start:          104.599 ms
+monitoring_end:                1.208 s
+monitoring_duration:           1.103 s
+target_id: 18446623438842320000
+nr_regions: 1
+# start_addr     end_addr        length  nr_accesses   age
+563ebaaca000-563ebaacb000 (   4.000 KiB)          21    -1
+"""
+
+
+def test_damos_raw_report_gives_the_accesses_of_its_recording(tmp_path):
+    """The same snapshots as damo's JSON would say them: same pages, times to the millisecond."""
+    (tmp_path / "report").write_text(RAW_REPORT)
+    snapshots = [
+        (539_809_000_000, 539_913_599_000, [(0x563EBAA00000, 0x563EBAA03000, 20),
+         (0x563EBADF3000, 0x563EBADF4000, 0), (0x7FFF66B0A000, 0x7FFF66BB2000, 7)]),
+        (539_913_599_000, 541_017_000_000, [(0x563EBAACA000, 0x563EBAACB000, 21)]),
+    ]  # fmt: skip
+    written = [
+        {
+            "start_time": start,
+            "end_time": end,
+            "regions": [{"start": a, "end": b, "nr_accesses": n} for a, b, n in regions],
+        }
+        for start, end, regions in snapshots
+    ]
+    record = {"target_id": 18446623438842320000, "intervals": None, "snapshots": written}
+    (tmp_path / "json").write_text(json.dumps([record]))
+    said = ingest(tmp_path / "report", tmp_path / "r.parquet")
+    ingest(tmp_path / "json", tmp_path / "j.parquet")
+    assert (said.formats, said.coverage, said.bad_lines) == (["damon"], "sampled-region", 0)
+    assert any("rounded" in note for note in said.notes)
+    rows = pl.read_parquet(tmp_path / "r.parquet")
+    assert rows.height > 40
+    assert rows.equals(pl.read_parquet(tmp_path / "j.parquet"))

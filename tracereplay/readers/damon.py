@@ -1,4 +1,4 @@
-"""DAMON: text of `damon_aggregated`, damo's JSON, and that JSON compressed; regions to accesses.
+"""DAMON: text of `damon_aggregated`, damo's JSON (also compressed) and raw report; regions to accesses.
 
 DAMON counts, per region and aggregation interval, in how many of its samples one probed page of the
 region had been touched. That is no list of accesses. The rule that makes one of it here, the same
@@ -31,7 +31,7 @@ import polars as pl
 from tracereplay._jit import inner, kernel, wrapping_product
 from tracereplay.errors import FormatError, InputError
 from tracereplay.files import Input
-from tracereplay.readers.base import Format, Head, Options, Report, text_chunks
+from tracereplay.readers.base import Format, Head, Options, Report, peek, text_chunks
 from tracereplay.units import PAGE_SHIFT
 
 DEFAULT_SLOTS = 20
@@ -296,10 +296,15 @@ _LOST = re.compile(rb"LOST (\d{1,18}) EVENTS|PERF_RECORD_LOST(?:_SAMPLES)?:?\s+(
 
 
 def _detect_text(head: Head) -> bool:
-    return any(b"damon_aggregated: target_id=" in line for line in head.content_lines)
+    return _is_report(head) or any(
+        b"damon_aggregated: target_id=" in line for line in head.content_lines
+    )
 
 
 def _read_text(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    if _is_report(peek(stream)):
+        yield from _read_report(stream, options, report)
+        return
     report.clock = "perf"
     report.time_resolution_ns = 1000
     report.remedy = f"{report.name}: no damon_aggregated line in it; record with {_RECORD}"
@@ -337,6 +342,70 @@ def _odd_line(line: bytes, report: Report) -> None:
         report.other_lines += 1
     else:
         report.bad(report.lines, line)
+
+
+# -- damo's raw report ---------------------------------------------------------------------------
+
+_REPORT_REGION = re.compile(
+    rb"\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) +\([^()]{1,24}\):? +(\d{1,10})(?: +\S.*)?\s*"
+)
+_REPORT_FIELD = re.compile(rb"(\w+): +(\S.{0,99})")
+_REPORT_TIME = re.compile(rb"(\d{1,12}(?:\.\d{1,9})?) (ns|us|ms|s|m|h|d)(?: |$)")
+_REPORT_UNITS = {b"ns": 1, b"us": 10**3, b"ms": 10**6, b"s": 10**9, b"m": 60 * 10**9,
+                 b"h": 3600 * 10**9, b"d": 86400 * 10**9}  # fmt: skip
+
+
+def _is_report(head: Head) -> bool:
+    lines = head.content_lines
+    return any(line.startswith(b"monitoring_start:") for line in lines) and any(
+        line.startswith(b"target_id:") for line in lines
+    )
+
+
+def _report_time(text: bytes) -> int:
+    """Return nanoseconds of a time as people read it: 8 m 59.809 s."""
+    parts = _REPORT_TIME.findall(text.replace(b",", b""))
+    return round(sum(float(number) * _REPORT_UNITS[unit] for number, unit in parts))
+
+
+def _read_report(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
+    report.clock = "mono"
+    report.time_resolution_ns = 1_000_000
+    report.remedy = f"{report.name}: no region in it; record with {_RECORD}"
+    report.note(
+        f"{report.name}: a report's times are rounded and it does not say its intervals: "
+        f"{DEFAULT_SLOTS} samples per snapshot assumed; damo's own recording (damon.data) is exact"
+    )
+    expander = RegionExpander(options, report)
+    told = {b"base_time_absolute": 0, b"monitoring_start": 0, b"monitoring_end": 0, b"target_id": 0}
+    regions: list[tuple[int, int, int]] = []
+
+    def snapshot() -> Iterator[pl.DataFrame]:
+        if regions:
+            table = np.array(regions, np.uint64).reshape(-1, 3)
+            regions.clear()
+            base = told[b"base_time_absolute"]
+            start, end = base + told[b"monitoring_start"], base + told[b"monitoring_end"]
+            yield from expander.snapshot(told[b"target_id"], start, end, table)
+
+    for chunk in text_chunks(stream, report):
+        for line in chunk.tobytes().split(b"\n"):
+            report.lines += 1
+            if region := _REPORT_REGION.fullmatch(line):
+                regions.append((int(region[1], 16), int(region[2], 16), int(region[3])))
+                if len(regions) >= _MAX_SNAPSHOT_REGIONS:
+                    yield from snapshot()
+            elif field := _REPORT_FIELD.fullmatch(line.strip()):
+                yield from snapshot()
+                if field[1] == b"target_id" and re.fullmatch(rb"\d{1,20}", field[2]):
+                    told[field[1]] = int(field[2]) % (1 << 64)
+                elif field[1] in told:
+                    told[field[1]] = _report_time(field[2])
+            elif line.strip() and not line.startswith((b"#", b"data source")):
+                report.bad(report.lines, line)
+        report.lines -= 1  # the last piece of a chunk is empty
+    yield from snapshot()
+    expander.finish()
 
 
 # -- damo's JSON ---------------------------------------------------------------------------------
