@@ -260,6 +260,7 @@ def tables() -> str:
         ("summary", schema.SUMMARY, "One row per scenario; `compare --out` writes it."),
         ("latency", schema.LATENCY, "Per scenario and service a histogram of touches; percentiles come from here."),
         ("footprint", schema.FOOTPRINT, "Per scenario memory over the trace, at most 2,000 points."),
+        ("codecs", schema.CODEC_TRADE, "Per policy and memory limit what each codec saves and costs; `compare --out` writes it where several ran."),
         ("curve", schema.CURVE, "Misses at every memory size; `curve` prints it."),
         ("sampled curve", schema.SAMPLED_CURVE, "The same from a sample of the pages."),
         ("reuse distances", schema.REUSE_DISTANCES, "Hits by stack distance; `curve --distances` prints it."),
