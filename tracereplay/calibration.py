@@ -74,7 +74,7 @@ def calibrate_swap(
     HostError, InputError, SettingsError
         As calibrate() and host_run() do; nothing stays changed.
     """
-    machine = find_machine()
+    machine = find_machine(what="--own-swap")
     codec = codec or kernel_compressor()
     if codec != "lzo-rle":
         choose_columns([codec])  # one line where no library has it

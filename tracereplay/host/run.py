@@ -240,7 +240,7 @@ class Machine:
     root: Path
 
 
-def find_machine(*, zswap: bool = True) -> Machine:
+def find_machine(*, zswap: bool = True, what: str = "host-run") -> Machine:
     """Return where the memory controller is, or say why a run cannot be.
 
     Raises
@@ -249,17 +249,16 @@ def find_machine(*, zswap: bool = True) -> Machine:
         No root, no swap support, no zswap, no memory controller, kernels not compiled.
     """
     if platform.system() != "Linux":
-        raise HostError("host-run needs Linux")
+        raise HostError(f"{what} needs Linux")
     if not touching.IS_COMPILED:
-        raise HostError("host-run touches pages from compiled code; unset NUMBA_DISABLE_JIT")
+        raise HostError(f"{what} touches pages from compiled code; unset NUMBA_DISABLE_JIT")
     if os.geteuid() != 0:
-        raise HostError("host-run needs root, for a cgroup, a swap file and zswap; try sudo")
+        raise HostError(f"{what} needs root, for a cgroup, a swap file and zswap; try sudo")
     if not Path("/proc/swaps").exists():
-        raise HostError("this kernel has no swap (CONFIG_SWAP); host-run needs it")
+        raise HostError(f"this kernel has no swap (CONFIG_SWAP); {what} needs it")
     if zswap and not ZSWAP.is_dir():
-        raise HostError(
-            "this kernel has no zswap (CONFIG_ZSWAP: /sys/module/zswap); --no-zswap runs without"
-        )
+        hint = "; --no-zswap runs without" if what == "host-run" else f"; {what} needs it"
+        raise HostError(f"this kernel has no zswap (CONFIG_ZSWAP: /sys/module/zswap){hint}")
     return _memory_controller(_read("/proc/self/mounts"))
 
 
