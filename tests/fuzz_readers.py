@@ -336,6 +336,16 @@ ALL_TEXTS = [
             for n in range(30)
         )
     ),
+    (
+        b'{\n\t"linux-perf-json-version": 1,\n\t"samples": [\n'
+        + b",\n".join(
+            b'\t\t{\n\t\t\t"timestamp": %d,\n\t\t\t"pid": 8,\n\t\t\t"tid": 9,\n\t\t\t"cpu": 1,\n'
+            b'\t\t\t"comm": "p",\n\t\t\t"address": "0x7f90bd5%05x",\n\t\t\t"error_code": "0x6"\n\t\t}'
+            % (n, n * 4096)
+            for n in range(20)
+        )
+        + b"\n\t]\n}\n"
+    ),
     b"time;obj_id;op\n0.5;0x10;read\n1.5;0x11;write\n1.75;18;get\n",
     b"".join(
         b"%s %d.%06d: %sdamon_aggregated: target_id=%d nr_regions=3 %d-%d: %d%s\n"

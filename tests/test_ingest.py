@@ -539,3 +539,44 @@ def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def _perf_json(tmp_path, fields):
+    sample = (
+        '\t\t{\n\t\t\t"timestamp": %d,\n\t\t\t"pid": 8,\n\t\t\t"tid": 9,\n\t\t\t"cpu": 1,\n'
+        '\t\t\t"comm": "py\\"x",\n\t\t\t"callchain": [\n\t\t\t\t{\n\t\t\t\t\t"address": "0x5"\n'
+        "\t\t\t\t}\n\t\t\t]%s\n\t\t}"
+    )
+    samples = ",\n".join(sample % (n, fields if n % 3 else "") for n in range(6))
+    path = tmp_path / "perf.json"
+    path.write_text('{\n\t"linux-perf-json-version": 1,\n\t"samples": [\n' + samples + "\n\t]\n}\n")
+    return path
+
+
+def test_perf_json_of_a_perf_that_writes_addresses_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("tracereplay.readers.perf_json._ROWS", 3)
+    path = _perf_json(
+        tmp_path,
+        ',\n\t\t\t"address": "0x7f90bd529110",\n\t\t\t"ip": "0x1",\n\t\t\t"error_code": "0x6"',
+    )
+    done = ingest(path, tmp_path / "t.parquet", options=Options(keep_comm=True))
+    rows = pl.read_parquet(tmp_path / "t.parquet")
+    wanted = {
+        "pid": 8,
+        "tid": 9,
+        "cpu": 1,
+        "vaddr": 0x7F90BD529110,
+        "is_write": True,
+        "comm": 'py"x',
+    }
+    assert rows["time_ns"].to_list() == [1, 2, 4, 5]
+    assert {key: rows[key].unique().to_list() for key in wanted} == {
+        key: [value] for key, value in wanted.items()
+    }
+    assert (done.coverage, done.formats) == ("faults", ["perf-json"])
+    assert any("2 samples name no data address" in note for note in done.notes)
+
+
+def test_perf_json_without_addresses_is_refused(tmp_path):
+    with pytest.raises(FormatError, match="neither event nor data address; print"):
+        ingest(_perf_json(tmp_path, ""), tmp_path / "t.parquet")
