@@ -6,15 +6,42 @@ A page is the same page where space and page number are: a process by its pid, a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay._jit import kernel_array
+from tracereplay._jit import kernel, kernel_array
 
 COLUMNS = ("pid", "space", "space_id")
 
 _Key = tuple[int | None, int | None]
+
+
+@kernel
+def _number_known(pids: Any, known: Any, numbers: Any, spaces: Any) -> Any:
+    """Number rows until one names an unknown process; return how many rows were numbered.
+
+    pids uint32 (rows,); known uint32 (processes,), ascending; numbers uint32 (processes,), of each
+    of them; spaces uint32 (rows,) is filled.
+    """
+    place = 0
+    for row in range(pids.size):
+        pid = pids[row]
+        if known.size == 0 or known[place] != pid:  # else that of the row before
+            low, high = 0, known.size
+            while low < high:
+                middle = (low + high) // 2
+                if known[middle] < pid:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low == known.size or known[low] != pid:
+                return row
+            place = low
+        spaces[row] = numbers[place]
+    return pids.size
 
 
 class SpaceNumbers:
@@ -22,6 +49,8 @@ class SpaceNumbers:
 
     def __init__(self) -> None:
         self._numbers: dict[_Key, int] = {}
+        self._known = np.zeros(0, np.uint32)
+        self._known_numbers = np.zeros(0, np.uint32)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -43,6 +72,8 @@ class SpaceNumbers:
                 keys["id"][0] if "id" in keys else None,
             )
             return np.full(1, self._of(key), np.uint32)
+        if keys.columns == ["pid"] and not keys["pid"].null_count():
+            return self._of_processes(keys["pid"])
         distinct = keys.unique(maintain_order=True)
         found = {
             name: distinct[name] if name in distinct.columns else [None] * distinct.height
@@ -60,6 +91,22 @@ class SpaceNumbers:
                 numbered, on=keys.columns, how="left", nulls_equal=True, maintain_order="left"
             )["number"]
         return kernel_array(column)
+
+    def _of_processes(self, column: pl.Series) -> npt.NDArray[np.uint32]:
+        pids = kernel_array(column.cast(pl.UInt32))
+        spaces = np.empty(pids.size, np.uint32)
+        done = _number_known(pids, self._known, self._known_numbers, spaces)
+        if done < pids.size:
+            numbers = {
+                pid: self._of((pid, None))
+                for pid in column[done:].unique(maintain_order=True).to_list()
+            }
+            known = dict(zip(self._known.tolist(), self._known_numbers.tolist(), strict=True))
+            ordered = sorted((known | numbers).items())
+            self._known = np.array([pid for pid, _ in ordered], np.uint32)
+            self._known_numbers = np.array([number for _, number in ordered], np.uint32)
+            _number_known(pids[done:], self._known, self._known_numbers, spaces[done:])
+        return spaces
 
     def _of(self, key: _Key) -> int:
         return self._numbers.setdefault(key, len(self._numbers))

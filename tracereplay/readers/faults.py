@@ -33,6 +33,14 @@ def is_fault_event(event: str) -> bool:
     return not event.startswith(("cpu", "arm_spe", "ibs_")) and not re.search("mem-|cycles", event)
 
 
+def _events(frame: pl.DataFrame) -> list[str]:
+    events = frame["event"]
+    codes = events.to_physical()
+    if not events.null_count() and codes.min() == codes.max():
+        events = events.head(1)
+    return events.unique().cast(pl.String).to_list()
+
+
 def _can_repeat(ranks: set[int]) -> bool:
     return bool(ranks - {_TRACEPOINT}) and (len(ranks) > 1 or _OUTCOME in ranks)
 
@@ -47,40 +55,44 @@ class FaultFold:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._held: pl.DataFrame | None = None
+        self._held: list[pl.DataFrame] = []
         self._ranks: set[int] = set()
-        self._passes = False
+        self._knows_all = False
 
     def expect(self, events: list[str]) -> None:
         """Say which events can come: where none repeats another, no row waits for its twin."""
-        ranks = {rank for rank in map(_rank, events) if rank is not None}
-        self._passes = not _can_repeat(ranks)
+        self._ranks |= {rank for rank in map(_rank, events) if rank is not None}
+        self._knows_all = True
 
     def feed(self, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Take the next rows; yield rows that no later one can be folded into."""
-        seen = frame["event"].unique().cast(pl.String).to_list()
-        self._ranks |= {rank for rank in map(_rank, seen) if rank is not None}
-        if "major" not in frame.columns:
-            frame = frame.with_columns(pl.lit(None, pl.Boolean).alias("major"))
-        if self._held is not None:
-            # Samples have a weight, faults do not: where both come, columns may join in late.
-            frame = pl.concat([self._held, frame], how="diagonal")
-            self._held = None
-        if self._passes and not _can_repeat(self._ranks):
+        if self._knows_all and not _can_repeat(self._ranks):
             yield frame
             return
-        if _can_repeat(self._ranks):
-            frame = self._fold(frame)
-        keep = min(_HELD_ROWS, frame.height)
-        self._held = frame.tail(keep)
-        if frame.height > keep:
-            yield frame.head(frame.height - keep)
+        if not self._knows_all:
+            self._ranks |= {rank for rank in map(_rank, _events(frame)) if rank is not None}
+        if "major" not in frame.columns:
+            frame = frame.with_columns(pl.lit(None, pl.Boolean).alias("major"))
+        repeats = _can_repeat(self._ranks)
+        self._held.append(frame)
+        if repeats or frame.columns != self._held[0].columns:
+            # Samples have a weight, faults do not: where both come, columns may join in late.
+            self._held = [pl.concat(self._held, how="diagonal")]
+        if repeats:
+            frame = self._fold(self._held[0])
+            keep = min(_HELD_ROWS, frame.height)
+            self._held = [frame.tail(keep)]
+            if frame.height > keep:
+                yield frame.head(frame.height - keep)
+            return
+        # Nothing repeats so far: rows wait as they came, without being copied together.
+        while sum(one.height for one in self._held[1:]) >= _HELD_ROWS:
+            yield self._held.pop(0)
 
     def finish(self) -> Iterator[pl.DataFrame]:
         """Yield the rows held back."""
-        if self._held is not None and self._held.height:
-            yield self._held
-        self._held = None
+        yield from (frame for frame in self._held if frame.height)
+        self._held = []
 
     def _fold(self, frame: pl.DataFrame) -> pl.DataFrame:
         known = frame["event"].unique()

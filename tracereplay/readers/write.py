@@ -17,7 +17,7 @@ from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
 from tracereplay.spaces import SpaceNumbers
 from tracereplay.units import PAGE_SHIFT
 
-_ROW_GROUP = 1 << 20
+_ROW_GROUP = 1 << 18
 _ARROW = {
     "UInt64": pa.uint64(),
     "UInt32": pa.uint32(),
@@ -68,20 +68,23 @@ class AccessWriter:
         """Append the rows of one frame."""
         if frame.height == 0:
             return
-        if "page" not in frame.columns:
+        columns = {name: frame[name] for name in frame.columns if name in _TYPES}
+        if "page" not in columns:
             pages = kernel_array(frame["vaddr"].cast(pl.UInt64)) >> np.uint64(PAGE_SHIFT)
-            frame = frame.with_columns(pl.Series("page", pages))
-        if "run_len" not in frame.columns:
-            frame = frame.with_columns(pl.lit(1, pl.UInt32).alias("run_len"))
-        elif frame["run_len"].null_count():
-            frame = frame.with_columns(pl.col("run_len").fill_null(1))
+            columns["page"] = pl.Series(values=pages)
+        if "run_len" not in columns:
+            columns["run_len"] = _constant(1, "run_len", frame.height)
+        elif columns["run_len"].null_count():
+            columns["run_len"] = columns["run_len"].fill_null(1)
         if not self._columns:
-            self._columns = [name for name in _TYPES if name in frame.columns]
-        frame = frame.select(
-            pl.col(name).cast(_DTYPES[name])
-            if name in frame.columns
-            else pl.lit(None, _DTYPES[name]).alias(name)
-            for name in self._columns
+            self._columns = [name for name in _TYPES if name in columns]
+        frame = pl.DataFrame(
+            {
+                name: columns[name].cast(_DTYPES[name])
+                if name in columns
+                else _constant(None, name, frame.height)
+                for name in self._columns
+            }
         )
         self._count(frame)
         for start in range(0, frame.height, _ROW_GROUP):
@@ -148,6 +151,10 @@ class AccessWriter:
             self._writer.write_table(table, row_group_size=_ROW_GROUP)
         self._pending = []
         self._pending_rows = 0
+
+
+def _constant(value: int | None, name: str, rows: int) -> pl.Series:
+    return pl.Series(values=[value], dtype=_DTYPES[name]).new_from_index(0, rows)
 
 
 def _is_constant(column: pl.Series) -> bool:
