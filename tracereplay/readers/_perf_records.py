@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inline, inner, kernel
+from tracereplay.units import PAGE_SHIFT
 
 PIPE_HEADER_BYTES = 16
 FILE_HEADER_BYTES = 104
@@ -47,9 +48,12 @@ PLAN = np.dtype(
         ("raw_target_at", np.int64),
         ("raw_count_at", np.int64),
         ("raw_extra_at", np.int64),
+        ("has", np.int64),  # HAS_ bits of its rows
         ("without_address", np.int64),
     ]
 )
+# What a row knows; BY_SOURCE: of writes by data_src, where not by error_code.
+HAS_TASK, HAS_CPU, HAS_PERIOD, HAS_WRITE, BY_SOURCE = 1, 2, 4, 8, 16
 EVENT_ID = np.dtype([("id", np.uint64), ("plan", np.int64)])
 
 # One column per sample, one row per value: a column of the table is then one piece of memory.
@@ -62,6 +66,8 @@ WHERE_ROW = 3  # cpu in 16 bits, the event's index in 16 bits
 DETAIL_ROW = 4  # error_code of a fault, data_src of a memory sample
 PERIOD_ROW = 5
 SAMPLE_ROWS = 6
+NO_PID = 0xFFFF_FFFF  # of a thread that had ended
+LOAD, STORE = 2, 4  # mem_op, the low five bits of data_src
 ODD = np.dtype([("kind", np.int64), ("start", np.int64), ("size", np.int64)])
 STATE = np.dtype(
     [
@@ -363,3 +369,58 @@ def walk(data: Any, plans: Any, ids: Any, samples: Any, odd: Any, states: Any) -
     state["rows"] = rows
     state["newest"] = newest
     return reason
+
+
+@kernel
+def take_rows(
+    samples: Any,
+    order: Any,
+    plans: Any,
+    events: Any,
+    time_ns: Any,
+    process: Any,
+    thread: Any,
+    vaddr: Any,
+    page: Any,
+    is_write: Any,
+    event: Any,
+    cpu: Any,
+    has: Any,
+) -> Any:
+    """Fill the table's columns with samples; return the HAS_ bits all rows have, and those of any.
+
+    samples uint64 (SAMPLE_ROWS, room); order uint64 (rows,), which sample a row takes; plans PLAN;
+    events bool (plans,), set where a row is of this event; the others (rows,), filled.
+    """
+    every = np.uint8(255)
+    some = np.uint8(0)
+    for index in range(order.size):
+        row = np.uint64(index)
+        sample = order[row]
+        where = samples[WHERE_ROW, sample]
+        which = (where >> np.uint64(16)) & np.uint64(0xFFFF)
+        known = np.uint8(plans[which]["has"])
+        events[which] = True
+        event[row] = which
+        cpu[row] = np.uint16(where & np.uint64(0xFFFF))
+        time_ns[row] = samples[TIME_ROW, sample]
+        task = samples[TASK_ROW, sample]
+        process[row] = np.uint32(task & np.uint64(0xFFFF_FFFF))
+        thread[row] = np.uint32(task >> np.uint64(32))
+        if process[row] == np.uint32(NO_PID):
+            known &= np.uint8(255 - HAS_TASK)
+        address = samples[ADDRESS_ROW, sample]
+        vaddr[row] = address
+        page[row] = address >> np.uint64(PAGE_SHIFT)
+        detail = samples[DETAIL_ROW, sample]
+        if known & BY_SOURCE:
+            operation = detail & np.uint64(0x1F)
+            is_write[row] = operation == np.uint64(STORE)
+            if operation not in (np.uint64(LOAD), np.uint64(STORE)):
+                known &= np.uint8(255 - HAS_WRITE)
+        else:
+            is_write[row] = detail & np.uint64(2) != np.uint64(0)
+        has[row] = known
+        every &= known
+        some |= known
+    return every, some

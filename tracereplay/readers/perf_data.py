@@ -39,11 +39,10 @@ from tracereplay.readers._perf_header import (
 from tracereplay.readers.base import Format, Head, Options, Report, names, numbers
 from tracereplay.readers.damon import RegionExpander, Snapshots
 from tracereplay.readers.faults import FaultFold, is_fault_event
-from tracereplay.units import PAGE_SHIFT
 
 _CHUNK_BYTES = 4 << 20
 # No power of two: the rows of the scratch would all lie in the same lines of the cache.
-_ROWS = 120_000
+_ROWS = 60_000
 # Rows kept back at most where the file marks no rounds; the older half then goes out.
 _HELD_ROWS = 1 << 22
 # Records without any sample among them for this long: no capture of ours (and bombs end here).
@@ -62,8 +61,7 @@ _ARM_SPE = 4
 _FILTERED_BY_BPF = 1 << 15
 _MAX_EVENTS = 4096
 _MAX_TRACING_BYTES = 64 << 20
-_NO_PID = 0xFFFF_FFFF
-_LOAD, _STORE = 2, 4  # mem_op, the low five bits of data_src
+_DTYPES = {"pid": pl.UInt32, "tid": pl.UInt32, "is_write": pl.Boolean, "cpu": pl.UInt16}
 
 _RECORD = (
     "`perf record -e exceptions:page_fault_user -e exceptions:page_fault_kernel -c 1 -m 512 -- "
@@ -229,6 +227,9 @@ class _PerfText(Input):
     def read(self, size: int = -1) -> bytes:
         data: bytes = self._text.read(size)
         return data
+
+    def readinto(self, room: memoryview) -> int:
+        return int(self._text.readinto(room))
 
 
 @dataclasses.dataclass
@@ -500,15 +501,15 @@ class _Session:
         if not count or not (final or count == room):
             return
         samples = self._samples
+        times = samples[records.TIME_ROW, :count]
         if self._has_time and self._state["disorder"][0]:
-            order = np.argsort(samples[records.TIME_ROW, :count], kind="stable")
-            for row in samples:
-                row[:count] = row[:count][order]
-            self._state["disorder"] = 0
+            order = np.argsort(times, kind="stable")
+            times = times[order]
+        else:
+            order = np.arange(count)
         ready = count
         if self._has_time and not final:
-            limit = self._state["limit"][0]
-            ready = int(np.searchsorted(samples[records.TIME_ROW, :count], limit, side="right"))
+            ready = int(np.searchsorted(times, self._state["limit"][0], side="right"))
             if ready < room // 2:
                 if room < _HELD_ROWS:
                     self._samples = np.empty((records.SAMPLE_ROWS, 2 * room), np.uint64)
@@ -516,22 +517,20 @@ class _Session:
                     return
                 ready = max(ready, count // 2)
         for start in range(0, ready, _ROWS):
-            yield from self._frames(samples[:, start : min(start + _ROWS, ready)])
+            yield from self._frames(order[start : min(start + _ROWS, ready)])
         for row in samples:
-            row[: count - ready] = row[ready:count].copy()
+            row[: count - ready] = row[order[ready:]]
         self._state["rows"] = count - ready
+        self._state["disorder"] = 0
 
-    def _frames(self, samples: Any) -> Iterator[pl.DataFrame]:
-        plan: Any = np.uint16(0)
-        if self._plans.size > 1:
-            plan = (samples[records.WHERE_ROW] >> np.uint64(16)).astype(np.uint16)
-        is_region = self._plans["kind"][plan] == records.REGION
-        if np.any(is_region):
-            chosen = np.broadcast_to(is_region, samples.shape[1])
-            yield from self._region_frames(samples[:, chosen])
-            samples, plan = samples[:, ~chosen], plan[~chosen] if np.ndim(plan) else plan
-        if samples.shape[1]:
-            yield self._frame(samples, plan)
+    def _frames(self, order: Any) -> Iterator[pl.DataFrame]:
+        if (self._plans["kind"] == records.REGION).any():
+            which = self._samples[records.WHERE_ROW, order] >> np.uint64(16) & np.uint64(0xFFFF)
+            is_region = self._plans["kind"][which] == records.REGION
+            yield from self._region_frames(self._samples[:, order[is_region]])
+            order = order[~is_region]
+        if order.size:
+            yield self._frame(order)
 
     def _region_frames(self, samples: Any) -> Iterator[pl.DataFrame]:
         if self._regions is None:
@@ -550,65 +549,60 @@ class _Session:
             for frame in self._regions.region(time, target, nr_regions, (start, end, count)):
                 yield frame.with_columns(pl.lit(None, pl.UInt32).alias("tid"))
 
-    def _frame(self, samples: Any, plan: Any) -> pl.DataFrame:
-        """Make the table's columns; `plan` is an array, or one number for all rows."""
-        plans = self._plans
-        rows = samples.shape[1]
-        used = np.unique(plan)
+    def _frame(self, order: Any) -> pl.DataFrame:
+        """Make the table's columns of the samples in this order."""
+        rows = order.size
+        values = {
+            "time_ns": np.empty(rows, np.uint64),
+            "pid": np.empty(rows, np.uint32),
+            "tid": np.empty(rows, np.uint32),
+            "vaddr": np.empty(rows, np.uint64),
+            "page": np.empty(rows, np.uint64),
+            "is_write": np.empty(rows, np.bool_),
+            "event": np.empty(rows, np.uint32),
+            "cpu": np.empty(rows, np.uint16),
+            "has": np.empty(rows, np.uint8),
+        }
+        used = np.zeros(self._plans.size, np.bool_)
+        samples, index = self._samples, order.view(np.uint64)
+        every, some = records.take_rows(samples, index, self._plans, used, *values.values())
+        has = values.pop("has")
+        needs = {
+            "pid": records.HAS_TASK,
+            "tid": records.HAS_TASK,
+            "is_write": records.HAS_WRITE,
+            "cpu": records.HAS_CPU,
+        }
         columns: dict[str, pl.Series] = {}
-
-        def has(field: str) -> Any:
-            present = plans[field] >= 0
-            return None if present[used].all() else np.broadcast_to(present[plan], rows)
-
-        if self._has_time:
-            columns["time_ns"] = numbers(samples[records.TIME_ROW], pl.UInt64)
-        tasks = samples[records.TASK_ROW].view(np.uint32).reshape(-1, 2)
-        process, thread = np.ascontiguousarray(tasks[:, 0]), np.ascontiguousarray(tasks[:, 1])
-        known = has("tid_at")
-        if process.max() == _NO_PID:
-            known = process != _NO_PID if known is None else (process != _NO_PID) & known
-        pid = numbers(process, pl.UInt32, known)
+        for name, array in values.items():
+            bit = needs.get(name, 0)
+            if name == "event":
+                columns[name] = self._names(array, used)
+            elif not bit or every & bit:
+                columns[name] = pl.Series(values=array)
+            elif some & bit:
+                columns[name] = numbers(array, _DTYPES[name], has & bit != 0)
+            else:
+                columns[name] = pl.Series([None], dtype=_DTYPES[name]).new_from_index(0, rows)
+        if not self._has_time:
+            del columns["time_ns"]
         if self._options.pid is not None:
-            pid = pid.fill_null(pl.lit(self._options.pid, pl.UInt32))
-        columns["pid"] = pid
-        columns["tid"] = numbers(thread, pl.UInt32, known)
-        columns["vaddr"] = numbers(samples[records.ADDRESS_ROW], pl.UInt64)
-        columns["page"] = numbers(samples[records.ADDRESS_ROW] >> np.uint64(PAGE_SHIFT), pl.UInt64)
-        columns["is_write"] = self._is_write(samples, plan, used)
-        columns["event"] = (
-            names(plan, self._events)
-            if np.ndim(plan)
-            else names(np.broadcast_to(plan, rows), self._events[:1])
-        )
-        cpu = samples[records.WHERE_ROW].view(np.uint16)[::4]
-        columns["cpu"] = numbers(cpu, pl.UInt16, has("cpu_at"))
+            columns["pid"] = columns["pid"].fill_null(pl.lit(self._options.pid, pl.UInt32))
         if self._options.keep_comm:
-            columns["comm"] = self._tasks.label(samples[records.TIME_ROW], thread)
-        if not all(is_fault_event(self._events[index]) for index in used):
+            columns["comm"] = self._tasks.label(values["time_ns"], values["tid"])
+        if not all(is_fault_event(self._events[event]) for event in np.flatnonzero(used)):
             self._report.coverage = "sampled"
         if self._report.coverage == "sampled":
-            period = numbers(samples[records.PERIOD_ROW], pl.UInt64, has("period_at"))
-            columns["weight"] = period.cast(pl.Float32)
+            period = samples[records.PERIOD_ROW, order]
+            known = has & records.HAS_PERIOD != 0
+            columns["weight"] = numbers(period, pl.UInt64, known).cast(pl.Float32)
         return pl.DataFrame(columns)
 
-    def _is_write(self, samples: Any, plan: Any, used: Any) -> pl.Series:
-        plans = self._plans
-        rows = samples.shape[1]
-        by_fault = (plans["kind"] == records.RAW_ADDRESS) & (plans["raw_detail_at"] >= 0)
-        by_source = (plans["kind"] == records.ADDRESS) & (
-            plans["sample_type"] & records.DATA_SRC != 0
-        )
-        detail = samples[records.DETAIL_ROW]
-        if by_fault[used].all():
-            return numbers(detail & np.uint64(2) != 0, pl.Boolean)
-        if not (by_fault | by_source)[used].any():
-            return pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows)
-        fault, source = by_fault[plan], by_source[plan]
-        operation = detail & np.uint64(0x1F)
-        source = source & ((operation == _LOAD) | (operation == _STORE))
-        is_write = np.where(fault, detail & np.uint64(2) != 0, operation == _STORE)
-        return numbers(is_write, pl.Boolean, np.broadcast_to(fault | source, rows))
+    def _names(self, codes: Any, used: Any) -> pl.Series:
+        if used.sum() > 1:
+            return names(codes, self._events)
+        event = self._events[int(np.argmax(used))]
+        return names(codes, [event])
 
     # -- what is said at the end -----------------------------------------------------------------
 
@@ -761,6 +755,14 @@ def _fill_plan(
                 plan["raw_detail_at"] = fields["error_code"][0]
     elif attribute.type != TYPE_TRACEPOINT and sample_type & records.ADDR:
         plan["kind"] = records.ADDRESS
+    has = records.HAS_TASK if plan["tid_at"] >= 0 else 0
+    has |= records.HAS_CPU if plan["cpu_at"] >= 0 else 0
+    has |= records.HAS_PERIOD if plan["period_at"] >= 0 else 0
+    if plan["kind"] == records.RAW_ADDRESS and plan["raw_detail_at"] >= 0:
+        has |= records.HAS_WRITE
+    elif plan["kind"] == records.ADDRESS and sample_type & records.DATA_SRC:
+        has |= records.HAS_WRITE | records.BY_SOURCE
+    plan["has"] = has
 
 
 _REGION_FIELDS = ("target_id", "nr_regions", "start", "end", "nr_accesses")
