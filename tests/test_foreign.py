@@ -249,9 +249,7 @@ def test_damaged_files_end_in_rows_or_one_line(name, data):
         del content[data.draw(st.integers(0, len(content))) :]
     stream = Input.__new__(Input)
     stream.name, stream.compression, stream.total_bytes = "fuzz", "", None
-    buffer = io.BytesIO(bytes(content))
-    stream.read = buffer.read
-    stream.push_back = lambda head: buffer.seek(-len(head), io.SEEK_CUR)
+    stream.stream, stream._pushed_back = io.BytesIO(bytes(content)), b""
     try:
         for frame in islice(FORMATS[name].read(stream, Options(), Report("fuzz")), 10):
             assert frame.height > 0

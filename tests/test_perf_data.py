@@ -131,7 +131,7 @@ def read(data, **options):
     report = Report("test")
     stream = Input.__new__(Input)
     stream.name, stream.compression, stream.total_bytes = "<stdin>", "", None
-    stream.read = io.BytesIO(data).read
+    stream.stream, stream._pushed_back = io.BytesIO(data), b""
     frames = list(perf_data.FORMAT.read(stream, Options(**options), report))
     return (pl.concat(frames) if frames else pl.DataFrame()), report
 
@@ -200,7 +200,7 @@ def survives(data):
     report = Report("fuzz")
     stream = Input.__new__(Input)
     stream.name, stream.compression, stream.total_bytes = "<stdin>", "", None
-    stream.read = io.BytesIO(data).read
+    stream.stream, stream._pushed_back = io.BytesIO(data), b""
     try:
         for frame in islice(perf_data.FORMAT.read(stream, Options(keep_comm=True), report), 20):
             assert frame["vaddr"].null_count() == 0

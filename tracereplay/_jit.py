@@ -287,6 +287,23 @@ if _config.DISABLE_JIT:
         """Return the number of set bits of a uint64."""
         return int(word).bit_count()
 
+    def leading_zeros(word: Any) -> Any:
+        """Return how many of the upper bits of a uint64 are zero."""
+        return 64 - int(word).bit_length()
+
+    def byte_at(buffer: Any, at: Any) -> Any:
+        """Return a byte of a uint8 array; `at` is within it, and not counted from its end."""
+        return buffer[at]
+
+    def word_at(buffer: Any, at: Any) -> Any:
+        """Return eight bytes of a uint8 array as uint64, the first the lowest; all are within it."""
+        return np.uint64(int.from_bytes(buffer[at : at + 8].tobytes(), "little"))
+
+    def first_of(buffer: Any, at: Any, one: Any, other: Any) -> Any:
+        """Return which of the 32 bytes from `at` on is the first to equal either; 32 where none is."""
+        found = np.flatnonzero((buffer[at : at + 32] == one) | (buffer[at : at + 32] == other))
+        return int(found[0]) if found.size else 32
+
     def prefetch(array: Any, index: Any) -> None:
         """Ask for the cache line of `array[index]`; interpreted code has no use for it."""
 
@@ -320,6 +337,58 @@ else:
             return builder.ctpop(arguments[0])
 
         return types.uint64(types.uint64), generate
+
+    @intrinsic
+    def leading_zeros(_context: Any, _word: Any) -> Any:
+        """Return how many of the upper bits of a uint64 are zero."""
+
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.ctlz(arguments[0], ir.IntType(1)(0))
+
+        return types.int64(types.uint64), generate
+
+    # numba's own indexing takes a negative index as counted from the end, byte after byte.
+
+    @intrinsic
+    def byte_at(_context: Any, buffer: Any, at: Any) -> Any:
+        """Return a byte of a uint8 array; `at` is within it, and not counted from its end."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.load(_element(context, builder, signature, arguments))
+
+        return types.uint8(buffer, at), generate
+
+    @intrinsic
+    def word_at(_context: Any, buffer: Any, at: Any) -> Any:
+        """Return eight bytes of a uint8 array as uint64, the first the lowest; all are within it."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = _element(context, builder, signature, arguments)
+            return builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=1)
+
+        return types.uint64(buffer, at), generate
+
+    @intrinsic
+    def first_of(_context: Any, buffer: Any, at: Any, one: Any, other: Any) -> Any:
+        """Return which of the 32 bytes from `at` on is the first to equal either; 32 where none is."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            lane = ir.IntType(8)
+            lanes = ir.VectorType(lane, 32)
+            pointer = _element(context, builder, signature, arguments)
+            loaded = builder.load(builder.bitcast(pointer, lanes.as_pointer()), align=1)
+            spread = ir.Constant(ir.VectorType(ir.IntType(32), 32), [0] * 32)
+            equal = []
+            for argument, kind in zip(arguments[2:], signature.args[2:], strict=True):
+                wanted = context.cast(builder, argument, kind, types.uint8)
+                nothing = ir.Constant(lanes, ir.Undefined)
+                wanted = builder.insert_element(nothing, wanted, ir.IntType(32)(0))
+                wanted = builder.shuffle_vector(wanted, nothing, spread)
+                equal.append(builder.icmp_unsigned("==", loaded, wanted))
+            mask = builder.bitcast(builder.or_(*equal), ir.IntType(32))
+            return builder.zext(builder.cttz(mask, ir.IntType(1)(0)), ir.IntType(64))
+
+        return types.int64(buffer, at, one, other), generate
 
     @intrinsic
     def prefetch(_context: Any, array: Any, index: Any) -> Any:

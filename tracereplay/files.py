@@ -191,17 +191,37 @@ class Input:
         InputError
             The file is truncated or damaged.
         """
+        if self._pushed_back:
+            data = self._pushed_back if size < 0 else self._pushed_back[:size]
+            self._pushed_back = self._pushed_back[len(data) :]
+            return data + self.read() if size < 0 else data
+        with self._naming_damage():
+            return self.stream.read(size)
+
+    def readinto(self, room: memoryview) -> int:
+        """Fill `room` as far as there are decompressed bytes; return how many, 0 at the end.
+
+        Raises
+        ------
+        InputError
+            The file is truncated or damaged.
+        """
+        if self._pushed_back:
+            data = self.read(len(room))
+            room[: len(data)] = data
+            return len(data)
+        with self._naming_damage():
+            return int(self.stream.readinto(room))  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
         import lzma
         import zlib
 
         import zstandard
 
-        if self._pushed_back:
-            data = self._pushed_back if size < 0 else self._pushed_back[:size]
-            self._pushed_back = self._pushed_back[len(data) :]
-            return data + self.read() if size < 0 else data
         try:
-            return self.stream.read(size)
+            yield
         except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
             raise InputError(
                 f"{self.name}: {self.compression or 'read'} error: {error}; is the file complete?"

@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner, kernel
+from tracereplay._jit import (
+    byte_at,
+    first_of,
+    inner,
+    kernel,
+    leading_zeros,
+    word_at,
+    wrapping_product,
+)
+from tracereplay.units import PAGE_SHIFT
 
 NEWLINE, BLANK, TAB, HASH, COLON, SLASH = 10, 32, 9, 35, 58, 47
 OPEN, CLOSE, DOT, PIPE, ZERO, NINE, EQUALS = 40, 41, 46, 124, 48, 57, 61
@@ -78,6 +87,54 @@ def hex_value(byte: Any) -> Any:
 
 
 @inner
+def find_either(buffer: Any, at: Any, one: Any, other: Any) -> Any:
+    """Return the first place from `at` on with either byte; one of them ends every line."""
+    while at + 32 <= buffer.size:
+        first = first_of(buffer, at, one, other)
+        if first < 32:
+            return at + first
+        at += 32
+    while buffer[at] != one and buffer[at] != other:
+        at += 1
+    return at
+
+
+@inner
+def line_end(buffer: Any, at: Any) -> Any:
+    """Return where the line ends that `at` lies in."""
+    return find_either(buffer, at, NEWLINE, NEWLINE)
+
+
+@inner
+def is_same(buffer: Any, one: Any, other: Any, length: Any) -> Any:
+    """Return whether two texts of the buffer are the same; the second may be cut by its end."""
+    if other + length > buffer.size:
+        return False
+    at = 0
+    while at + 8 <= length:
+        if word_at(buffer, one + at) != word_at(buffer, other + at):
+            return False
+        at += 8
+    while at < length:
+        if byte_at(buffer, one + at) != byte_at(buffer, other + at):
+            return False
+        at += 1
+    return True
+
+
+@inner
+def hex_number(buffer: Any, at: Any) -> Any:
+    """Return (value, where it ends) of the hex digits at `at`; more than 16 lose the upper ones."""
+    value = np.uint64(0)
+    digit = hex_value(byte_at(buffer, at))
+    while digit != 255:
+        value = (value << np.uint64(4)) | np.uint64(digit)
+        at += 1
+        digit = hex_value(byte_at(buffer, at))
+    return value, at
+
+
+@inner
 def intern(buffer: Any, start: Any, end: Any, texts: Any, known: Any) -> Any:
     """Return the row of a text in `texts`, which is its number `known` where it is new.
 
@@ -87,12 +144,8 @@ def intern(buffer: Any, start: Any, end: Any, texts: Any, known: Any) -> Any:
     length = end - start
     if known > 0:
         first = texts[known - 1]["start"]
-        if texts[known - 1]["end"] - first == length:
-            at = 0
-            while at < length and buffer[first + at] == buffer[start + at]:
-                at += 1
-            if at == length:
-                return known - 1
+        if texts[known - 1]["end"] - first == length and is_same(buffer, first, start, length):
+            return known - 1
     value = np.uint64(14695981039346656037)
     for at in range(start, end):
         value = (value ^ np.uint64(buffer[at])) * np.uint64(1099511628211)
@@ -106,11 +159,43 @@ def intern(buffer: Any, start: Any, end: Any, texts: Any, known: Any) -> Any:
     return known
 
 
+_EIGHT_ZEROS = np.uint64(0x3030_3030_3030_3030)
+_LOW_SEVEN = np.uint64(0x7F7F_7F7F_7F7F_7F7F)
+_TEN_OVERFLOWS = np.uint64(0x7676_7676_7676_7676)  # a digit stays below 0x80, ten and more do not
+_HIGH_BITS = np.uint64(0x8080_8080_8080_8080)
+
+
+@inner
+def _eight_digits(values: Any) -> Any:
+    """Return the number of eight decimal digits, a byte each, the first the lowest."""
+    pairs = wrapping_product(values, np.uint64(10 << 8 | 1)) >> np.uint64(8)
+    pairs &= np.uint64(0x00FF_00FF_00FF_00FF)
+    fours = wrapping_product(pairs, np.uint64(100 << 16 | 1)) >> np.uint64(16)
+    fours &= np.uint64(0x0000_FFFF_0000_FFFF)
+    return wrapping_product(fours, np.uint64(10000 << 32 | 1)) >> np.uint64(32)
+
+
 @inner
 def _number_before(buffer: Any, begin: Any, at: Any) -> Any:
-    """Return (value, position before it) of the decimal number that ends at `at`."""
+    """Return (value, position before it) of the decimal number that ends at `at`.
+
+    `begin` is where the line begins: what stands before it is no digit.
+    """
     value = np.uint64(0)
     scale = np.uint64(1)
+    if at >= 7:
+        # Eight bytes at once; those before the number count as zeros.
+        values = word_at(buffer, at - 7) ^ _EIGHT_ZEROS
+        other = (((values & _LOW_SEVEN) + _TEN_OVERFLOWS) | values) & _HIGH_BITS
+        if other != np.uint64(0):
+            digits = leading_zeros(other) // 8
+            if digits == 0:
+                return value, at
+            unused = np.uint64(64 - 8 * digits)
+            return _eight_digits(values >> unused << unused), at - digits
+        value = _eight_digits(values)
+        scale = np.uint64(100_000_000)
+        at -= 8
     while at >= begin and ZERO <= buffer[at] <= NINE:
         value += np.uint64(buffer[at] - ZERO) * scale
         scale *= np.uint64(10)
@@ -226,30 +311,21 @@ def _sample_fields(buffer: Any, at: Any, row: Any) -> Any:
         if buffer[at] == EQUALS and at - mark == 7:
             if buffer[at + 1] != ZERO or buffer[at + 2] != 120:
                 return -1
-            at += 3
-            mark = at
-            value = np.uint64(0)
-            digit = hex_value(buffer[at])
-            while digit != 255:
-                value = (value << np.uint64(4)) | np.uint64(digit)
-                at += 1
-                digit = hex_value(buffer[at])
+            mark = at + 3
+            value, at = hex_number(buffer, mark)
             if at == mark or at - mark > 16 or (buffer[at] != BLANK and not _at_end(buffer[at])):
                 return -1
             row["address"] = value
             row["layout"] = np.uint8(LAYOUT_FIELDS)
             # error_code=0x…: the name that ends with `code`
-            while buffer[at] != NEWLINE:
-                if buffer[at] == EQUALS and buffer[at - 1] == 101 and buffer[at - 4] == 99:
+            while True:
+                at = find_either(buffer, at, EQUALS, NEWLINE)
+                if buffer[at] == NEWLINE:
+                    break
+                if buffer[at - 1] == 101 and buffer[at - 4] == 99:
                     if buffer[at + 1] == ZERO and buffer[at + 2] == 120:
-                        at += 3
-                        mark = at
-                        value = np.uint64(0)
-                        digit = hex_value(buffer[at])
-                        while digit != 255:
-                            value = (value << np.uint64(4)) | np.uint64(digit)
-                            at += 1
-                            digit = hex_value(buffer[at])
+                        mark = at + 3
+                        value, at = hex_number(buffer, mark)
                         if mark < at <= mark + 16:
                             row["detail"] = value
                             row["has"] |= np.uint8(HAS_ERROR_CODE)
@@ -284,12 +360,7 @@ def _sample_fields(buffer: Any, at: Any, row: Any) -> Any:
                 at += 1
             before = at
         else:
-            value = np.uint64(0)
-            digit = hex_value(buffer[at])
-            while digit != 255:
-                value = (value << np.uint64(4)) | np.uint64(digit)
-                at += 1
-                digit = hex_value(buffer[at])
+            value, at = hex_number(buffer, at)
             is_hex = buffer[at] == BLANK or _at_end(buffer[at])
             while buffer[at] != BLANK and not _at_end(buffer[at]):
                 at += 1
@@ -400,9 +471,7 @@ def scan_perf_script(
         begin = at
         byte = buffer[at]
         if byte in (NEWLINE, TAB, HASH):
-            while buffer[at] != NEWLINE:
-                at += 1
-            at += 1
+            at = line_end(buffer, at) + 1
             line += 1
             if byte == TAB and rows > 0:
                 samples[rows - 1]["has"] |= np.uint8(HAS_CHAIN)
@@ -411,10 +480,12 @@ def scan_perf_script(
         is_sample = False
         # The first colon after a time is the one that counts, unless what follows is no sample, or
         # the time is part of the command name, which may hold anything.
-        while buffer[at] != NEWLINE:
+        while True:
+            at = find_either(buffer, at, COLON, NEWLINE)
+            if buffer[at] == NEWLINE:
+                break
             if (
-                buffer[at] != COLON
-                or at - begin < 8
+                at - begin < 8
                 or not ZERO <= buffer[at - 1] <= NINE
                 or not (buffer[at + 1] == BLANK or _at_end(buffer[at + 1]))
             ):
@@ -439,15 +510,14 @@ def scan_perf_script(
             if known_events > 0:
                 first = events[event]["start"]
                 length = events[event]["end"] - first
-                same = 0
-                while same < length and buffer[start + same] == buffer[first + same]:
-                    same += 1
+                after = start + length
                 if (
-                    same == length
-                    and buffer[start + same] == COLON
-                    and buffer[start + same + 1] == BLANK
+                    after + 1 < size
+                    and is_same(buffer, first, start, length)
+                    and buffer[after] == COLON
+                    and buffer[after + 1] == BLANK
                 ):
-                    end = start + same
+                    end = after
             if end > start:
                 row["period"] = np.uint32(1)
                 fields = end + 1
@@ -481,8 +551,7 @@ def scan_perf_script(
             is_sample = True
             at = stopped
             break
-        while buffer[at] != NEWLINE:
-            at += 1
+        at = line_end(buffer, at)
         if is_sample:
             row["line"] = line
             rows += 1
@@ -508,6 +577,107 @@ def scan_perf_script(
     state[0]["events"] = known_events
     state[0]["comms"] = known_comms
     state[0]["time_digits"] = time_digits
+
+
+# What `take_samples` counts.
+TAKEN = np.dtype(
+    [
+        ("rows", np.int64),
+        ("bare", np.int64),  # with one number, that does not say what it is
+        ("kernel_line", np.int64),  # the first of these in kernel space; -1: none
+        ("backwards", np.int64),  # rows older than the one before
+        ("every", np.uint8),  # HAS_ bits all rows have
+        ("some", np.uint8),  # HAS_ bits of any row
+    ],
+    align=True,
+)
+_LOAD, _STORE = np.uint64(2), np.uint64(4)  # mem_op, the low five bits of data_src
+
+
+@kernel
+def take_samples(
+    samples: Any,
+    takes_first: Any,
+    without: Any,
+    used: Any,
+    takens: Any,
+    time_ns: Any,
+    pid: Any,
+    tid: Any,
+    vaddr: Any,
+    page: Any,
+    is_write: Any,
+    event: Any,
+    cpu: Any,
+    comm: Any,
+    period: Any,
+    has: Any,
+) -> None:
+    """Fill the table's columns with the samples that have a data address.
+
+    samples SAMPLE; takes_first: the one number beside a symbol is the address; without int64
+    (events + 1,) counts samples without an address, used bool (events + 1,) is set where there is
+    one with (the last is for samples that name no event); takens TAKEN (1,); the others, of the
+    size of samples, are filled as far as there are rows. HAS_ERROR_CODE of `has` says that
+    `is_write` is known.
+    """
+    taken = takens[0]
+    rows = 0
+    last_time = np.uint64(0)
+    every = np.uint8(255)
+    some = np.uint8(0)
+    for index in range(samples.size):
+        sample = samples[np.uint64(index)]
+        known = sample["has"]
+        layout = sample["layout"]
+        address = sample["address"]
+        usable = layout >= LAYOUT_ADDRESS
+        if not usable and known & HAS_DATA_SRC == 0:
+            if layout == LAYOUT_BARE:
+                usable = True
+                if not takes_first:
+                    taken["bare"] += 1
+                    if address >> np.uint64(63) and taken["kernel_line"] < 0:
+                        taken["kernel_line"] = sample["line"]
+            elif layout == LAYOUT_SYMBOL:
+                usable = known & HAS_CHAIN != 0
+        if takes_first and layout == LAYOUT_SYMBOL:
+            usable = True
+        which = np.uint64(sample["event"]) if known & HAS_EVENT else np.uint64(used.size - 1)
+        if not usable or address == np.uint64(0):
+            without[which] += 1
+            continue
+        used[which] = True
+        row = np.uint64(rows)
+        rows += 1
+        time = sample["time_ns"]
+        if time < last_time:
+            taken["backwards"] += 1
+        last_time = time
+        time_ns[row] = time
+        pid[row] = sample["pid"]
+        tid[row] = sample["tid"]
+        vaddr[row] = address
+        page[row] = address >> np.uint64(PAGE_SHIFT)
+        detail = sample["detail"]
+        if known & HAS_ERROR_CODE:
+            is_write[row] = detail & np.uint64(2) != np.uint64(0)
+        else:
+            operation = detail & np.uint64(0x1F)
+            is_write[row] = operation == _STORE
+            if known & HAS_DATA_SRC and operation in (_LOAD, _STORE):
+                known |= np.uint8(HAS_ERROR_CODE)
+        event[row] = which
+        cpu[row] = sample["cpu"]
+        if comm.size:
+            comm[row] = sample["comm"]
+        period[row] = sample["period"]
+        has[row] = known
+        every &= known
+        some |= known
+    taken["rows"] = rows
+    taken["every"] = every
+    taken["some"] = some
 
 
 # What a field of delimited text holds, and where its value goes (slot of the row of values).

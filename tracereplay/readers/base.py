@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 1 << 20
 # A capture that shows no record for this long is none: zip bombs end here too.
 _PATIENCE_BYTES = 64 << 20
 _EXAMPLES = 3
+_NEWLINE = 10
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -172,7 +173,7 @@ def peek(stream: Input) -> Head:
 def text_chunks(
     stream: Input, report: Report, *, joined: bytes = b"", chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[Bytes]:
-    r"""Yield the text in pieces of whole lines, each ending with a newline.
+    r"""Yield the text in pieces of whole lines, each ending with a newline and gone with the next.
 
     A line that begins with a byte of `joined` stays with the line before it ("\t" keeps the call
     chain with its sample).
@@ -182,39 +183,54 @@ def text_chunks(
     InputError
         A line is longer than 1 MiB, or 64 MiB pass without one record.
     """
-    carry = b""
-    passed = 0
-    while True:
-        piece = stream.read(chunk_bytes)
-        if not piece:
-            break
-        passed += len(piece)
-        data = carry + piece
-        end = _cut(data, joined)
-        carry = data[end:]
-        if len(carry) > 3 * MAX_LINE_BYTES:
+    # One buffer for all pieces: fresh memory for each costs as much as copying into it.
+    buffer = np.empty(3 * MAX_LINE_BYTES + chunk_bytes + 1, np.uint8)
+    room = buffer.data
+    array = buffer.view()
+    array.flags.writeable = False
+    left = passed = 0
+    while size := stream.readinto(room[left : left + chunk_bytes]):
+        passed += size
+        filled = left + size
+        end = _cut(room[:filled], joined)
+        if filled - end > 3 * MAX_LINE_BYTES:
             raise InputError(f"{stream.name}: a line of more than 1 MiB; is this text?")
-        if end == 0:
-            continue
-        yield np.frombuffer(data, np.uint8, end)
-        _stop_if_hopeless(report, passed)
-    if carry:
-        if not carry.endswith(b"\n"):
-            carry += b"\n"
-        yield np.frombuffer(carry, np.uint8)
+        if end:
+            yield array[:end]
+            _stop_if_hopeless(report, passed)
+        left = filled - end
+        buffer[:left] = buffer[end:filled].copy()
+    if left:
+        if buffer[left - 1] != _NEWLINE:
+            buffer[left] = _NEWLINE
+            left += 1
+        yield array[:left]
 
 
-def _cut(data: bytes, joined: bytes) -> int:
-    last = end = data.rfind(b"\n") + 1
+def _cut(data: memoryview, joined: bytes) -> int:
+    last = end = _line_start(data, len(data) + 1)
     if not joined:
         return last
     while end > 0:
-        start = data.rfind(b"\n", 0, end - 1) + 1
-        if data[start] not in joined:
+        start = _line_start(data, end)
+        if data[start] in joined:
+            end = start
+            if last - end > MAX_LINE_BYTES:
+                return last
+        else:
             return start
-        end = start
-        if last - end > MAX_LINE_BYTES:
-            return last
+    return 0
+
+
+def _line_start(data: memoryview, end: int) -> int:
+    """Return where the line begins whose newline stands at `end` - 1, or would."""
+    stop = end - 1
+    while stop > 0:
+        start = max(0, stop - (1 << 12))
+        found = bytes(data[start:stop]).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        stop = start
     return 0
 
 

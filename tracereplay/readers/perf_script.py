@@ -33,8 +33,30 @@ from tracereplay.readers.faults import FaultFold, is_fault_event
 _TIME = re.compile(rb"(^|\s)\d+\.\d{6}(\d{3})?:(\s|$)")
 _LOST = re.compile(rb"PERF_RECORD_LOST(?:_SAMPLES)?:?\s+(?:lost\s+)?(\d+)")
 _ROWS = 1 << 18
-_DATA_SRC_OPERATION = 0x1F
-_DATA_SRC_LOAD, _DATA_SRC_STORE = 2, 4
+# What `take_samples` fills, in its order; columns, and which bit says that a row has a value.
+_VALUES = {
+    "time_ns": np.uint64,
+    "pid": np.uint32,
+    "tid": np.uint32,
+    "vaddr": np.uint64,
+    "page": np.uint64,
+    "is_write": np.bool_,
+    "event": np.uint32,
+    "cpu": np.uint16,
+    "comm": np.uint16,
+    "period": np.uint32,
+    "has": np.uint8,
+}
+_COLUMNS = {
+    "time_ns": 0,
+    "pid": _scan.HAS_PID,
+    "tid": _scan.HAS_TID,
+    "vaddr": 0,
+    "page": 0,
+    "is_write": _scan.HAS_ERROR_CODE,
+    "cpu": _scan.HAS_CPU,
+}
+_DTYPES = {"pid": pl.UInt32, "tid": pl.UInt32, "is_write": pl.Boolean, "cpu": pl.UInt16}
 
 _REMEDY = (
     "print it with `perf script --ns -F comm,pid,tid,cpu,time,event,addr,ip,sym` (recorded with "
@@ -134,105 +156,79 @@ class _Reader:
     def _frame(self, chunk: Bytes, samples: Any) -> pl.DataFrame | None:
         if not samples.size:
             return None
-        has = samples["has"]
-        layout = samples["layout"]
-        has_event = (has & _scan.HAS_EVENT) != 0
         events = self._texts(chunk, self._events, int(self._state["events"][0]))
-        codes = samples["event"].astype(np.uint32)
-        if not has_event.all():
-            if not self._options.event:
-                self._report.note(
-                    f"{self._report.name}: the lines name no event: taken as page-faults "
-                    "(--event NAME says otherwise)"
-                )
-            codes[~has_event] = len(events)
-            events.append(self._options.event or "page-faults")
-        usable = self._usable(samples, codes, events, layout, has)
-        if not usable.all():
-            samples, codes, has = samples[usable], codes[usable], has[usable]
-            if not samples.size:
-                return None
-        self._check_times(samples["time_ns"])
-        self._rows += samples.size
+        events.append(self._options.event or "page-faults")  # where a line names none
+        takes_first = self._options.address_field == "first"
+        values = {name: np.empty(samples.size, dtype) for name, dtype in _VALUES.items()}
+        if not self._comms.size:
+            values["comm"] = np.empty(0, np.uint16)
+        without = np.zeros(len(events), np.int64)
+        used = np.zeros(len(events), np.bool_)
+        takens = np.zeros(1, _scan.TAKEN)
+        takens["kernel_line"] = -1
+        _scan.take_samples(samples, takes_first, without, used, takens, *values.values())
+        taken = takens[0]
+        self._count(taken, events, without)
+        rows = int(taken["rows"])
+        if (used[-1] or without[-1]) and not self._options.event:
+            self._report.note(
+                f"{self._report.name}: the lines name no event: taken as page-faults "
+                "(--event NAME says otherwise)"
+            )
+        if not rows:
+            return None
+        self._check_times(int(taken["backwards"]), rows)
+        self._rows += rows
 
-        address = samples["address"]
-        pid = numbers(samples["pid"], pl.UInt32, (has & _scan.HAS_PID) != 0)
+        values = {name: array[:rows] for name, array in values.items()}
+        has = values["has"]
+        columns: dict[str, pl.Series] = {}
+        for name, bit in _COLUMNS.items():
+            if not bit or taken["every"] & bit:
+                columns[name] = pl.Series(values=values[name])
+            else:
+                columns[name] = numbers(values[name], _DTYPES[name], has & bit != 0)
         if self._options.pid is not None:
-            pid = pid.fill_null(pl.lit(self._options.pid, pl.UInt32))
-        columns = {
-            "time_ns": numbers(samples["time_ns"], pl.UInt64),
-            "pid": pid,
-            "tid": numbers(samples["tid"], pl.UInt32, (has & _scan.HAS_TID) != 0),
-            "vaddr": numbers(address, pl.UInt64),
-            "is_write": _is_write(samples, has),
-            "event": names(codes, events),
-            "cpu": numbers(samples["cpu"], pl.UInt16, (has & _scan.HAS_CPU) != 0),
-        }
+            columns["pid"] = columns["pid"].fill_null(pl.lit(self._options.pid, pl.UInt32))
+        seen = [event for event, is_used in zip(events, used.tolist(), strict=True) if is_used]
+        columns["event"] = names(values["event"], events if len(seen) > 1 else seen)
         if self._options.keep_comm:
             comms = self._texts(chunk, self._comms, int(self._state["comms"][0]))
             comms.append("?")
-            columns["comm"] = names(np.minimum(samples["comm"], len(comms) - 1), comms)
-        if not all(is_fault_event(event) for event in set(np.array(events)[np.unique(codes)])):
+            columns["comm"] = names(np.minimum(values["comm"], len(comms) - 1), comms)
+        if not all(is_fault_event(event) for event in seen):
             self._report.coverage = "sampled"
         if self._report.coverage == "sampled":
-            columns["weight"] = numbers(
-                samples["period"], pl.Float32, (has & _scan.HAS_PERIOD) != 0
-            )
+            known = has & _scan.HAS_PERIOD != 0
+            columns["weight"] = numbers(values["period"], pl.Float32, known)
         return pl.DataFrame(columns)
 
-    def _usable(self, samples: Any, codes: Any, events: list[str], layout: Any, has: Any) -> Any:
-        """Return which samples have a data address; count the others."""
-        data_src_only = ((has & _scan.HAS_DATA_SRC) != 0) & (layout != _scan.LAYOUT_ADDRESS)
-        chain = (has & _scan.HAS_CHAIN) != 0
-        bare = (layout == _scan.LAYOUT_BARE) & ~data_src_only
-        usable = (layout >= _scan.LAYOUT_ADDRESS) | bare
-        usable |= (layout == _scan.LAYOUT_SYMBOL) & chain & ~data_src_only
-        if self._options.address_field == "first":
-            usable |= layout == _scan.LAYOUT_SYMBOL
-        elif bare.any():
-            top = bare & (samples["address"] >> np.uint64(63) != 0)
-            self._bare_rows += int(bare.sum())
-            if top.any():
-                line = int(samples["line"][int(np.argmax(top))]) + 1
-                raise FormatError(
-                    f"{self._report.name}:{line}: the one number of a line is a kernel address here: "
-                    f"this is the instruction pointer, not the data address; {_REMEDY} "
-                    "(--address-field first takes it all the same)"
-                )
-        usable &= samples["address"] != 0
-        if not usable.all():
-            for code, count in zip(*np.unique(codes[~usable], return_counts=True), strict=True):
-                event = events[int(code)]
-                self._report.without_address[event] = self._report.without_address.get(
-                    event, 0
-                ) + int(count)
-            if (
-                not self._rows
-                and sum(self._report.without_address.values()) > 1000
-                and not usable.any()
-            ):
-                self.finish()
-        return usable
+    def _count(self, taken: Any, events: list[str], without: Any) -> None:
+        """Add up what has no data address, or has a number that may be something else."""
+        self._bare_rows += int(taken["bare"])
+        if taken["kernel_line"] >= 0:
+            raise FormatError(
+                f"{self._report.name}:{taken['kernel_line'] + 1}: the one number of a line is a "
+                "kernel address here: this is the instruction pointer, not the data address; "
+                f"{_REMEDY} (--address-field first takes it all the same)"
+            )
+        if not without.any():
+            return
+        counts = self._report.without_address
+        for event, count in zip(events, without.tolist(), strict=True):
+            if count:
+                counts[event] = counts.get(event, 0) + count
+        if not self._rows and not taken["rows"] and sum(counts.values()) > 1000:
+            self.finish()
 
-    def _check_times(self, time_ns: Any) -> None:
-        self._backwards += int((time_ns[1:] < time_ns[:-1]).sum())
-        rows = self._rows + time_ns.size
+    def _check_times(self, backwards: int, rows: int) -> None:
+        self._backwards += backwards
+        rows += self._rows
         if rows > 20 and self._backwards > rows // 20:
             raise FormatError(
                 f"{self._report.name}: time runs backwards on {self._backwards} of {rows} lines: "
                 "printed with --deltatime? Print it without"
             )
-
-
-def _is_write(samples: Any, has: Any) -> pl.Series:
-    fault = (has & _scan.HAS_ERROR_CODE) != 0
-    operation = samples["detail"] & np.uint64(_DATA_SRC_OPERATION)
-    memory = (has & _scan.HAS_DATA_SRC) != 0
-    memory &= (operation == _DATA_SRC_LOAD) | (operation == _DATA_SRC_STORE)
-    is_write = np.where(
-        fault, (samples["detail"] & np.uint64(2)) != 0, operation == _DATA_SRC_STORE
-    )
-    return numbers(is_write, pl.Boolean, fault | memory)
 
 
 FORMAT = Format(
