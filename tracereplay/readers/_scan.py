@@ -756,11 +756,7 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
                 if buffer[at] == ZERO and buffer[at + 1] | 32 == 120:
                     first += 2
                     at += 2
-                digit = hex_value(buffer[at])
-                while digit != 255:
-                    value = (value << np.uint64(4)) | np.uint64(digit)
-                    at += 1
-                    digit = hex_value(buffer[at])
+                value, at = hex_number(buffer, at)
                 good = at - first <= 16
             else:
                 rest = takes_rest and field == fields.size - 1
@@ -854,14 +850,8 @@ def scan_lackey(buffer: Any, references: Any, odd: Any, state: Any) -> None:
                 kind = 3
         good = kind >= 0
         if good:
-            at += 3
-            address = np.uint64(0)
-            first = at
-            digit = hex_value(buffer[at])
-            while digit != 255:
-                address = (address << np.uint64(4)) | np.uint64(digit)
-                at += 1
-                digit = hex_value(buffer[at])
+            first = at + 3
+            address, at = hex_number(buffer, first)
             good = first < at <= first + 16 and buffer[at] == 44
             if good:
                 at += 1
@@ -881,8 +871,7 @@ def scan_lackey(buffer: Any, references: Any, odd: Any, state: Any) -> None:
                     rows += 1
                     if kind == 0:
                         instruction += 1
-        while buffer[at] != NEWLINE:
-            at += 1
+        at = line_end(buffer, at)
         if not good:
             odd[state[0]["odd"]]["start"] = begin
             odd[state[0]["odd"]]["end"] = at
