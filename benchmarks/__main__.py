@@ -1,7 +1,7 @@
 """Print ratios against named peers; answers are asserted equal before anything is timed.
 
-`python -m benchmarks` prints a table, `--write` also puts it into benchmarks/README.md; `--parts` and
-`--traces` choose. Processor seconds of one thread, medians of interleaved runs: whatever slows the
+`python -m benchmarks` prints a table, `--write` also puts it into benchmarks/README.md; `--parts`,
+`--traces` and `--readers` choose. Processor seconds of one thread, medians of interleaved runs: whatever slows the
 machine meets both sides. The ratio is the median of those of the runs.
 """
 
@@ -10,7 +10,9 @@ import datetime as dt
 import multiprocessing
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--traces", nargs="*", choices=list(TRACES), default=list(TRACES))
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--readers", nargs="*", choices=READERS, default=READERS)
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     chosen = parser.parse_args()
     rows: list[tuple[str, ...]] = []
@@ -67,6 +70,10 @@ def main() -> None:
                     print(f"{name}: {' | '.join(row)}", file=sys.stderr, flush=True)
                 took = time.monotonic() - began
                 print(f"{name}: {part} took {took:.0f} s", file=sys.stderr, flush=True)
+    for part in chosen.readers:
+        for line in reading(part, chosen.runs):
+            rows.append(("-", *line))
+            print(" | ".join(line), file=sys.stderr, flush=True)
     text = table(rows, chosen.accesses, chosen.runs)
     print(text)
     if chosen.write:
@@ -185,6 +192,27 @@ def memory_and_pool(trace: Input, runs: int) -> Iterator[Row]:
         f"each: as long as {1 / ratio:.1f}",
         100 * ratio,
     )
+
+
+# What they time runs in a process of its own: polars reads the number of its threads at import.
+READERS = ["ingest", "perf_data"]
+
+
+def reading(part: str, runs: int) -> list[tuple[str, ...]]:
+    """Run one of the benchmarks of readers; its rows."""
+    if part == "perf_data" and (shutil.which("perf") is None or os.geteuid() != 0):
+        print("perf_data: left out, it records with perf as root", file=sys.stderr)
+        return []
+    command = [sys.executable, "-m", f"benchmarks.{part}", "--rounds", str(runs)]
+    pinned = {min(os.sched_getaffinity(0))}
+    done = subprocess.run(
+        command,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setaffinity(0, pinned),
+    )
+    return [tuple(line.split(" | ")) for line in done.stdout.splitlines()]
 
 
 PARTS: dict[str, Callable[[Input, int], Iterator[Row]]] = {

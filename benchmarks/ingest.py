@@ -1,6 +1,6 @@
 """Reading against what people write by hand, equal addresses asserted first, on one core.
 
-    taskset -c 0 python benchmarks/ingest.py [--lines 1000000] [--rounds 5]
+    taskset -c 0 python -m benchmarks.ingest [--lines 1000000] [--rounds 5]
 
 Peers: for `perf script` text the best polars pipeline tried, `scan_csv` of whole lines with
 `str.extract_groups`, written to Parquet; for lackey and CSV a Python loop with `split`, also
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,11 @@ def make_csv(path: Path, lines: int) -> None:
             )
 
 
-def compare(name: str, source: Path, peer: Callable[[Path, Path], None], rounds: int) -> None:
+Row = tuple[str, str, str, str]
+
+
+def compare(name: str, source: Path, peer: Callable[[Path, Path], None], rounds: int) -> Row:
+    """Return the row of the table: what is read, how fast, against what, how many times as fast."""
     ours, theirs = source.with_suffix(".ours"), source.with_suffix(".theirs")
     ingest(source, ours, force=True)  # compiles, too
     peer(source, theirs)
@@ -127,12 +131,34 @@ def compare(name: str, source: Path, peer: Callable[[Path, Path], None], rounds:
         peer(source, theirs)
         spent.append((middle - start, time.process_time() - middle))
     ratio = statistics.median(b / a for a, b in spent)
-    mine = statistics.median(a for a, _ in spent)
-    print(
-        f"{name:12} {lines / mine / 1e6:5.2f} M lines/s against "
-        f"{lines / statistics.median(b for _, b in spent) / 1e6:5.2f}: {ratio:.1f}x",
-        flush=True,
+    mine, theirs_took = (statistics.median(one) for one in zip(*spent, strict=True))
+    return (
+        f"{name} to Parquet",
+        f"{lines / mine / 1e6:.2f} M/s",
+        f"{PEERS[peer]}, {lines / theirs_took / 1e6:.2f} M/s",
+        f"{ratio:.1f}x",
     )
+
+
+PEERS = {
+    perf_script_by_polars: "polars `str.extract_groups`",
+    lackey_by_split: "Python `split` loop",
+    csv_by_split: "Python `split` loop",
+}
+
+
+def rows(lines: int, rounds: int) -> Iterator[Row]:
+    """Time every format of text in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        perf = Path(folder) / "perf.txt"
+        command = [sys.executable, str(GENERATE), "perf-script", "-o", str(perf)]
+        here = dict(os.environ, PYTHONPATH=str(GENERATE.parents[1]))
+        subprocess.run([*command, "--accesses", str(lines)], check=True, env=here)
+        yield compare("perf script text", perf, perf_script_by_polars, rounds)
+        make_lackey(Path(folder) / "lackey.txt", lines)
+        yield compare("lackey", Path(folder) / "lackey.txt", lackey_by_split, rounds)
+        make_csv(Path(folder) / "bpf.csv", lines)
+        yield compare("CSV", Path(folder) / "bpf.csv", csv_by_split, rounds)
 
 
 def main() -> None:
@@ -140,15 +166,8 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        perf = Path(folder) / "perf.txt"
-        command = [sys.executable, str(GENERATE), "perf-script", "-o", str(perf)]
-        subprocess.run([*command, "--accesses", str(arguments.lines)], check=True)
-        compare("perf script", perf, perf_script_by_polars, arguments.rounds)
-        make_lackey(Path(folder) / "lackey.txt", arguments.lines)
-        compare("lackey", Path(folder) / "lackey.txt", lackey_by_split, arguments.rounds)
-        make_csv(Path(folder) / "bpf.csv", arguments.lines)
-        compare("csv", Path(folder) / "bpf.csv", csv_by_split, arguments.rounds)
+    for row in rows(arguments.lines, arguments.rounds):
+        print(" | ".join(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -88,7 +89,11 @@ def cpu_seconds() -> float:
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
-def compare(name: str, source: Path, folder: Path, rounds: int) -> float:
+Row = tuple[str, str, str, str]
+
+
+def compare(name: str, source: Path, folder: Path, rounds: int) -> Row:
+    """Return the row of the table: what is read, how fast, against what, how many times as fast."""
     ours, theirs = folder / "ours", folder / "theirs"
     ingest(source, ours, force=True)  # compiles, too
     by_perf_script(source, theirs)
@@ -104,13 +109,27 @@ def compare(name: str, source: Path, folder: Path, rounds: int) -> float:
         by_perf_script(source, theirs)
         spent.append((middle - start, cpu_seconds() - middle))
     ratio = statistics.median(peer / mine for mine, peer in spent)
-    rate = got.height / 1e6
-    print(
-        f"{name:24} {rate / statistics.median(mine for mine, _ in spent):5.2f} M records/s against "
-        f"{rate / statistics.median(peer for _, peer in spent):5.2f}: {ratio:.1f}x",
-        flush=True,
+    mine, peer_took = (statistics.median(one) for one in zip(*spent, strict=True))
+    return (
+        f"perf.data, {name}, to Parquet",
+        f"{got.height / mine / 1e6:.2f} M/s",
+        f"`perf script -F {_FIELDS}` to polars, {got.height / peer_took / 1e6:.2f} M/s",
+        f"{ratio:.1f}x",
     )
-    return ratio
+
+
+def rows(pages: int, rounds: int, files: Sequence[Path] = ()) -> Iterator[Row]:
+    """Time captures in turn; records two where none is given."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        captures = {file.name: file for file in files}
+        if not captures:
+            user, kernel = "exceptions:page_fault_user", "exceptions:page_fault_kernel"
+            captures = {"one event": folder / "one.data", "two events": folder / "two.data"}
+            record(captures["one event"], [user], pages, 1)
+            record(captures["two events"], [user, kernel], pages, 2)
+        for title, file in captures.items():
+            yield compare(title, file, folder, rounds)
 
 
 def main() -> None:
@@ -121,16 +140,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("perf") is None:
         sys.exit("perf is not installed: it is the peer")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        files = arguments.files
-        if not files:
-            user, kernel = "exceptions:page_fault_user", "exceptions:page_fault_kernel"
-            files = [folder / "one-event.data", folder / "two-events.data"]
-            record(files[0], [user], arguments.pages, 1)
-            record(files[1], [user, kernel], arguments.pages, 2)
-        for file in files:
-            compare(file.name, file, folder, arguments.rounds)
+    for row in rows(arguments.pages, arguments.rounds, arguments.files):
+        print(" | ".join(row), flush=True)
 
 
 if __name__ == "__main__":
