@@ -199,3 +199,39 @@ def _words(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ").split()
     except OSError:
         return []
+
+
+BPFTRACE = """#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in -o) out=$2; shift;; -c) run=$2; shift;; esac
+    shift
+done
+set -f
+printf 'time_ns,pid,tid,cpu,vaddr,error_code\\n1,7,7,0,0x1000,0x6\\n' > "$out"
+exec $run
+"""
+
+
+@pytest.mark.parametrize("program", ["sh", "script"])
+def test_bpftrace_starts_quoted_commands_and_scripts_though_it_splits_at_blanks(
+    tools, tmp_path, program
+):
+    (tools / "bpftrace").write_text(BPFTRACE)
+    (tools / "bpftrace").chmod(0o755)
+    said = tmp_path / "said"
+    (tools / "script").write_text(f"#!/bin/sh\nprintf '%s|' \"$@\" > {said}\n")
+    (tools / "script").chmod(0o755)
+    command = ["sh", "-c", f"printf '%s|' 'a  b' 'it'\"'\"'s' > {said}"]
+    if program == "script":
+        command = ["script", "a  b", "it's"]
+    result = run("--tool", "bpftrace", "-o", tmp_path / "t.parquet", "--", *command)
+    assert result.exit_code == 0, result.output
+    assert said.read_text() == "a  b|it's|"
+    assert pl.read_parquet(tmp_path / "t.parquet").height == 1
+
+
+def test_bpftrace_starts_a_plain_command_itself():
+    shown = run("--print", "--tool", "bpftrace", "--", "sleep", "1").output
+    assert "-c '" in shown
+    assert "sleep 1' &&" in shown
+    assert "capture.csv.sh" not in shown

@@ -48,6 +48,7 @@ class Recorder:
     command : (capture, command, pages of buffer) → what to run
     environment : variables it is run with
     streams : writes to standard error what is read while it runs; the capture is a pipe
+    script : command → what must stand in CAPTURE.sh; "" where nothing need
     """
 
     name: str
@@ -56,11 +57,15 @@ class Recorder:
     command: Callable[[str, Sequence[str], int], list[str]]
     environment: Callable[[int], dict[str, str]] = lambda _: {}
     streams: bool = False
+    script: Callable[[Sequence[str]], str] = lambda _: ""
 
     def line(self, capture: str, command: Sequence[str], pages: int) -> str:
         """Return what is run, as one types it."""
         variables = [f"{name}={value}" for name, value in self.environment(pages).items()]
-        return " ".join([*variables, shlex.join(self.command(capture, command, pages))])
+        line = " ".join([*variables, shlex.join(self.command(capture, command, pages))])
+        if text := self.script(command):
+            return f"printf '%s\\n' {shlex.quote(text)} > {shlex.quote(capture)}.sh && {line}"
+        return line
 
 
 def _tracepoints(capture: str, command: Sequence[str], pages: int) -> list[str]:
@@ -76,9 +81,27 @@ def _software(capture: str, command: Sequence[str], pages: int) -> list[str]:
 
 def _bpftrace(capture: str, command: Sequence[str], pages: int) -> list[str]:
     del pages
-    # It wants a name that means one file, whatever PATH says.
-    started = shlex.join([shutil.which(command[0]) or command[0], *command[1:]])
-    return ["bpftrace", "-q", "-e", _BPF_PROGRAM, "-o", capture, "-c", started]
+    words = ["/bin/sh", f"{capture}.sh"] if _bpftrace_script(command) else _found(command)
+    return ["bpftrace", "-q", "-e", _BPF_PROGRAM, "-o", capture, "-c", " ".join(words)]
+
+
+def _bpftrace_script(command: Sequence[str]) -> str:
+    """Return the shell script that starts a command bpftrace cannot start itself; "" where it can.
+
+    It splits the command at every blank, quoted or not, and starts programs, but no scripts.
+    """
+    words = _found(command)
+    is_program = False
+    with contextlib.suppress(OSError), Path(words[0]).open("rb") as file:
+        is_program = file.read(4) == b"\x7fELF"
+    if is_program and shlex.join(words) == " ".join(words):
+        return ""
+    return f"exec {shlex.join(words)}"
+
+
+def _found(command: Sequence[str]) -> list[str]:
+    """Return the command with the file its name means by PATH."""
+    return [shutil.which(command[0]) or command[0], *command[1:]]
 
 
 def _damo(capture: str, command: Sequence[str], pages: int) -> list[str]:
@@ -104,6 +127,7 @@ RECORDERS = {
             "bpftrace",
             _bpftrace,
             lambda pages: {"BPFTRACE_PERF_RB_PAGES": str(pages)},
+            script=_bpftrace_script,
         ),
         Recorder("damon", "accessed bits by region and interval, sampled", "damo", _damo),
         Recorder("lackey", "every load, store and fetch (slow)", "valgrind", _lackey, streams=True),
@@ -321,6 +345,12 @@ def _run_then_read(
     read: _Read,
 ) -> tuple[Ingested, int]:
     capture = folder / "capture"
+    if text := recorder.script(command):
+        if shlex.quote(str(capture)) != str(capture):
+            raise HostError(
+                f"{recorder.name} takes no path with blanks or quotes: write the table elsewhere"
+            )
+        Path(f"{capture}.sh").write_text(f"{text}\n")
     with _started(recorder, str(capture), command, pages) as child:
         status = _wait(child, seconds)
     return read(capture), status
