@@ -107,6 +107,7 @@ _KNOWN_NUMBA = ("0.68.",)
 
 _KERNEL: dict[str, Any] = {}
 _HELPER: dict[str, Any] = {}
+_APART: dict[str, Any] = {}
 if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
     import ctypes
 
@@ -150,6 +151,10 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
             assert refuse is not None
             return refuse
 
+        def own_functions(self) -> list[Any]:
+            """Return what is defined here."""
+            return [each for each in self._final_module.functions if not each.is_declaration]
+
         def libraries(self) -> list[Any]:
             """Return this library and all it needs; each may come several times."""
             found: list[Any] = [self]
@@ -157,12 +162,27 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                 found += library.libraries() if isinstance(library, _HelperLibrary) else [library]
             return found
 
+    class _ApartLibrary(_HelperLibrary):
+        """LLVM code of a helper that no other function takes in."""
+
     class _KernelLibrary(_HelperLibrary):
         """LLVM code of a kernel: links helpers, and is optimized and compiled."""
 
         def finalize(self) -> None:
             self._linking_libraries = self.libraries()[1:]
             JITCodeLibrary.finalize(self)
+
+        def _optimize_final_module(self) -> None:
+            # Nobody else calls these helpers: LLVM may leave out arguments, and results that never
+            # differ. Each hands on a dozen arrays of seven words, and tells whether it raised.
+            for library in self._linking_libraries:
+                if isinstance(library, _HelperLibrary):
+                    for each in library.own_functions():
+                        function = self._final_module.get_function(each.name)
+                        function.linkage = "internal"
+                        if isinstance(library, _ApartLibrary):
+                            function.add_function_attribute("noinline")
+            super()._optimize_final_module()
 
         @property
         def codegen(self) -> Any:
@@ -215,7 +235,7 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                 of = result.signature.return_type
                 # Without reference counts nobody would know when to free it.
                 parts = (of, *getattr(of, "types", ()))
-                if library_class is _HelperLibrary and any(
+                if library_class is not _KernelLibrary and any(
                     isinstance(part, _types.Buffer) for part in parts
                 ):
                     raise TypeError(f"{self.state.func_id.func_qualname}: a helper returns {of}")
@@ -257,6 +277,7 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
         # What a helper works on is borrowed from its kernel: no counting of references.
         "_nrt": False,
     }
+    _APART = {**_HELPER, "pipeline_class": _compiler(_ApartLibrary)}
 
 
 def kernel(function: F) -> F:
@@ -270,6 +291,11 @@ def kernel(function: F) -> F:
 def inner(function: F) -> F:
     """Compile a helper that only compiled code calls."""
     return cast("F", _njit(error_model="numpy", **_HELPER)(function))
+
+
+def apart(function: F) -> F:
+    """Compile a helper that stays a function: one giant of all would take LLVM twice the time."""
+    return cast("F", _njit(error_model="numpy", **_APART)(function))
 
 
 def inline(function: F) -> F:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner, kernel, prefetch
+from tracereplay._jit import apart, inner, kernel, prefetch
 from tracereplay.reclaim.charging import (
     DEF_PRIORITY,
     LEVEL_NS,
@@ -131,7 +131,7 @@ def _inactive_is_low(m: Any) -> Any:
     return m["stat_inactive"] * ratio < m["stat_active"]
 
 
-@inner
+@apart
 def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
     """Move pages from the active tail to the inactive head; anon pages go, referenced or not."""
     drain_pending(m, pages)
@@ -150,7 +150,7 @@ def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
         m["ev_scanned"] += 1
 
 
-@inner
+@apart
 def _shrink_inactive(
     m: Any,
     state: Any,

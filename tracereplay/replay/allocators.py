@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import inner
+from tracereplay._jit import apart, inner
 from tracereplay.replay.state import (
     CLASS_FIELDS,
     CLASS_OBJECTS,
@@ -362,7 +362,7 @@ def _take_out(zspages: Any, zspage: Any, page: Any) -> None:
     zspages[zspage]["foreign"] = zspages[zspage]["foreign"] & (0xFF ^ bit)
 
 
-@inner
+@apart
 def _buddy_alloc(
     m: Any, pages: Any, zspages: Any, classes: Any, page: Any, chunks: Any, lists: Any
 ) -> None:
@@ -377,7 +377,7 @@ def _buddy_alloc(
     _enlist(m, zspages, classes, zspage)
 
 
-@inner
+@apart
 def _z3fold_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, size: Any) -> None:
     if size > _PAGE - (_Z3FOLD_HEADER + 1) * _CHUNK:
         zspage = _new_buddies(m, zspages)
@@ -390,7 +390,7 @@ def _z3fold_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, siz
     _buddy_alloc(m, pages, zspages, classes, page, chunks, _Z3FOLD_CHUNKS)
 
 
-@inner
+@apart
 def _z3fold_compact(m: Any, pages: Any, zspages: Any, classes: Any, zspage: Any) -> None:
     """Tidy a page that lost an object; mm/z3fold.c:do_compact_page().
 
@@ -432,7 +432,7 @@ def _z3fold_compact(m: Any, pages: Any, zspages: Any, classes: Any, zspage: Any)
     _enlist(m, zspages, classes, zspage)
 
 
-@inner
+@apart
 def _buddy_free(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> None:
     """Give an object back; zbud_free(), z3fold_free(): the page goes with its last object."""
     zspage = np.int64(pages[page]["zspage"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner, prefetch
+from tracereplay._jit import apart, inner, prefetch
 from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.state import (
@@ -201,7 +201,7 @@ def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
     uncharge(m, 1)
 
 
-@inner
+@apart
 def rewrite_contents(m: Any, pages: Any, classes: Any, page: Any) -> None:
     """Give a page that was written other contents, or not: by a hash of seed, page and rewrite.
 
@@ -383,7 +383,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
     it there.
     """
 
-    @inner
+    @apart
     def write_back(
         m: Any,
         state: Any,
@@ -507,7 +507,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 return True
         return False
 
-    @inner
+    @apart
     def run_worker(
         m: Any,
         state: Any,
@@ -553,7 +553,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
                 m["worker_active"] = 0
 
-    @inner
+    @apart
     def evict(
         m: Any,
         state: Any,
@@ -651,7 +651,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m["pageouts"] += 1
         return write_to_device(m, pages, writes, page)
 
-    @inner
+    @apart
     def shrink_slab(
         m: Any,
         state: Any,
@@ -750,7 +750,7 @@ def build_loop(
         add(m, pages, page)
         return service
 
-    @inner
+    @apart
     def read_around(
         m: Any,
         state: Any,
