@@ -1,7 +1,7 @@
 """Print ratios against named peers; answers are asserted equal before anything is timed.
 
 `python -m benchmarks` prints a table, `--write` also puts it into benchmarks/README.md; `--parts`,
-`--traces` and `--readers` choose. Processor seconds of one thread, medians of interleaved runs: whatever slows the
+`--traces` and `--readers` choose, `--quick` takes a twentieth of everything once. Processor seconds of one thread, medians of interleaved runs: whatever slows the
 machine meets both sides. The ratio is the median of those of the runs.
 """
 
@@ -29,12 +29,14 @@ from benchmarks.peers import (
     timed_libcachesim,
     write_oracle_general,
 )
+from benchmarks.replay import replay
 from benchmarks.traces import FIRST_PAGE, TRACES
 from tracereplay.content import PageContents, open_content
 from tracereplay.costs import load_costs
 from tracereplay.dense import DenseIds
 from tracereplay.distances import StackDistances
 from tracereplay.lru_grid import ZERO_FILLED, LruGrid
+from tracereplay.policies import POLICIES
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.settings import Scenario
@@ -57,8 +59,11 @@ def main() -> None:
     parser.add_argument("--traces", nargs="*", choices=list(TRACES), default=list(TRACES))
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--readers", nargs="*", choices=READERS, default=READERS)
+    parser.add_argument("--quick", action="store_true", help="small traces, one run, no readers")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.accesses, chosen.pages, chosen.runs, chosen.readers = 500_000, 50_000, 1, []
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen.traces:
@@ -70,6 +75,10 @@ def main() -> None:
                     print(f"{name}: {' | '.join(row)}", file=sys.stderr, flush=True)
                 took = time.monotonic() - began
                 print(f"{name}: {part} took {took:.0f} s", file=sys.stderr, flush=True)
+    if "start" in chosen.parts:
+        for line in start_up(chosen.runs):
+            rows.append(("-", *line))
+            print(" | ".join(line), file=sys.stderr, flush=True)
     for part in chosen.readers:
         for line in reading(part, chosen.runs):
             rows.append(("-", *line))
@@ -128,17 +137,21 @@ def curve(trace: Input, runs: int) -> Iterator[Row]:
 
 
 def many_sizes(trace: Input, runs: int) -> Iterator[Row]:
-    """All sizes by one curve, against a replay of each on all cores; the replays are run once."""
+    """All sizes by one curve, against a replay of each on all cores.
+
+    Every fourth is replayed, once, and stands for its neighbours too: all take minutes.
+    """
     unique = trace.unique
     capacities = np.linspace(unique / SIZES, unique, SIZES).astype(np.int64)
     took = median(runs, lambda: every_size(number(trace.pages), 0))
-    jobs = [(trace.path, capacity, trace.pages.size) for capacity in capacities.tolist()]
+    some = capacities[2::4]
+    jobs = [(trace.path, capacity, trace.pages.size) for capacity in some.tolist()]
     with multiprocessing.get_context("spawn").Pool(cores()) as pool:
         replayed = pool.starmap(timed_libcachesim, jobs, chunksize=1)
-    assert [misses for misses, _ in replayed] == trace.misses[capacities].tolist()
+    assert [misses for misses, _ in replayed] == trace.misses[some].tolist()
     # Processor seconds over the cores: as if nothing else ran and no core ever waited.
-    theirs = sum(spent for _, spent in replayed) / cores()
-    rival = f"libcachesim, {SIZES} replays on {cores()} cores"
+    theirs = sum(spent for _, spent in replayed) * SIZES / some.size / cores()
+    rival = f"libcachesim, {SIZES} replays on {cores()} cores, by {some.size} of them"
     yield row(f"{SIZES} sizes, from page numbers", trace.pages.size / took, rival, theirs / took)
 
 
@@ -215,12 +228,69 @@ def reading(part: str, runs: int) -> list[tuple[str, ...]]:
     return [tuple(line.split(" | ")) for line in done.stdout.splitlines()]
 
 
+def two_lists(trace: Input, runs: int) -> Iterator[Row]:
+    """The kernel's two lists with zswap and zsmalloc at half the footprint, from ids."""
+    part = trace.page_ids[: max(1000, trace.page_ids.size // 20)]
+    for cgroup in ("v1", "v2"):
+        whole = replay(part, 0.5, cgroup=cgroup)[0]
+        assert whole == replay(part, 0.5, batch_rows=997, cgroup=cgroup)[0]
+        made = [replay(trace.page_ids, 0.5, cgroup=cgroup) for _ in range(runs)]
+        counters, took = made[0][0], statistics.median(seconds for _, seconds in made)
+        faults = counters["pgmajfault"] + counters["minor_faults"]
+        yield row(
+            f"two lists, zswap, zsmalloc at 50 %, cgroup {cgroup}, from ids; {faults:,} faults",
+            trace.page_ids.size / took,
+            "",
+            None,
+        )
+
+
+def policies(trace: Input, runs: int) -> Iterator[Row]:
+    """Every policy at half the footprint, once, against one LRU replay."""
+    del runs
+    ours = sum(replay(trace.page_ids, 0.5, policy)[1] for policy in POLICIES)
+    capacity = trace.unique // 2
+    began = time.process_time()
+    misses = libcachesim_misses(trace.path, capacity, accesses=trace.pages.size, fitted=False)
+    theirs = time.process_time() - began
+    assert misses == trace.misses[capacity]
+    yield (
+        f"all {len(POLICIES)} policies at 50 %, from ids",
+        f"{ours:.1f} s",
+        "libcachesim, one LRU replay",
+        f"{theirs / ours:.2f}x",
+    )
+
+
+def start_up(runs: int) -> Iterator[Row]:
+    """Wall time of commands: help, the first comparison of the bundled trace, and the next ones."""
+    root = README.parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
+        environment.pop("NUMBA_CACHE_DIR", None)
+        compare = ["compare", "traces/sqlite-index.parquet", "--out", f"{folder}/out", "--force"]
+
+        def took(*arguments: str) -> float:
+            began = time.monotonic()
+            command = [sys.executable, "-m", "tracereplay", *arguments]
+            subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+            return time.monotonic() - began
+
+        yield "compare on the bundled trace, compiling", f"{took(*compare):.1f} s wall", "", ""
+        for name, arguments in (("compare again", compare), ("--help", ["--help"])):
+            middle = statistics.median(took(*arguments) for _ in range(runs))
+            yield name, f"{middle:.2f} s wall", "", ""
+
+
 PARTS: dict[str, Callable[[Input, int], Iterator[Row]]] = {
     "lru": one_lru,
     "curve": curve,
     "sizes": many_sizes,
     "sample": sample,
     "pool": memory_and_pool,
+    "replay": two_lists,
+    "policies": policies,
+    "start": lambda _trace, _runs: iter(()),  # once for all traces
 }
 
 

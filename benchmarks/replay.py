@@ -29,13 +29,18 @@ NO_ROWS.flags.writeable = False
 
 
 def replay(
-    page_ids: np.ndarray, share: float, policy: str = "store-raw", batch_rows: int = BATCH_ROWS
+    page_ids: np.ndarray,
+    share: float,
+    policy: str = "store-raw",
+    batch_rows: int = BATCH_ROWS,
+    cgroup: str = "v2",
 ) -> tuple[dict[str, int], float]:
     """Return the counters and the seconds of the replay alone."""
     pages = int(page_ids.max()) + 1
     scenario = Scenario(
         policy=policy,
         reclaim="two-list",
+        cgroup=cgroup,
         memory_limit_bytes=int(pages * share) * PAGE_BYTES,
         stat_flush_ns=0,  # exact statistics: stale ones may end in an OOM kill
     )
