@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ import tracereplay
 from tracereplay.comparison import make_scenarios
 from tracereplay.errors import OutputError, SettingsError
 from tracereplay.replay.settings import Scenario
-from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, polars_schema
+from tracereplay.schema import CODEC_TRADE, FOOTPRINT, LATENCY, SUMMARY, polars_schema
 from tracereplay.trace import open_trace
 
 LIMIT = 64 * 4096
@@ -254,3 +255,39 @@ def test_every_policy_and_every_combination_is_made(trace):
 def test_an_unknown_reclaim_model_among_options_is_one_line(trace):
     with pytest.raises(SettingsError, match="unknown reclaim model 'lur'; did you mean lru"):
         make_scenarios(open_trace(trace), reclaim=["lur"])
+
+
+def test_what_a_codec_saves_and_costs_is_that_of_summary_and_histogram(trace, tmp_path):
+    runs = make_scenarios(
+        open_trace(trace),
+        policies=["store-raw", "no-zswap"],
+        memory=["50%"],
+        reclaim=["lru"],
+        codecs=["lz4", "zstd"],
+        bounds=False,
+    )
+    result = tracereplay.compare(trace, runs)
+    result.write(tmp_path / "out")
+    codecs = pl.read_parquet(tmp_path / "out" / "codecs.parquet")
+    assert codecs.schema == polars_schema(CODEC_TRADE)
+    assert codecs.equals(result.codecs)
+    assert codecs["codec"].to_list() == ["lz4", "zstd"]  # without zswap there is nothing to say
+    for row in codecs.iter_rows(named=True):
+        of = result.summary.filter(policy="store-raw", codec=row["codec"]).row(0, named=True)
+        for name in ("pool_bytes_mean", "stall_total_ns", "pswpin", "memory_limit_bytes"):
+            assert row[name] == of[name], name
+        assert row["stored_bytes_mean"] == of["stored_pages_mean"] * 4096
+        assert row["pool_ratio"] == pytest.approx(of["pool_bytes_mean"] / row["stored_bytes_mean"])
+        buckets = result.latency.filter(scenario=of["scenario"], service="zswap")
+        every: list[int] = []
+        total = 0.0
+        for low, high, count in buckets.select(
+            "latency_ns_low", "latency_ns_high", "count"
+        ).iter_rows():
+            every += [high] * count
+            total += count * (low + high - 1) / 2
+        every.sort()
+        assert row["zswap_loads"] == len(every) > 0
+        assert row["zswap_p50_ns"] == every[math.ceil(0.5 * len(every)) - 1]
+        assert row["zswap_p99_ns"] == every[math.ceil(0.99 * len(every)) - 1]
+        assert row["zswap_total_ns"] == pytest.approx(total, abs=1)
