@@ -76,6 +76,7 @@ COUNTERS = (
 # Of runs whose trace holds `touch_ns`: percentiles of the touches over 1 us, and the sum of all.
 TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_ns")
 _TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those runs
+READ_PHASES = 5  # of the period of reads, where the times of touches are the model's own
 FLUSH_PHASES = 10  # phases of the periodic flush, where no read of the statistics fixed them
 _TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -127,6 +128,7 @@ class Repeat:
     file_pages : page cache the recorder filled after the last touch
     fill_ns : time the recorder took to fill each page after its first touch, outside the times of
         the touches
+    late_ns : how much later than `reads_ns` the reads came by the model's own clock
     held_pages : int64, shape (2, samples): time, and pages in memory plus pages on swap; where the
         times of the touches are not recorded
     """
@@ -140,6 +142,7 @@ class Repeat:
     held_pages: npt.NDArray[np.int64] = dataclasses.field(
         default_factory=lambda: np.empty((2, 0), np.int64)
     )
+    late_ns: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -451,20 +454,26 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
     columns = record["samples"]["columns"]
     held = rows[:, columns.index("anon")] + rows[:, columns.index("swap")]
     held = held.astype(np.int64)
+    repeat = Repeat(
+        steps if steps.size > 1 else _NO_ROWS,
+        wall_ns,
+        every if every.size else _all_reads(reads_ns, wall_ns),
+        remote_stock_pages=0,
+        file_pages=0,
+        held_pages=np.stack([reads_ns, held]),
+    )
     return RecordedRun(
         name=path.stem,
         scenario=scenario,
         trace=_beside(path, record, "trace"),
         pages=_beside(path, record, "pages"),
         replays=(
-            Repeat(
-                steps if steps.size > 1 else _NO_ROWS,
-                wall_ns,
-                every if every.size else _all_reads(reads_ns, wall_ns),
-                remote_stock_pages=0,
-                file_pages=0,
-                held_pages=np.stack([reads_ns, held]),
-            ),
+            (repeat,)
+            if steps.size > 1
+            else tuple(
+                dataclasses.replace(repeat, late_ns=phase * _SAMPLE_NS // READ_PHASES)
+                for phase in range(READ_PHASES)
+            )
         ),
         kernel_counters=(_emulated_counters(record, rows, wall_ns),),
         touches_ns=(),  # times of an emulated machine say nothing
@@ -535,6 +544,7 @@ def _emulated_counters(
 class Workload:
     """A trace in memory, as the replay takes it.
 
+    modelled_times : where they are not recorded, once they are known
     touch_ns : int64, what each touch took in the first repeat; None where that was not recorded
     """
 
@@ -545,6 +555,7 @@ class Workload:
     table_bits: npt.NDArray[np.uint8]
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     tables: PageTables
+    modelled_times: list[npt.NDArray[np.int64]]
     touch_ns: npt.NDArray[np.int64] | None
 
 
@@ -604,6 +615,7 @@ def load_workload(run: RecordedRun) -> Workload:
         bits,
         (order[:-1][adjacent], order[1:][adjacent]),
         tables,
+        [],
         trace["touch_ns"].cast(pl.Int64).to_numpy() if "touch_ns" in trace.columns else None,
     )
 
@@ -635,7 +647,9 @@ def replay_repeat(
         touched = np.interp(np.arange(rows), steps, repeat.times_ns)
         times = (touched + repeat.fill_ns * filled).astype(np.int64)
     else:
-        times = _modelled_times(run, load, repeat)
+        if not load.modelled_times:
+            load.modelled_times.append(_modelled_times(run, load, repeat))
+        times = load.modelled_times[0]
     means = _EMULATED if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events)
     replay.finish()
@@ -669,7 +683,7 @@ def _replay(
         rows=load.page_ids.size,
         unique_pages=load.compressed_bytes.size,
         means=means,
-        flush_times_ns=repeat.reads_ns if timed else None,
+        flush_times_ns=repeat.reads_ns + repeat.late_ns if timed else None,
         clock_has_stalls=timed,
         vma_readahead=run.vma_readahead,
         cpus=run.cpus,
@@ -720,7 +734,8 @@ def _modelled_times(run: RecordedRun, load: Workload, repeat: Repeat) -> npt.NDA
     steps = np.concatenate([[0], samples["access"], [rows]])
     end = max(int(replay.machine[0]["clock_ns"]), 1)
     clock = np.concatenate([[0], samples["clock_ns"], [end]]).astype(float)
-    held = samples["resident_pages"] + samples["swap_slots"]
+    # `anon` is NR_ANON_MAPPED, mm/rmap.c: a page that reclaim has unmapped is not in it.
+    held = samples["mapped_pages"] + samples["swap_slots"]
     if run.scenario.cgroup == "v1":  # its `swap` leaves out what is in memory too
         touched = np.maximum.accumulate(load.page_ids) + 1
         held = touched[np.minimum(samples["access"], rows - 1)].astype(np.int64)

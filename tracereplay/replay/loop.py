@@ -294,6 +294,7 @@ def note_time(m: Any, samples: Any, access: Any) -> None:
         samples[point]["access"] = m["next_sample"]
         samples[point]["clock_ns"] = m["clock_ns"]
         samples[point]["resident_pages"] = m["resident_pages"]
+        samples[point]["mapped_pages"] = m["mapped_pages"]
         samples[point]["active_pages"] = m["active_pages"]
         samples[point]["inactive_pages"] = m["inactive_pages"]
         samples[point]["pool_pages"] = m["pool_pages"]
@@ -367,6 +368,7 @@ def _map(
     elif not m["map_writable"]:
         bits |= READ_ONLY
     state[page] = bits
+    m["mapped_pages"] += 1
     if (write or m["synchronous"] or swap_is_full(m)) and not has(pages, page, PG_WRITEBACK):
         drop_backing(m, pages, zspages, classes, slots, page)
 
@@ -581,6 +583,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
                     forget_entry(m, pages, zspages, classes, page)  # its length is the old one's
                 rewrite_contents(m, pages, classes, page)
+        if state[page] & MAPPED:
+            m["mapped_pages"] -= 1
         state[page] = SEEN | RESIDENT
         forget_kept(pages, page)
         if not has(pages, page, PG_DIRTY):
@@ -933,6 +937,7 @@ def build_loop(
                 m["minor_faults"] += 1
                 m["unique_pages"] += 1
                 m["resident_pages"] += 1
+                m["mapped_pages"] += 1
                 state[page] = SEEN | RESIDENT | MAPPED | ACCESSED | PTE_DIRTY
                 add(m, pages, page)
                 on_hit(pages, page, ahead, row)

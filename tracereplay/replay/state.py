@@ -147,6 +147,7 @@ SAMPLE = np.dtype(
         ("access", np.int64),
         ("clock_ns", np.int64),
         ("resident_pages", np.int64),
+        ("mapped_pages", np.int64),
         ("active_pages", np.int64),
         ("inactive_pages", np.int64),
         ("pool_pages", np.int64),
@@ -230,6 +231,7 @@ _STATE = (
     "remote_stock_pages",  # charged by other CPUs for pages they never took
     "object_stock_bytes",
     "resident_pages",
+    "mapped_pages",
     "table_pages",
     "inactive_pages",
     "active_pages",
