@@ -156,11 +156,17 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
             return [each for each in self._final_module.functions if not each.is_declaration]
 
         def libraries(self) -> list[Any]:
-            """Return this library and all it needs; each may come several times."""
-            found: list[Any] = [self]
-            for library in self._linking_libraries:
-                found += library.libraries() if isinstance(library, _HelperLibrary) else [library]
-            return found
+            """Return this library and all it needs, each once."""
+            found: dict[Any, None] = {}
+            waiting: list[Any] = [self]
+            while waiting:
+                library = waiting.pop()
+                if library in found:
+                    continue
+                found[library] = None
+                if isinstance(library, _HelperLibrary):
+                    waiting += library._linking_libraries  # noqa: SLF001
+            return list(found)
 
     class _ApartLibrary(_HelperLibrary):
         """LLVM code of a helper that no other function takes in."""
@@ -226,7 +232,7 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                     state.library.enable_object_caching()
                 return (
                     [_pass_manager()]
-                    if library_class is _HelperLibrary
+                    if library_class is not _KernelLibrary
                     else super().define_pipelines()
                 )
 

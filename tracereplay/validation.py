@@ -544,8 +544,8 @@ def _emulated_counters(
 class Workload:
     """A trace in memory, as the replay takes it.
 
-    modelled_times : where they are not recorded, once they are known
-    touch_ns : int64, what each touch took in the first repeat; None where that was not recorded
+    modelled_times : int64, when each touch came by the model, for repeats that do not tell; else None
+    touch_ns : int64, what each touch took in `timed_repeat`; None where that was not recorded
     """
 
     page_ids: npt.NDArray[np.uint32]
@@ -555,7 +555,7 @@ class Workload:
     table_bits: npt.NDArray[np.uint8]
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     tables: PageTables
-    modelled_times: list[npt.NDArray[np.int64]]
+    modelled_times: npt.NDArray[np.int64] | None
     touch_ns: npt.NDArray[np.int64] | None
 
 
@@ -607,7 +607,7 @@ def load_workload(run: RecordedRun) -> Workload:
     tables.add(pages)
     is_write = trace["is_write"].to_numpy()
     is_write.flags.writeable = False
-    return Workload(
+    load = Workload(
         page_ids,
         is_write,
         table[codec].to_numpy()[row].astype(np.uint16),
@@ -615,9 +615,13 @@ def load_workload(run: RecordedRun) -> Workload:
         bits,
         (order[:-1][adjacent], order[1:][adjacent]),
         tables,
-        [],
+        None,
         trace["touch_ns"].cast(pl.Int64).to_numpy() if "touch_ns" in trace.columns else None,
     )
+    untimed = [repeat for repeat in run.replays if not repeat.times_ns.size]
+    if not untimed:
+        return load
+    return dataclasses.replace(load, modelled_times=_modelled_times(run, load, untimed[0]))
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
@@ -647,9 +651,8 @@ def replay_repeat(
         touched = np.interp(np.arange(rows), steps, repeat.times_ns)
         times = (touched + repeat.fill_ns * filled).astype(np.int64)
     else:
-        if not load.modelled_times:
-            load.modelled_times.append(_modelled_times(run, load, repeat))
-        times = load.modelled_times[0]
+        assert load.modelled_times is not None  # as load_workload() has it
+        times = load.modelled_times
     means = _EMULATED if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events)
     replay.finish()

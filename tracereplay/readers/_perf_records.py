@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inline, inner, kernel
+from tracereplay.readers._perf_event import PERF_MEM_OP, PERF_MEM_OP_LOAD, PERF_MEM_OP_STORE
 from tracereplay.units import PAGE_SHIFT
 
 PIPE_HEADER_BYTES = 16
@@ -67,7 +68,6 @@ DETAIL_ROW = 4  # error_code of a fault, data_src of a memory sample
 PERIOD_ROW = 5
 SAMPLE_ROWS = 6
 NO_PID = 0xFFFF_FFFF  # of a thread that had ended
-LOAD, STORE = 2, 4  # mem_op, the low five bits of data_src
 ODD = np.dtype([("kind", np.int64), ("start", np.int64), ("size", np.int64)])
 STATE = np.dtype(
     [
@@ -414,9 +414,12 @@ def take_rows(
         page[row] = address >> np.uint64(PAGE_SHIFT)
         detail = samples[DETAIL_ROW, sample]
         if known & BY_SOURCE:
-            operation = detail & np.uint64(0x1F)
-            is_write[row] = operation == np.uint64(STORE)
-            if operation not in (np.uint64(LOAD), np.uint64(STORE)):
+            operation = detail & np.uint64(PERF_MEM_OP)
+            is_write[row] = operation == np.uint64(PERF_MEM_OP_STORE)
+            if operation not in (
+                np.uint64(PERF_MEM_OP_LOAD),
+                np.uint64(PERF_MEM_OP_STORE),
+            ):
                 known &= np.uint8(255 - HAS_WRITE)
         else:
             is_write[row] = detail & np.uint64(2) != np.uint64(0)

@@ -15,6 +15,7 @@ from tracereplay._jit import (
     word_at,
     wrapping_product,
 )
+from tracereplay.readers._perf_event import PERF_MEM_OP, PERF_MEM_OP_LOAD, PERF_MEM_OP_STORE
 from tracereplay.units import PAGE_SHIFT
 
 NEWLINE, BLANK, TAB, HASH, COLON, SLASH = 10, 32, 9, 35, 58, 47
@@ -591,7 +592,7 @@ TAKEN = np.dtype(
     ],
     align=True,
 )
-_LOAD, _STORE = np.uint64(2), np.uint64(4)  # mem_op, the low five bits of data_src
+_LOAD, _STORE = np.uint64(PERF_MEM_OP_LOAD), np.uint64(PERF_MEM_OP_STORE)
 
 
 @kernel
@@ -663,7 +664,7 @@ def take_samples(
         if known & HAS_ERROR_CODE:
             is_write[row] = detail & np.uint64(2) != np.uint64(0)
         else:
-            operation = detail & np.uint64(0x1F)
+            operation = detail & np.uint64(PERF_MEM_OP)
             is_write[row] = operation == _STORE
             if known & HAS_DATA_SRC and operation in (_LOAD, _STORE):
                 known |= np.uint8(HAS_ERROR_CODE)

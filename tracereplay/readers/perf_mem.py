@@ -8,10 +8,9 @@ import polars as pl
 
 from tracereplay.errors import FormatError
 from tracereplay.files import Input
+from tracereplay.readers._perf_event import PERF_MEM_OP, PERF_MEM_OP_LOAD, PERF_MEM_OP_STORE
 from tracereplay.readers.base import Format, Head, Options, Report, text_chunks
 from tracereplay.readers.lines import match_lines
-
-_LOAD, _STORE = 2, 4
 
 
 def _header(lines: list[bytes]) -> str:
@@ -55,16 +54,19 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
             fields += [r"(?P<weight>\d+)", r"0x(?P<source>[0-9a-f]+)", r"?(?:.*)$"]
             pattern = separator.join(fields[:-1]) + r"(?:[\s,;|].*)?$"
         frame = match_lines(chunk, pattern, report, report.bad)
-        operation = pl.col("source").str.to_integer(base=16, dtype=pl.UInt64, strict=False) & 31
+        operation = pl.col("source").str.to_integer(base=16, dtype=pl.UInt64, strict=False)
+        operation = operation & PERF_MEM_OP
         rows = frame.select(
             (pl.int_range(pl.len(), dtype=pl.UInt64) + row).alias("time_ns"),
             pl.col("pid").cast(pl.UInt32, strict=False),
             pl.col("tid").cast(pl.UInt32, strict=False),
             pl.col("vaddr").str.to_integer(base=16, dtype=pl.UInt64, strict=False),
-            pl.when(operation.is_in([_LOAD, _STORE])).then(operation == _STORE).alias("is_write"),
-            pl.when(operation == _STORE)
+            pl.when(operation.is_in([PERF_MEM_OP_LOAD, PERF_MEM_OP_STORE]))
+            .then(operation == PERF_MEM_OP_STORE)
+            .alias("is_write"),
+            pl.when(operation == PERF_MEM_OP_STORE)
             .then(pl.lit("store"))
-            .when(operation == _LOAD)
+            .when(operation == PERF_MEM_OP_LOAD)
             .then(pl.lit("load"))
             .otherwise(pl.lit("other"))
             .cast(pl.Categorical)
