@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tracereplay
-from tracereplay import _jit
+from tracereplay import _jit, precompile
 
 PACKAGE = Path(tracereplay.__file__).parent
 
@@ -68,3 +68,41 @@ def test_ctrl_c_while_compiling_ends_with_one_line(tmp_path, number):
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
     assert not list(tmp_path.glob("out/*"))
+
+
+_SIGNATURES = """
+import sys
+from tracereplay import Scenario, compare
+from tracereplay.precompile import compile_replays
+from tracereplay.reclaim import find_reclaim
+names = ["two-list", "mglru", "lru", "opt"]
+compile_replays(names)
+scenarios = [Scenario(policy="store-raw", reclaim=name, memory_limit_bytes=8 << 20) for name in names]
+compare(sys.argv[1], scenarios)
+print(*(len(find_reclaim(name).load().signatures) for name in names))
+"""
+
+
+@pytest.mark.compiled
+def test_what_is_compiled_ahead_is_what_compare_needs():
+    trace = PACKAGE.parent / "traces" / "sqlite-index.parquet"
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNATURES, str(trace)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["1"] * 4, done.stderr
+
+
+def test_a_child_compiles_only_where_no_cache_holds_the_replay(monkeypatch):
+    began = []
+    monkeypatch.setattr(precompile.subprocess, "Popen", lambda *args, **_: began.append(args))
+    monkeypatch.setattr(precompile, "is_cached", lambda _: True)
+    precompile.Precompiling(["two-list"]).wait()
+    assert not began
+    monkeypatch.setattr(precompile.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(precompile, "is_cached", lambda _: False)
+    precompile.Precompiling(["two-list"]).wait()
+    assert not began  # one CPU: nothing to gain

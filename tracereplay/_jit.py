@@ -81,14 +81,19 @@ def _set_cache_folder() -> None:
 _set_cache_folder()
 
 
+def tell_compiling() -> None:
+    """Call `tracereplay.when_compiling`, once."""
+    tell, tracereplay.when_compiling = tracereplay.when_compiling, None
+    if tell is not None:
+        tell()
+
+
 class _TellOnce(Listener):
     """Calls `tracereplay.when_compiling` before the first kernel that no cache holds."""
 
     def on_start(self, event: Any) -> None:
         del event
-        tell, tracereplay.when_compiling = tracereplay.when_compiling, None
-        if tell is not None:
-            tell()
+        tell_compiling()
 
     def on_end(self, event: Any) -> None:
         """Do nothing: only the first start counts."""
@@ -292,6 +297,14 @@ def kernel(function: F) -> F:
     if _CACHE and _KERNEL:
         compiled._cache = _KernelCache(function)  # noqa: SLF001  (as enable_caching() does)
     return cast("F", compiled)
+
+
+def is_cached(function: Callable[..., Any]) -> bool:
+    """Tell whether a kernel needs no compiling: some form of it is in the cache, or none may be."""
+    folder = None if _config.DISABLE_JIT or not _CACHE else cast("Any", function).stats.cache_path
+    if folder is None:
+        return True
+    return any(Path(folder).glob(f"*.{function.__qualname__}-*.nbi"))
 
 
 def inner(function: F) -> F:

@@ -27,6 +27,7 @@ from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
 from tracereplay.next_use import NextUses
 from tracereplay.policies import POLICIES, find_policy
+from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import PageTables
@@ -151,6 +152,7 @@ def compare(
     if len({scenario.name for scenario in scenarios}) < len(scenarios):
         raise SettingsError("two scenarios have the same name")
     _check_limits(trace, scenarios)
+    compiling = Precompiling(scenario.reclaim for scenario in scenarios)
     rows, unique_pages = trace.count()
     contents = {
         codec: open_content(pages, content, codec, seed)
@@ -180,6 +182,7 @@ def compare(
     ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
     pool = ThreadPoolExecutor(workers)
     try:
+        compiling.wait()
         for batch in trace.batches(batch_rows):
             known.update()
             next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS

@@ -1,0 +1,103 @@
+"""Compile the replay in a process of its own, while this one compiles and reads the rest.
+
+Only where no cache holds it, and there is a second CPU: numba compiles one function at a time in a
+process. The child leaves its result in the cache of compiled code, where this process finds it; had
+it no luck, this process compiles as if there had been no child.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import tracereplay
+from tracereplay._jit import is_cached, tell_compiling
+from tracereplay.costs import load_costs
+from tracereplay.latency import LatencyModel
+from tracereplay.reclaim import find_reclaim
+from tracereplay.replay.engine import Replay
+from tracereplay.replay.settings import Scenario
+from tracereplay.replay.state import EVENT
+
+
+class Precompiling:
+    """The child, from its start to its end; does nothing where there is nothing to compile.
+
+    It ends with this object, at the latest: nothing is left running after an error.
+
+    Parameters
+    ----------
+    reclaims : names of the reclaim models that will replay
+    """
+
+    def __init__(self, reclaims: Iterable[str]) -> None:
+        names = [
+            name for name in dict.fromkeys(reclaims) if not is_cached(find_reclaim(name).load())
+        ]
+        self._child: subprocess.Popen[bytes] | None = None
+        if not names or not sys.executable or len(os.sched_getaffinity(0)) < 2:
+            return
+        tell_compiling()
+        path = [str(Path(tracereplay.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        try:
+            self._child = subprocess.Popen(  # noqa: S603  (our own module)
+                [sys.executable, "-m", "tracereplay.precompile", *names],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+            )
+        except OSError:
+            return
+        weakref.finalize(self, _end, self._child)
+
+    def wait(self) -> None:
+        """Compile what else a replay needs, then wait for the child."""
+        if self._child is None:
+            return
+        LatencyModel(load_costs()).add(np.zeros(1, EVENT))
+        self._child.wait()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.kill()
+        child.wait()
+
+
+def compile_replays(names: Sequence[str]) -> None:
+    """Compile the replay of each reclaim model, by one touch of one page, as `compare` feeds it."""
+    for name in names:
+        model = find_reclaim(name)
+        replay = Replay(
+            Scenario(policy="store-raw", reclaim=name, memory_limit_bytes=1 << 20),
+            model.load(),
+            textbook=model.textbook,
+            rows=1,
+            unique_pages=1,
+        )
+        replay.add_pages(
+            np.full(1, 2048, np.uint16),
+            np.zeros(1, np.bool_),
+            np.zeros(1, np.bool_),
+            np.zeros(1, np.uint8),
+        )
+        touch = (
+            np.zeros(1, np.uint32),
+            np.zeros(1, np.bool_),
+            np.zeros(0, np.int64),
+            np.zeros(int(model.needs_next_use), np.int64),
+        )
+        for each in touch:
+            each.flags.writeable = False
+        replay.feed(0, *touch, lambda _: None)
+
+
+if __name__ == "__main__":
+    compile_replays(sys.argv[1:])
