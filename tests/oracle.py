@@ -127,6 +127,7 @@ COUNTERS = [
     "footprint_pages_peak",
     "minor_faults",
     "waits",
+    "write_requests",
     "accesses",
 ]
 
@@ -600,6 +601,8 @@ class Oracle:
         self.last_write_done = 0
         self.plugged = False
         self.held: list[Page] = []
+        self.merging = False
+        self.request: list[int | None] = []  # slots of the plug's last request
         # readahead
         cluster = 0 if self.rules.synchronous or self.textbook else case.page_cluster
         self.ra_max = 1 << cluster
@@ -782,7 +785,7 @@ class Oracle:
         if self.slots_used >= self.total_slots:
             return False
         self.slots_used += 1
-        page.slot = 0
+        page.slot = self.next_slot
         if self.ra_max > 1 and not self.case.vma_readahead:
             end = self.slot_end()
             slot = self.next_slot
@@ -794,7 +797,8 @@ class Oracle:
                 slot += 1
             page.slot = slot
             self.slot_map[slot] = page
-            self.next_slot = slot + 1
+            self.next_slot = slot
+        self.next_slot += 1
         return True
 
     def slot_end(self) -> int:
@@ -818,6 +822,7 @@ class Oracle:
 
     def submit(self, page: Page) -> None:
         """Writes of a scan of the lists wait for its end, 32 at most (blk_start_plug())."""
+        self.count_request(page)
         if not self.plugged:
             self.issue(page)
             return
@@ -825,7 +830,17 @@ class Oracle:
         if len(self.held) == 32:
             self.unplug()
 
+    def count_request(self, page: Page) -> None:
+        """What is beside the last request of a plug joins it (blk_attempt_plug_merge())."""
+        if self.request and page.slot in (min(self.request) - 1, max(self.request) + 1):
+            self.request.append(page.slot)
+            return
+        self.count["write_requests"] += 1
+        if self.merging:
+            self.request = [page.slot]
+
     def unplug(self) -> None:
+        self.request = []
         held, self.held = self.held, []
         for page in held:
             self.issue(page)
@@ -995,10 +1010,13 @@ class Oracle:
         if page.linked:
             self.forget_entry(page)
             page.dirty = False
+            self.count_request(page)
             self.free_page(page)
             return True
         self.now += self.costs.load_ns
         if self.textbook or self.rules.synchronous:
+            if not self.rules.synchronous:
+                self.count_request(page)
             self.forget_entry(page)
             return True
         # __read_swap_cache_async() first, the entry goes once its data stands in the new page.
@@ -1203,6 +1221,8 @@ class Oracle:
         self.count["pswpout"] += 1
         self.now += self.costs.submit_ns
         if self.textbook or self.rules.synchronous:
+            if not self.rules.synchronous:
+                self.count_request(page)
             return "freed"
         page.writeback = page.reclaim = True
         self.submit(page)
@@ -1316,7 +1336,7 @@ class Oracle:
             inactive = inactive * share // whole
             active = active * share // whole
         freed = 0
-        self.plugged = True
+        self.plugged = self.merging = True
         while inactive:
             step = min(inactive, 32)
             inactive -= step
@@ -1330,7 +1350,7 @@ class Oracle:
                     self.skipped_deactivate = True
             if freed >= 32:
                 break
-        self.plugged = False
+        self.plugged = self.merging = False
         self.unplug()
         if self.inactive_is_low() and self.total_slots > 0:
             self.shrink_active_list(32)
@@ -1979,6 +1999,7 @@ class Generations(Oracle):
                 page.reclaim = True
                 return self.activate(page)
             self.count["waits"] += 1
+            self.unplug()  # whoever sleeps does
             while page.writeback:
                 self.now = max(self.now, self.writes[0][0])
                 self.complete_writes()
@@ -2077,6 +2098,7 @@ class Generations(Oracle):
         self.have_walk = False
         began, waits = self.youngest, self.count["waits"]
         earlier, busy = len(self.writes), self.last_write_done
+        self.merging = True
         can_swap = self.can_swap()
         scanned = freed = 0
         swapped = False
@@ -2096,7 +2118,8 @@ class Generations(Oracle):
                 break
             if self.version == 1 and swapped and freed_before + freed >= 32:
                 break
-        self.have_walk = False
+        self.have_walk = self.merging = False
+        self.unplug()
         if len(self.writes) > earlier and waits == self.count["waits"]:
             # blk_finish_plug(): the device begins now.
             done = max(busy, self.now)

@@ -40,7 +40,9 @@ def test_the_table_is_read_back_and_names_its_machine(tmp_path) -> None:
     costs = load_costs(out, "mine", "zstd")
     assert costs.device.read_ns.mean() > 1000
     assert 1 <= costs.device.channels <= 32
-    assert load_costs(out, "mine", "lz4").load_ns(1500) < costs.load_ns(1500)
+    # Medians: the mean of a busy machine's spread may say anything.
+    lz4 = load_costs(out, "mine", "lz4")
+    assert lz4.decompress_table()[1500] < costs.decompress_table()[1500]
     events = np.zeros(50, EVENT)
     events["access"] = np.arange(50)
     events["service"] = DEVICE
@@ -179,11 +181,13 @@ def test_a_batch_of_writes_lands_where_it_should(tmp_path) -> None:
             return
         with mmap.mmap(-1, 4 << 12) as area:
             area[:] = np.random.default_rng(1).bytes(4 << 12)
-            writer.prepare(handle, area, 5 << 12)
+            places = np.array([5, 9, 7, 15]) << 12
+            writer.prepare(handle, area, places)
             writer.submit()
             writer.wait()
-            assert os.pread(handle, 4 << 12, 5 << 12) == area[:]
-            writer.prepare(1 << 20, area, 0)  # no such file
+            for nth, place in enumerate(places.tolist()):
+                assert os.pread(handle, 1 << 12, place) == area[nth << 12 : (nth + 1) << 12]
+            writer.prepare(1 << 20, area, places)  # no such file
             with pytest.raises(OSError, match="Bad file descriptor"):
                 writer.submit()
         writer.close()
@@ -236,7 +240,9 @@ def test_a_fit_joins_a_table_and_keeps_what_one_process_cannot_tell() -> None:
         "faults": {"minor_fault_ns": of, "memory_by_bytes": {"points": [[1, 2]]}},
         "codecs": {"lzo": {"decompress_by_bytes": {"points": []}, "decompress_spread": of}},
         "devices": {
-            "virtual-disk": {name: dict(of) for name in ("read_ns", "write_ns", "submit_ns")}
+            "virtual-disk": {
+                name: dict(of) for name in ("read_ns", "write_ns", "submit_ns", "request_ns")
+            }
             | {"touches": {"by_faults": []}}
         },
     }

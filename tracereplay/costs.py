@@ -27,7 +27,8 @@ NO_DEVICE = "none"
 # What a page in the pool takes on average, for the mean costs of the replay's clock.
 _TYPICAL_BYTES = 1500
 _TYPICAL_USED_BYTES = 256 << 20
-_WRITE_BATCH = 32  # SWAP_CLUSTER_MAX: writes come from reclaim in batches of this size
+# A 6.18 kernel sent 64,650 pages to its swap file in 27,306 requests (/sys/block/*/stat).
+_REQUESTS_PER_WRITE = 0.42
 
 FAULT_FIGURES = (
     "minor_fault_ns",  # trap, page allocation and zeroing, charge, map; the page is in the caches
@@ -118,7 +119,8 @@ class Device:
     ----------
     read_ns, write_ns : time one page keeps a channel busy; a read's is also its unloaded latency
     extra_page_ns : each further page of one read (readahead)
-    submit_ns : the submitter's own time for a write
+    submit_ns, request_ns : the submitter's own time for a write, and for a request: writes to
+        neighbouring slots are merged to one where reclaim submits them together
     channels : requests in service at a time; the rest queue, first come first served
     load_extra_ns, store_extra_ns : on top of the codec, for a device that compresses (zram)
     """
@@ -128,9 +130,14 @@ class Device:
     write_ns: Quantiles
     extra_page_ns: float
     submit_ns: float
+    request_ns: float
     channels: int
     load_extra_ns: float
     store_extra_ns: float
+
+    def mean_submit_ns(self) -> float:
+        """Return the submitter's mean time for a write."""
+        return self.submit_ns + self.request_ns * _REQUESTS_PER_WRITE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +226,7 @@ class Costs:
             reject_ns=round((self.codec["compress_fail_ns"] + unmap) * reclaim),
             device_read_ns=round(device.read_ns.mean()),
             device_write_ns=round(device.write_ns.mean() / device.channels),
-            submit_ns=round(device.submit_ns),
+            submit_ns=round(device.mean_submit_ns()),
         )
 
 
@@ -443,6 +450,7 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
             write_ns=_quantiles(of_device, "write_ns", 0.0),
             extra_page_ns=_number(of_device, "extra_page_ns", 0.0),
             submit_ns=_number(of_device, "submit_ns", 0.0),
+            request_ns=_number(of_device, "request_ns", 0.0),
             channels=channels,
             load_extra_ns=_number(of_device, "load_extra_ns", 0.0),
             store_extra_ns=_number(of_device, "store_extra_ns", 0.0),

@@ -51,6 +51,7 @@ _COST = np.dtype(
             *CODEC_FIGURES,
             "read_ahead_load_ns",
             "submit_ns",
+            "request_ns",
             "extra_page_ns",
             "load_extra_ns",
             "store_extra_ns",
@@ -124,6 +125,7 @@ class LatencyModel:
             **costs.codec,
             "read_ahead_load_ns": costs.load_ns(_PAGE / 2),
             "submit_ns": device.submit_ns,
+            "request_ns": device.request_ns,
             "extra_page_ns": device.extra_page_ns,
             "load_extra_ns": device.load_extra_ns,
             "store_extra_ns": device.store_extra_ns,
@@ -330,8 +332,9 @@ def _latencies(
             continue
         if event["scanned"] > 0 or written > 0:
             factor = spread[_RECLAIM, (draw >> (_RECLAIM * _DRAW_BITS)) & _MASK]
-            work = _reclaim_work_ns(cost, event, memory_ns)
-            now += np.int64(work * factor + np.float64(written) * cost["submit_ns"])
+            work = _reclaim_work_ns(cost, event, memory_ns) * factor
+            work += np.float64(written) * cost["submit_ns"]
+            now += np.int64(work + np.float64(event["requests"]) * cost["request_ns"])
             # A page that was compressed, or copied raw, is in the caches when it is used again.
             read = np.float64(event["stored"]) + np.float64(event["rejected"])
             freed = read + np.float64(event["dropped"]) + np.float64(event["written"])

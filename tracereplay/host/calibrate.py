@@ -628,28 +628,35 @@ def _measure_round(
         busy = channels / max(rate for _, rate in writes.values()) * 1e9
         times = writes[1][0]
         return section | {"write_ns": _distribution(times * busy / times.mean(), how)}
-    submit, after = batches
+    together, apart, after = batches
+    each = max(float(np.median(apart) - np.median(together)) / (_BATCH - 1), 0.0)
     # What a read waits for, of all pages that were written before it.
     delay = max(float(np.median(after) - np.median(alone)), 0.0)
     how = (
         f"measured: O_DIRECT, {_BATCH} neighbours of 4 KiB submitted together, as reclaim's writes "
-        "reach the device (mm/vmscan.c:shrink_lruvec() plugs), and a read right after"
+        "reach the device (mm/vmscan.c:shrink_lruvec() plugs), or in 32 places; and a read right after"
     )
     return section | {
-        "submit_ns": _figure(float(np.median(submit)) / _BATCH, how),
+        "submit_ns": _figure(max(float(np.median(together)) - each, 0.0) / _BATCH, how),
+        "request_ns": _figure(each, how),
         "write_ns": _figure(delay * channels / _BATCH, how),
     }
 
 
 def _measure_batches(
     direct: int, blocks: int, seconds: float, seed: int
-) -> tuple[Times, Times] | None:
-    """Return what submitting a batch of writes took, and a read right after it, ns; None without AIO."""
+) -> tuple[Times, Times, Times] | None:
+    """Time batches of writes; return None without AIO.
+
+    What submitting neighbours took, which are merged to one request; writes all over the file; and a
+    read right after the neighbours; ns.
+    """
     if blocks < 2 * _BATCH:
         return None
     rng = np.random.default_rng(seed)
     clock = time.perf_counter_ns
-    submits: list[int] = []
+    together: list[int] = []
+    apart: list[int] = []
     afters: list[int] = []
     with contextlib.ExitStack() as opened:
         writer = Writer.open(_BATCH)
@@ -660,18 +667,28 @@ def _measure_batches(
         area[:] = rng.bytes(_BATCH * PAGE_BYTES)
         page = opened.enter_context(mmap.mmap(-1, PAGE_BYTES))
         until = clock() + int(seconds * 1e9)
-        while clock() < until or not submits:
+        while clock() < until or not together:
             first = int(rng.integers(0, blocks - _BATCH + 1))
             where = int(rng.integers(0, blocks))
-            writer.prepare(direct, area, first * PAGE_BYTES)
+            writer.prepare(direct, area, (first + np.arange(_BATCH)) * PAGE_BYTES)
             began = clock()
             writer.submit()
             submitted = clock()
             os.preadv(direct, [page], where * PAGE_BYTES)
             afters.append(clock() - submitted)
-            submits.append(submitted - began)
+            together.append(submitted - began)
             writer.wait()
-    return np.array(submits, np.float64), np.array(afters, np.float64)
+            places = rng.choice(blocks // 2, _BATCH, replace=False) * 2
+            writer.prepare(direct, area, places * PAGE_BYTES)
+            began = clock()
+            writer.submit()
+            apart.append(clock() - began)
+            writer.wait()
+    return (
+        np.array(together, np.float64),
+        np.array(apart, np.float64),
+        np.array(afters, np.float64),
+    )
 
 
 def _load(

@@ -12,6 +12,7 @@ import platform
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tracereplay.units import PAGE_BYTES
 
@@ -38,7 +39,7 @@ _EVENT = np.dtype([("data", "u8"), ("object", "u8"), ("result", "i8"), ("result2
 
 
 class Writer:
-    """Writes a batch of neighbouring pages and waits for all of them."""
+    """Writes a batch of pages and waits for all of them."""
 
     def __init__(
         self, libc: Any, calls: tuple[int, int, int, int], context: int, count: int
@@ -62,16 +63,17 @@ class Writer:
             return None
         return cls(libc, calls, context.value, count)
 
-    def prepare(self, descriptor: int, area: mmap.mmap, offset: int) -> None:
-        """Set up a batch: the pages of an area, to neighbouring places from an offset on."""
+    def prepare(
+        self, descriptor: int, area: mmap.mmap, offsets: npt.NDArray[np.integer[Any]]
+    ) -> None:
+        """Set up a batch: each page of an area to its place, bytes, shape (pages,)."""
         count = self._blocks.size
         buffer = np.frombuffer(area, np.uint8, count * PAGE_BYTES)
         blocks = self._blocks
         blocks["opcode"], blocks["descriptor"] = _PWRITE, descriptor
         blocks["bytes"] = PAGE_BYTES
-        steps = np.arange(count) * PAGE_BYTES
-        blocks["buffer"] = buffer.ctypes.data + steps
-        blocks["offset"] = offset + steps
+        blocks["buffer"] = buffer.ctypes.data + np.arange(count) * PAGE_BYTES
+        blocks["offset"] = offsets
 
     def submit(self) -> None:
         """Hand the batch over.

@@ -100,7 +100,13 @@ from tracereplay.replay.state import (
     set_flags,
     unlink,
 )
-from tracereplay.replay.swap import complete_writes, swap_is_full, wait_for_write
+from tracereplay.replay.swap import (
+    complete_writes,
+    end_plug,
+    start_plug,
+    swap_is_full,
+    wait_for_write,
+)
 
 MIN_LRU_BATCH = 64  # BITS_PER_LONG
 MAX_LRU_BATCH = 64 * MIN_LRU_BATCH
@@ -789,6 +795,7 @@ def _shrink(
     began = m["max_seq"]
     earlier, busy_ns = m["io_count"], m["io_last_ns"]
     waited = m["waits"]
+    start_plug(m)
     can_swap = _can_swap(m)
     scanned = np.int64(0)
     freed = np.int64(0)
@@ -814,6 +821,7 @@ def _shrink(
             if swapping and freed_before + freed >= SWAP_CLUSTER_MAX:
                 break
     m["mm_walk"] = 0
+    end_plug(m)
     if m["io_count"] > earlier and m["waits"] == waited:  # who waits submits what is plugged
         _submit_plugged(m, writes, earlier, busy_ns)
     return freed

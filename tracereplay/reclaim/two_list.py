@@ -55,8 +55,10 @@ from tracereplay.replay.state import (
 )
 from tracereplay.replay.swap import (
     complete_writes,
+    end_plug,
     issue_plugged,
     no_slot_left,
+    start_plug,
     swap_is_full,
     wait_for_write,
 )
@@ -286,6 +288,7 @@ def _shrink_lruvec(
         active = active * anon_share // (anon_share + file_share)
     freed = np.int64(0)
     m["plugged"] = 1
+    start_plug(m)
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
@@ -301,6 +304,7 @@ def _shrink_lruvec(
             break
     m["plugged"] = 0
     issue_plugged(m, pages, writes)
+    end_plug(m)
     if _inactive_is_low(m) and m["swap_slots_total"] > 0:
         _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)
     return freed

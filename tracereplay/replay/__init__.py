@@ -28,6 +28,8 @@ Reclaim (reclaim/two_list.py, loop.py)
     a page under writeback: v2 activates it, v1 waits             shrink_folio_list(), writeback_throttling_sane()
     writes of a scan reach the device when the scan is over, or 32 wait
         shrink_lruvec(), block/blk-mq.c:blk_add_rq_to_plug(); a sleeper unplugs: schedule()
+    of those, writes to neighbouring slots are one request
+        block/blk-merge.c:blk_attempt_plug_merge()
     a page whose write ends goes to the inactive tail, but not one that still waits in the batch of
         new pages, as most do whose write zswap began             mm/swap.c:folio_rotate_reclaimable()
     new pages join the lists in batches of 31 (6.1: 15)           folio_add_lru(), lru_add_drain()

@@ -206,6 +206,7 @@ class Replay:
         phase = scenario.stat_flush_phase_ns
         m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
         m["slot_cursor"] = 1
+        m["request_start"] = m["request_end"] = -1
         if generations:
             m["max_seq"] = MIN_NR_GENS + 1  # mm/vmscan.c:lru_gen_init_lruvec()
         # mm/swap_state.c: a new VMA begins with 4 hits; the counter for slots has seen other swap-ins.

@@ -58,6 +58,7 @@ from tracereplay.replay.swap import (
     address_window,
     alloc_slot,
     complete_writes,
+    count_request,
     free_slot,
     slot_window,
     submit_write,
@@ -165,6 +166,8 @@ def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
     m["ev_written"] += 1
     m["clock_ns"] += m["submit_ns"]
     if m["synchronous"] or m["textbook"]:
+        if not m["synchronous"]:
+            count_request(m, pages, page)
         return FREED
     set_flags(pages, page, PG_WRITEBACK | PG_RECLAIM)
     submit_write(m, pages, writes, page)
@@ -320,6 +323,7 @@ def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: A
     events[at]["rejected"] = m["ev_rejected"]
     events[at]["dropped"] = m["ev_dropped"]
     events[at]["written"] = m["ev_written"]
+    events[at]["requests"] = m["ev_requests"]
     events[at]["written_back"] = m["ev_written_back"]
     events[at]["written_back_bytes"] = m["ev_written_back_bytes"]
     events[at]["read_ahead"] = m["ev_read_ahead"]
@@ -333,6 +337,7 @@ def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: A
     m["ev_rejected"] = 0
     m["ev_dropped"] = 0
     m["ev_written"] = 0
+    m["ev_requests"] = 0
     m["ev_written_back"] = 0
     m["ev_written_back_bytes"] = 0
     m["ev_read_ahead"] = 0
@@ -426,12 +431,15 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             forget_entry(m, pages, zspages, classes, page)
             clear_flags(pages, page, PG_DIRTY)
             set_flags(pages, page, ON_DEVICE)
+            count_request(m, pages, page)
             forget_page(m, state, pages, page)
             return True
         m["ev_written_back_bytes"] += stored_length(m, pages, page)
         m["clock_ns"] += m["load_ns"]
         set_flags(pages, page, ON_DEVICE)
         if m["textbook"] or m["synchronous"]:
+            if not m["synchronous"]:
+                count_request(m, pages, page)
             forget_entry(m, pages, zspages, classes, page)
             return True
         force_charge(m)

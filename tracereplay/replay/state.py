@@ -129,6 +129,7 @@ EVENT = np.dtype(
         ("rejected", np.uint32),  # pages compressed in vain
         ("dropped", np.uint32),  # clean or zero pages freed without a store or a write
         ("written", np.uint32),  # device writes submitted straight from memory
+        ("requests", np.uint32),  # requests that all its device writes were merged to
         ("written_back", np.uint32),  # zswap entries decompressed and submitted to the device
         ("written_back_bytes", np.uint32),  # sum of their compressed sizes
         ("read_ahead", np.uint32),  # further pages read from the device by readahead
@@ -270,6 +271,8 @@ _STATE = (
     "io_last_ns",
     "plugged",  # reclaim holds its writes back
     "plugged_writes",
+    "request_start",  # slots of the plug's last request; 0 without one, -1 without a plug
+    "request_end",
     "worker_active",
     "worker_ns",
     "worker_failures",
@@ -357,6 +360,7 @@ COUNTERS = (
     "footprint_pages_peak",
     "minor_faults",
     "waits",
+    "write_requests",
 )
 # Integrals over accesses; means are made of them.
 _SUMS = ("resident_sum", "pool_sum", "stored_sum")

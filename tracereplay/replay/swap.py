@@ -21,6 +21,7 @@ from tracereplay.replay.state import (
 )
 
 CLUSTER = 512  # SWAPFILE_CLUSTER
+_LAST_SLOT = np.int64(0xFFFFFFFF)
 PLUG_PAGES = 32  # BLK_MAX_REQUEST_COUNT requests, or BLK_PLUG_FLUSH_SIZE bytes in one
 
 
@@ -30,7 +31,8 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
 
     Slots are handed out in order through clusters of 512, and found again from there on; source:
     mm/swapfile.c:cluster_alloc_swap_entry() as of v6.12. `slots` is slot → page for readahead in
-    slot order; where readahead follows addresses, or there is none, slots are only counted.
+    slot order; where readahead follows addresses, or there is none, slots are counted and numbered
+    on and on, as if there were always a free cluster.
     """
     if m["swap_slots"] >= m["swap_slots_total"]:
         return False
@@ -47,7 +49,9 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
         pages[page]["slot"] = cursor
         m["slot_cursor"] = cursor + 1
     else:
-        pages[page]["slot"] = 1
+        cursor = m["slot_cursor"]
+        pages[page]["slot"] = cursor
+        m["slot_cursor"] = cursor % _LAST_SLOT + 1
     return True
 
 
@@ -91,6 +95,39 @@ def _issue_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
 
 
 @inner
+def start_plug(m: Any) -> None:
+    """Let the next writes be merged; block/blk-core.c:blk_start_plug()."""
+    m["request_start"] = 0
+    m["request_end"] = 0
+
+
+@inner
+def end_plug(m: Any) -> None:
+    """Let each further write be a request of its own."""
+    m["request_start"] = -1
+    m["request_end"] = -1
+
+
+@inner
+def count_request(m: Any, pages: Any, page: Any) -> None:
+    """Count the request a write begins; none where its slot is beside those of the plug's last one.
+
+    block/blk-merge.c:blk_attempt_plug_merge(). The scheduler may merge more, which is not modelled.
+    """
+    slot = np.int64(pages[page]["slot"])
+    if slot == m["request_end"]:
+        m["request_end"] = slot + 1
+    elif slot + 1 == m["request_start"]:
+        m["request_start"] = slot
+    else:
+        m["write_requests"] += 1
+        m["ev_requests"] += 1
+        if m["request_end"] >= 0:
+            m["request_start"] = slot
+            m["request_end"] = slot + 1
+
+
+@inner
 def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     """Submit a device write: at once, or held back until reclaim is done with the lists.
 
@@ -98,6 +135,7 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     writes does not reach the device, and so cannot be freed, before the scan is over or 32 pages
     wait. Those stand in `writes` behind the queue itself.
     """
+    count_request(m, pages, page)
     if not m["plugged"]:
         _issue_write(m, pages, writes, page)
         return
@@ -114,6 +152,8 @@ def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
         page = np.int64(writes[m["device_depth"] + number]["page"])
         _issue_write(m, pages, writes, page)
     m["plugged_writes"] = 0
+    if m["request_end"] >= 0:
+        start_plug(m)
 
 
 @inner
