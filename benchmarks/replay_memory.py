@@ -27,10 +27,10 @@ NO_ROWS.flags.writeable = False
 def formula_bytes(pages: int, zspages: int) -> int:
     """Return what grows with the distinct pages of one scenario, whatever the length of its trace.
 
-    For each distinct page a state byte, a record and two neighbours for readahead: 41 bytes; for
-    each zspage, as many as were in use at once, a record of 24.
+    For each distinct page a state byte, a record, two neighbours for readahead and two places in the
+    zswap order: 49 bytes; for each zspage, as many as were in use at once, a record of 16.
     """
-    return (1 + st.PAGE.itemsize + 2 * 4) * pages + st.ZSPAGE.itemsize * zspages
+    return (1 + st.PAGE.itemsize + 4 * 4) * pages + st.ZSPAGE.itemsize * zspages
 
 
 def replay(accesses: int, pages: int, share: float) -> tuple[Replay, float]:

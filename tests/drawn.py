@@ -125,6 +125,16 @@ def chain(replay, head, link="prev"):
     return found
 
 
+def in_order(replay, *, kept):
+    """Return pages of the zswap order, or those a policy kept, the oldest first."""
+    found = []
+    for at in range(1, int(replay.machine[0]["order_end"])):
+        record = replay.pages[replay.zswap_order[at]]
+        if record["place"] == at and bool(record["flags"] & state.KEPT_IDLE) == kept:
+            found.append(int(replay.zswap_order[at]) - state.FIRST_PAGE)
+    return found
+
+
 # ---- what is drawn -------------------------------------------------------------------------------------
 
 

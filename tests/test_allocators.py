@@ -19,18 +19,18 @@ from tracereplay.replay.state import CLASS_FIELDS, CLASS_OBJECTS, CLASS_PAGES, C
 
 
 @kernel
-def _apply(machine: Any, pages: Any, zspages: Any, classes: Any, steps: Any, sizes: Any) -> None:
+def _apply(machine: Any, pages: Any, pool: Any, classes: Any, steps: Any, sizes: Any) -> None:
     """Do steps: (object, bytes) puts one in, (object, 0) takes it out; note the pool's pages."""
     m = machine[0]
     for row in range(steps.shape[0]):
         page = steps[row, 0]
         if steps[row, 1]:
-            taken = pool_alloc(m, pages, zspages, classes, page, steps[row, 1])
+            taken = pool_alloc(m, pages, pool, classes, page, steps[row, 1])
             sizes[row, 1] = 1 if taken else 0
             if not taken:
                 pages[page]["flags"] = 1
         elif not pages[page]["flags"]:
-            pool_free(m, pages, zspages, classes, page, steps[row, 2])
+            pool_free(m, pages, pool, classes, page, steps[row, 2])
         sizes[row, 0] = m["pool_pages"]
 
 
@@ -41,13 +41,17 @@ def pool_after(allocator, steps, header=0):
     machine["header_bytes"] = header
     objects = state.FIRST_PAGE + 1 + max(step[0] for step in steps)
     pages = np.zeros(objects, state.PAGE)
-    zspages = np.zeros(objects + 2, state.ZSPAGE)
+    pool = (
+        np.zeros(objects + 2, state.ZSPAGE),
+        np.zeros(objects + 2, state.BUDDIES),
+        np.zeros(0, np.uint32),
+    )
     lengths, rows = {}, []
     for which, length in steps:
         rows.append((state.FIRST_PAGE + which, length, lengths.get(which, 0)))
         lengths[which] = length
     sizes = np.zeros((len(steps), 2), np.int64)
-    _apply(machine, pages, zspages, class_table(allocator), np.array(rows, np.int64), sizes)
+    _apply(machine, pages, pool, class_table(allocator), np.array(rows, np.int64), sizes)
     return sizes[:, 0].tolist(), sizes[:, 1].tolist()
 
 

@@ -17,6 +17,7 @@ from drawn import (
     draw_textbook,
     draw_two_list,
     feed,
+    in_order,
     make_replay,
 )
 from hypothesis import given, settings
@@ -75,20 +76,20 @@ def flagged(replay, flag):
 
 
 def check_lists(replay, m, drawn):
-    for before, after in (("prev", "next"), ("zprev", "znext")):
-        heads = [state.ZSWAP_FIFO, state.KEPT] if before == "zprev" else []
-        if before == "prev" and drawn.case.reclaim == "mglru":
-            heads = [*GENERATIONS, state.PENDING, state.ISOLATED, state.RETURNED]
-        elif before == "prev" and drawn.case.reclaim != "opt":
-            heads = [state.INACTIVE, state.ACTIVE, state.PENDING, state.ISOLATED]
-        for head in heads:
-            assert chain(replay, head, before) == chain(replay, head, after)[::-1]
+    heads = []
+    if drawn.case.reclaim == "mglru":
+        heads = [*GENERATIONS, state.PENDING, state.ISOLATED, state.RETURNED]
+    elif drawn.case.reclaim != "opt":
+        heads = [state.INACTIVE, state.ACTIVE, state.PENDING, state.ISOLATED]
+    for head in heads:
+        assert chain(replay, head, "prev") == chain(replay, head, "next")[::-1]
     held = entries(replay)
     linked = flagged(replay, state.LINKED)
-    fifo = chain(replay, state.ZSWAP_FIFO, "zprev")
+    fifo = in_order(replay, kept=False)
     assert m["fifo_pages"] == len(fifo) == sum(n > 0 for n in held.values()) + linked
     assert m["linked_pages"] == linked
-    assert len(chain(replay, state.KEPT, "zprev")) == flagged(replay, state.KEPT_IDLE)
+    kept = len(in_order(replay, kept=True))
+    assert m["kept_pages"] == kept == flagged(replay, state.KEPT_IDLE)
     resident = [
         page - state.FIRST_PAGE
         for page in range(state.FIRST_PAGE, replay.state.size)
@@ -161,7 +162,7 @@ def check_pool(replay, m, drawn):
         assert m["pool_pages"] == len(handles)
         places = ("first_page", "middle_page", "last_page")
         for handle in handles:
-            here = {int(replay.zspages[handle][place]) for place in places} - {0}
+            here = {int(replay.buddies[handle][place]) for place in places} - {0}
             assert here == {page for page in taking if replay.pages[page]["zspage"] == handle}
         return
     pages = 0
@@ -359,7 +360,10 @@ def test_splitting_a_trace_changes_nothing_a_replay_holds(seed, policy, every, d
     whole = feed(make_replay(drawn), drawn)
     cuts = range(every, len(drawn.accesses), every)
     parts = feed(make_replay(drawn), drawn, cuts)
-    for name in ("machine", "pages", "state", "zspages", "classes", "writes", "slots", "samples"):
+    for name in (
+        *("machine", "pages", "state", "zspages", "buddies", "zswap_order"),
+        *("classes", "writes", "slots", "samples"),
+    ):
         assert getattr(whole, name).tobytes() == getattr(parts, name).tobytes(), name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import oracle
 import pytest
-from drawn import chain, draw_mglru, draw_textbook, draw_two_list, feed, make_replay
+from drawn import chain, draw_mglru, draw_textbook, draw_two_list, feed, in_order, make_replay
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from numba import config as numba_config
@@ -55,15 +55,18 @@ def compare(given_):
     assert replay.finished == finished
     assert (-1 if twin.oom_at is None else twin.oom_at) == m["oom_at_access"]
     ids = {number: at for at, number in enumerate(sorted(given_.contents))}
-    lists = [(state.ZSWAP_FIFO, twin.fifo, "zprev"), (state.KEPT, twin.kept, "zprev")]
+    lists = []
     if given_.case.reclaim == "mglru":
         gauges_of_generations(m, twin)
-        lists += [(state.GENERATIONS + number, twin.lists[number], "prev") for number in range(4)]
+        lists += [(state.GENERATIONS + number, twin.lists[number]) for number in range(4)]
     elif given_.case.reclaim != "opt":
-        lists.append((state.INACTIVE, twin.inactive, "prev"))
-        lists.append((state.ACTIVE, twin.active, "prev"))
-    for head, listed, link in lists:
-        assert chain(replay, head, link) == [ids[page.number] for page in reversed(listed)]
+        lists.append((state.INACTIVE, twin.inactive))
+        lists.append((state.ACTIVE, twin.active))
+    orders = [(chain(replay, head), listed) for head, listed in lists]
+    orders.append((in_order(replay, kept=False), twin.fifo))
+    orders.append((in_order(replay, kept=True), twin.kept))
+    for order, listed in orders:
+        assert order == [ids[page.number] for page in reversed(listed)]
     return replay, twin
 
 

@@ -37,7 +37,7 @@ def note_reclaim(m: Any, freed: Any, before: Any, pool_before: Any) -> None:
 def build_charging(reclaim: Any) -> tuple[Any, Any]:
     """Return (charge, make_room) for a reclaim model.
 
-    reclaim(m, state, pages, zspages, classes, writes, slots, times) frees 32 pages or more where it
+    reclaim(m, state, pages, pool, classes, writes, slots, times) frees 32 pages or more where it
     can, and returns how many; `times` is (flush times, what the model looks pages up in).
     """
 
@@ -46,7 +46,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -61,7 +61,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         retries = MAX_RECLAIM_RETRIES
         drained = False
         while True:
-            freed = reclaim(m, state, pages, zspages, classes, writes, slots, times)
+            freed = reclaim(m, state, pages, pool, classes, writes, slots, times)
             if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
                 pass
             elif not drained:
@@ -79,7 +79,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -90,9 +90,9 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         bits = state[page]
         for table in (NEW_TABLE, NEW_MIDDLE):
             if bits & table:
-                if not charge(m, state, pages, zspages, classes, writes, slots, times):
+                if not charge(m, state, pages, pool, classes, writes, slots, times):
                     return False
                 m["table_pages"] += 1
-        return charge(m, state, pages, zspages, classes, writes, slots, times)
+        return charge(m, state, pages, pool, classes, writes, slots, times)
 
     return charge, make_room

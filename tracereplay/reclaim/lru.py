@@ -62,11 +62,11 @@ def replay_lru(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
     out: Any,
 ) -> Any:
     """Replay a batch with exact LRU; see replay.loop.build_loop()."""
-    return _replay_accesses(batch, m[0], state, pages, zspages, classes, writes, slots, out)
+    return _replay_accesses(batch, m[0], state, pages, pool, classes, writes, slots, out)

@@ -575,7 +575,7 @@ def _shrink_page(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -610,7 +610,7 @@ def _shrink_page(
         if rules < MGLRU_6_14:
             clear_flags(pages, page, PG_REFERENCED)
         table_young = state[page] & TABLE_YOUNG if state[page] & MAPPED else 0
-        fate = _evict(m, state, pages, zspages, classes, writes, slots, page)
+        fate = _evict(m, state, pages, pool, classes, writes, slots, page)
         if table_young:
             table_flags = tables[4]
             place = np.int64(tables[0][page])
@@ -633,7 +633,7 @@ def _shrink_page(
             and not has(pages, page, PG_WRITEBACK)
             and swap_is_full(m)
         ):
-            drop_backing(m, pages, zspages, classes, slots, page)
+            drop_backing(m, pages, pool, classes, slots, page)
         set_flags(pages, page, PG_ACTIVE)
         m["pgactivate"] += 1
     return False
@@ -667,7 +667,7 @@ def _evict_batch(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -694,7 +694,7 @@ def _evict_batch(
             before = np.int64(pages[page]["prev"])
             prefetch(state, before)
             m["clock_ns"] += m["scan_ns"]
-            if _shrink_page(m, state, pages, zspages, classes, writes, slots, tables, page):
+            if _shrink_page(m, state, pages, pool, classes, writes, slots, tables, page):
                 freed += 1
             elif not has(pages, page, LINKED):
                 link_head(pages, RETURNED, page)
@@ -780,7 +780,7 @@ def _shrink(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -807,7 +807,7 @@ def _shrink(
         if target <= 0:
             break
         looked_at, now_freed, had_pages = _evict_batch(
-            m, state, pages, zspages, classes, writes, slots, tables, can_swap
+            m, state, pages, pool, classes, writes, slots, tables, can_swap
         )
         freed += now_freed
         if had_pages:
@@ -832,7 +832,7 @@ def _reclaim(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -852,10 +852,10 @@ def _reclaim(
             m["clock_ns"] += LEVEL_NS
             priority = DEF_PRIORITY - step
             freed += _shrink(
-                m, state, pages, zspages, classes, writes, slots, times[1], priority, freed
+                m, state, pages, pool, classes, writes, slots, times[1], priority, freed
             )
             if m["shrinker"]:
-                _shrink_slab(m, state, pages, zspages, classes, writes, slots, priority)
+                _shrink_slab(m, state, pages, pool, classes, writes, slots, priority)
             if freed >= SWAP_CLUSTER_MAX:
                 break
         if freed:
@@ -874,14 +874,14 @@ def replay_mglru(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
     out: Any,
 ) -> Any:
     """Replay a batch with generations; see replay.loop.build_loop()."""
-    return _replay_accesses(batch, m[0], state, pages, zspages, classes, writes, slots, out)
+    return _replay_accesses(batch, m[0], state, pages, pool, classes, writes, slots, out)
 
 
 @kernel
@@ -889,7 +889,7 @@ def charge_pages(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -898,6 +898,6 @@ def charge_pages(
 ) -> Any:
     """Charge pages that no trace touches (page cache of the task), reclaiming for them."""
     for done in range(count):
-        if not _charge(m[0], state, pages, zspages, classes, writes, slots, times):
+        if not _charge(m[0], state, pages, pool, classes, writes, slots, times):
             return done
     return count

@@ -111,11 +111,11 @@ def replay_opt(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
     out: Any,
 ) -> Any:
     """Replay a batch with the bound; `batch` carries next uses. See replay.loop.build_loop()."""
-    return _replay_accesses(batch, m[0], state, pages, zspages, classes, writes, slots, out)
+    return _replay_accesses(batch, m[0], state, pages, pool, classes, writes, slots, out)

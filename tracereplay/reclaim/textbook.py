@@ -32,7 +32,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -56,7 +56,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
             m["reclaim_scanned"] += 1
             m["ev_scanned"] += 1
             m["clock_ns"] += m["scan_ns"]
-            fate = evict(m, state, pages, zspages, classes, writes, slots, victim)
+            fate = evict(m, state, pages, pool, classes, writes, slots, victim)
             if fate == ACTIVATE:
                 m["pgactivate"] += 1
                 clear_flags(pages, victim, PG_ACTIVE)
@@ -65,7 +65,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
                 forget_page(m, state, pages, victim)
                 freed += 1
             if m["shrinker"]:
-                shrink_slab(m, state, pages, zspages, classes, writes, slots, 12)
+                shrink_slab(m, state, pages, pool, classes, writes, slots, 12)
             if charged_bytes(m) + _PAGE <= m["limit_bytes"]:
                 found = True
                 break

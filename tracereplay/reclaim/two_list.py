@@ -157,7 +157,7 @@ def _shrink_inactive(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -213,7 +213,7 @@ def _shrink_inactive(
                 activate = True
             else:
                 clear_flags(pages, page, PG_REFERENCED)
-                fate = _evict(m, state, pages, zspages, classes, writes, slots, page)
+                fate = _evict(m, state, pages, pool, classes, writes, slots, page)
                 if fate == FREED:
                     forget_page(m, state, pages, page)
                     clear_flags(pages, page, OFF_LIST)
@@ -231,7 +231,7 @@ def _shrink_inactive(
                 and not has(pages, page, PG_WRITEBACK)
                 and swap_is_full(m)
             ):
-                drop_backing(m, pages, zspages, classes, slots, page)
+                drop_backing(m, pages, pool, classes, slots, page)
             set_flags(pages, page, PG_ACTIVE)
             m["pgactivate"] += 1
         link_head(pages, ISOLATED, page)
@@ -257,7 +257,7 @@ def _shrink_lruvec(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -292,7 +292,7 @@ def _shrink_lruvec(
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
-        freed += _shrink_inactive(m, state, pages, zspages, classes, writes, slots, step)
+        freed += _shrink_inactive(m, state, pages, pool, classes, writes, slots, step)
         if active > 0:
             step = min(active, SWAP_CLUSTER_MAX)
             active -= step
@@ -315,7 +315,7 @@ def _reclaim(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -338,10 +338,10 @@ def _reclaim(
                 flush_statistics(m)
             m["clock_ns"] += LEVEL_NS
             freed += _shrink_lruvec(
-                m, state, pages, zspages, classes, writes, slots, DEF_PRIORITY - step
+                m, state, pages, pool, classes, writes, slots, DEF_PRIORITY - step
             )
             if m["shrinker"]:
-                _shrink_slab(m, state, pages, zspages, classes, writes, slots, DEF_PRIORITY - step)
+                _shrink_slab(m, state, pages, pool, classes, writes, slots, DEF_PRIORITY - step)
             if freed >= SWAP_CLUSTER_MAX:
                 break
         m["refaults_snapshot"] = m["stat_activate"]
@@ -369,7 +369,7 @@ def replay_two_list(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -381,7 +381,7 @@ def replay_two_list(
         m[0],
         state,
         pages,
-        zspages,
+        pool,
         classes,
         writes,
         slots,
@@ -394,7 +394,7 @@ def charge_pages(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     writes: Any,
     slots: Any,
@@ -403,6 +403,6 @@ def charge_pages(
 ) -> Any:
     """Charge pages that no trace touches (page cache of the task), reclaiming for them."""
     for done in range(count):
-        if not _charge(m[0], state, pages, zspages, classes, writes, slots, times):
+        if not _charge(m[0], state, pages, pool, classes, writes, slots, times):
             return done
     return count

@@ -229,53 +229,55 @@ _FIRST, _MIDDLE, _LAST = 1, 2, 4  # bits of `foreign`
 
 
 @inner
-def _lru_push(zspages: Any, zspage: Any) -> None:
-    after = zspages[0]["lru_next"]
-    zspages[0]["lru_next"] = zspage
-    zspages[zspage]["lru_prev"] = 0
-    zspages[zspage]["lru_next"] = after
-    zspages[after]["lru_prev"] = zspage
+def _lru_push(buddies: Any, zspage: Any) -> None:
+    after = buddies[0]["lru_next"]
+    buddies[0]["lru_next"] = zspage
+    buddies[zspage]["lru_prev"] = 0
+    buddies[zspage]["lru_next"] = after
+    buddies[after]["lru_prev"] = zspage
 
 
 @inner
-def _lru_remove(zspages: Any, zspage: Any) -> None:
-    before = zspages[zspage]["lru_prev"]
-    after = zspages[zspage]["lru_next"]
-    zspages[before]["lru_next"] = after
-    zspages[after]["lru_prev"] = before
+def _lru_remove(buddies: Any, zspage: Any) -> None:
+    before = buddies[zspage]["lru_prev"]
+    after = buddies[zspage]["lru_next"]
+    buddies[before]["lru_next"] = after
+    buddies[after]["lru_prev"] = before
 
 
 @inner
-def _new_buddies(m: Any, zspages: Any) -> Any:
+def _new_buddies(m: Any, pool: Any) -> Any:
+    zspages, buddies, _ = pool
     zspage = np.int64(_new_zspage(m, zspages))
-    zspages[zspage]["first"] = 0
-    zspages[zspage]["middle"] = 0
-    zspages[zspage]["last"] = 0
-    zspages[zspage]["first_page"] = 0
-    zspages[zspage]["middle_page"] = 0
-    zspages[zspage]["last_page"] = 0
-    zspages[zspage]["start"] = 0
-    zspages[zspage]["foreign"] = 0
-    zspages[zspage]["headless"] = 0
+    buddies[zspage]["first"] = 0
+    buddies[zspage]["middle"] = 0
+    buddies[zspage]["last"] = 0
+    buddies[zspage]["first_page"] = 0
+    buddies[zspage]["middle_page"] = 0
+    buddies[zspage]["last_page"] = 0
+    buddies[zspage]["start"] = 0
+    buddies[zspage]["foreign"] = 0
+    buddies[zspage]["headless"] = 0
     zspages[zspage]["group"] = _ON_NO_LIST
     m["pool_pages"] += 1
-    _lru_push(zspages, zspage)
+    _lru_push(buddies, zspage)
     return zspage
 
 
 @inner
-def _release(m: Any, zspages: Any, zspage: Any) -> None:
-    _lru_remove(zspages, zspage)
+def _release(m: Any, pool: Any, zspage: Any) -> None:
+    zspages, buddies, _ = pool
+    _lru_remove(buddies, zspage)
     m["pool_pages"] -= 1
     _free_zspage(m, zspages, zspage)
 
 
 @inner
-def _is_empty(zspages: Any, zspage: Any) -> Any:
+def _is_empty(buddies: Any, zspage: Any) -> Any:
     return (
-        zspages[zspage]["first"] == 0
-        and zspages[zspage]["middle"] == 0
-        and zspages[zspage]["last"] == 0
+        buddies[zspage]["first"] == 0
+        and buddies[zspage]["middle"] == 0
+        and buddies[zspage]["last"] == 0
     )
 
 
@@ -289,11 +291,12 @@ def _unlist(zspages: Any, classes: Any, zspage: Any) -> None:
 
 
 @inner
-def _enlist(m: Any, zspages: Any, classes: Any, zspage: Any) -> None:
+def _enlist(m: Any, pool: Any, classes: Any, zspage: Any) -> None:
     """Put a page with room for one more at the head of the list of its free chunks."""
-    first = np.int64(zspages[zspage]["first"])
-    middle = np.int64(zspages[zspage]["middle"])
-    last = np.int64(zspages[zspage]["last"])
+    zspages, buddies, _ = pool
+    first = np.int64(buddies[zspage]["first"])
+    middle = np.int64(buddies[zspage]["middle"])
+    last = np.int64(buddies[zspage]["last"])
     if m["allocator"] == ZBUD:
         if first and last:
             return
@@ -303,7 +306,7 @@ def _enlist(m: Any, zspages: Any, classes: Any, zspage: Any) -> None:
             return
         free = _Z3FOLD_CHUNKS - first - last
         if middle:  # num_free_chunks(): the larger gap beside it
-            start = np.int64(zspages[zspage]["start"])
+            start = np.int64(buddies[zspage]["start"])
             before = np.int64(0) if first else start - _Z3FOLD_HEADER
             after = np.int64(0) if last else _TOTAL_CHUNKS - start - middle
             free = max(before, after)
@@ -323,141 +326,146 @@ def _take_listed(zspages: Any, classes: Any, chunks: Any, lists: Any) -> Any:
 
 
 @inner
-def _place(pages: Any, zspages: Any, zspage: Any, page: Any, chunks: Any) -> Any:
+def _place(pages: Any, buddies: Any, zspage: Any, page: Any, chunks: Any) -> Any:
     """Put an object into the first free buddy that fits; return its bit. get_free_buddy()."""
     pages[page]["zspage"] = zspage
-    first = np.int64(zspages[zspage]["first"])
-    middle = np.int64(zspages[zspage]["middle"])
-    last = np.int64(zspages[zspage]["last"])
-    start = np.int64(zspages[zspage]["start"])
+    first = np.int64(buddies[zspage]["first"])
+    middle = np.int64(buddies[zspage]["middle"])
+    last = np.int64(buddies[zspage]["last"])
+    start = np.int64(buddies[zspage]["start"])
     if first == 0 and (middle == 0 or chunks <= start - _Z3FOLD_HEADER):
-        zspages[zspage]["first"] = chunks
-        zspages[zspage]["first_page"] = page
+        buddies[zspage]["first"] = chunks
+        buddies[zspage]["first_page"] = page
         return _FIRST
     if last == 0:
-        zspages[zspage]["last"] = chunks
-        zspages[zspage]["last_page"] = page
+        buddies[zspage]["last"] = chunks
+        buddies[zspage]["last_page"] = page
         return _LAST
-    zspages[zspage]["middle"] = chunks
-    zspages[zspage]["middle_page"] = page
-    zspages[zspage]["start"] = first + _Z3FOLD_HEADER
+    buddies[zspage]["middle"] = chunks
+    buddies[zspage]["middle_page"] = page
+    buddies[zspage]["start"] = first + _Z3FOLD_HEADER
     return _MIDDLE
 
 
 @inner
-def _take_out(zspages: Any, zspage: Any, page: Any) -> None:
+def _take_out(buddies: Any, zspage: Any, page: Any) -> None:
     """Empty the buddy that holds the object of a page."""
     bit = _FIRST
-    if zspages[zspage]["first_page"] == page:
-        zspages[zspage]["first"] = 0
-        zspages[zspage]["first_page"] = 0
-    elif zspages[zspage]["middle_page"] == page:
+    if buddies[zspage]["first_page"] == page:
+        buddies[zspage]["first"] = 0
+        buddies[zspage]["first_page"] = 0
+    elif buddies[zspage]["middle_page"] == page:
         bit = _MIDDLE
-        zspages[zspage]["middle"] = 0
-        zspages[zspage]["middle_page"] = 0
+        buddies[zspage]["middle"] = 0
+        buddies[zspage]["middle_page"] = 0
     else:
         bit = _LAST
-        zspages[zspage]["last"] = 0
-        zspages[zspage]["last_page"] = 0
-    zspages[zspage]["foreign"] = zspages[zspage]["foreign"] & (0xFF ^ bit)
+        buddies[zspage]["last"] = 0
+        buddies[zspage]["last_page"] = 0
+    buddies[zspage]["foreign"] = buddies[zspage]["foreign"] & (0xFF ^ bit)
 
 
 @apart
 def _buddy_alloc(
-    m: Any, pages: Any, zspages: Any, classes: Any, page: Any, chunks: Any, lists: Any
+    m: Any, pages: Any, pool: Any, classes: Any, page: Any, chunks: Any, lists: Any
 ) -> None:
     """Store an object; mm/zbud.c:zbud_alloc(), mm/z3fold.c:z3fold_alloc(): best fit by free chunks."""
+    zspages, buddies, _ = pool
     zspage = _take_listed(zspages, classes, chunks, lists)
     if zspage:
-        _lru_remove(zspages, zspage)
-        _lru_push(zspages, zspage)
+        _lru_remove(buddies, zspage)
+        _lru_push(buddies, zspage)
     else:
-        zspage = _new_buddies(m, zspages)
-    _place(pages, zspages, zspage, page, chunks)
-    _enlist(m, zspages, classes, zspage)
+        zspage = _new_buddies(m, pool)
+    _place(pages, buddies, zspage, page, chunks)
+    _enlist(m, pool, classes, zspage)
 
 
 @apart
-def _z3fold_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, size: Any) -> None:
+def _z3fold_alloc(m: Any, pages: Any, pool: Any, classes: Any, page: Any, size: Any) -> None:
+    buddies = pool[1]
     if size > _PAGE - (_Z3FOLD_HEADER + 1) * _CHUNK:
-        zspage = _new_buddies(m, zspages)
-        zspages[zspage]["headless"] = 1
-        zspages[zspage]["first"] = _TOTAL_CHUNKS
-        zspages[zspage]["first_page"] = page
+        zspage = _new_buddies(m, pool)
+        buddies[zspage]["headless"] = 1
+        buddies[zspage]["first"] = _TOTAL_CHUNKS
+        buddies[zspage]["first_page"] = page
         pages[page]["zspage"] = zspage
         return
     chunks = (size + _CHUNK - 1) // _CHUNK
-    _buddy_alloc(m, pages, zspages, classes, page, chunks, _Z3FOLD_CHUNKS)
+    _buddy_alloc(m, pages, pool, classes, page, chunks, _Z3FOLD_CHUNKS)
 
 
 @apart
-def _z3fold_compact(m: Any, pages: Any, zspages: Any, classes: Any, zspage: Any) -> None:
+def _z3fold_compact(m: Any, pages: Any, pool: Any, classes: Any, zspage: Any) -> None:
     """Tidy a page that lost an object; mm/z3fold.c:do_compact_page().
 
     An object left alone moves to a page with room. Else the middle one moves to where it leaves the
     largest gap, if that gains three chunks. Unlike the kernel, which queues this, it is done at once.
     """
-    first = np.int64(zspages[zspage]["first"])
-    middle = np.int64(zspages[zspage]["middle"])
-    last = np.int64(zspages[zspage]["last"])
-    start = np.int64(zspages[zspage]["start"])
+    zspages, buddies, _ = pool
+    first = np.int64(buddies[zspage]["first"])
+    middle = np.int64(buddies[zspage]["middle"])
+    last = np.int64(buddies[zspage]["last"])
+    start = np.int64(buddies[zspage]["start"])
     # Of bools numpy makes the sum a bool, numba a number.
     alone = np.int64(first > 0) + np.int64(middle > 0) + np.int64(last > 0) == 1
-    if alone and zspages[zspage]["foreign"] == 0:  # compact_single_buddy()
+    if alone and buddies[zspage]["foreign"] == 0:  # compact_single_buddy()
         page = np.int64(
-            zspages[zspage]["first_page"]
-            + zspages[zspage]["middle_page"]
-            + zspages[zspage]["last_page"]
+            buddies[zspage]["first_page"]
+            + buddies[zspage]["middle_page"]
+            + buddies[zspage]["last_page"]
         )
         chunks = first + middle + last
         other = _take_listed(zspages, classes, chunks, _Z3FOLD_CHUNKS)
         if other:
-            bit = _place(pages, zspages, other, page, chunks)
-            zspages[other]["foreign"] = zspages[other]["foreign"] | bit
-            _enlist(m, zspages, classes, other)
-            _release(m, zspages, zspage)
+            bit = _place(pages, buddies, other, page, chunks)
+            buddies[other]["foreign"] = buddies[other]["foreign"] | bit
+            _enlist(m, pool, classes, other)
+            _release(m, pool, zspage)
             return
     if middle:  # z3fold_compact_page()
         if first == 0 and last == 0:
-            zspages[zspage]["first"] = middle
-            zspages[zspage]["first_page"] = zspages[zspage]["middle_page"]
-            zspages[zspage]["middle"] = 0
-            zspages[zspage]["middle_page"] = 0
-            zspages[zspage]["start"] = 0
-            zspages[zspage]["foreign"] = _FIRST if zspages[zspage]["foreign"] else 0
+            buddies[zspage]["first"] = middle
+            buddies[zspage]["first_page"] = buddies[zspage]["middle_page"]
+            buddies[zspage]["middle"] = 0
+            buddies[zspage]["middle_page"] = 0
+            buddies[zspage]["start"] = 0
+            buddies[zspage]["foreign"] = _FIRST if buddies[zspage]["foreign"] else 0
         elif last == 0 and first and start - first - _Z3FOLD_HEADER >= _BIG_CHUNK_GAP:
-            zspages[zspage]["start"] = first + _Z3FOLD_HEADER
+            buddies[zspage]["start"] = first + _Z3FOLD_HEADER
         elif first == 0 and last and _TOTAL_CHUNKS - last - start - middle >= _BIG_CHUNK_GAP:
-            zspages[zspage]["start"] = _TOTAL_CHUNKS - last - middle
-    _enlist(m, zspages, classes, zspage)
+            buddies[zspage]["start"] = _TOTAL_CHUNKS - last - middle
+    _enlist(m, pool, classes, zspage)
 
 
 @apart
-def _buddy_free(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> None:
+def _buddy_free(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> None:
     """Give an object back; zbud_free(), z3fold_free(): the page goes with its last object."""
+    zspages, buddies, _ = pool
     zspage = np.int64(pages[page]["zspage"])
-    _take_out(zspages, zspage, page)
+    _take_out(buddies, zspage, page)
     if zspage == m["claimed_zspage"]:
         return  # being written back: unclaim_zspage() sees to the rest
     _unlist(zspages, classes, zspage)
-    if _is_empty(zspages, zspage):
-        _release(m, zspages, zspage)
+    if _is_empty(buddies, zspage):
+        _release(m, pool, zspage)
     elif m["allocator"] == ZBUD:
-        _enlist(m, zspages, classes, zspage)
+        _enlist(m, pool, classes, zspage)
     else:
-        _z3fold_compact(m, pages, zspages, classes, zspage)
+        _z3fold_compact(m, pages, pool, classes, zspage)
 
 
 @inner
-def claim_oldest_zspage(m: Any, zspages: Any, classes: Any) -> Any:
+def claim_oldest_zspage(m: Any, pool: Any, classes: Any) -> Any:
     """Take the page to write back: the tail of the allocator's order; 0 where there is none.
 
     mm/zbud.c:zbud_reclaim_page(), mm/z3fold.c:z3fold_reclaim_page() as of v6.1; the latter passes
     over pages with handles in another page's slots.
     """
-    zspage = np.int64(zspages[0]["lru_prev"])
-    while zspage and zspages[zspage]["foreign"]:
-        zspage = np.int64(zspages[zspage]["lru_prev"])
+    zspages, buddies, _ = pool
+    zspage = np.int64(buddies[0]["lru_prev"])
+    while zspage and buddies[zspage]["foreign"]:
+        zspage = np.int64(buddies[zspage]["lru_prev"])
     if zspage:
         _unlist(zspages, classes, zspage)
         m["claimed_zspage"] = zspage
@@ -465,17 +473,18 @@ def claim_oldest_zspage(m: Any, zspages: Any, classes: Any) -> Any:
 
 
 @inner
-def unclaim_zspage(m: Any, zspages: Any, classes: Any) -> Any:
+def unclaim_zspage(m: Any, pool: Any, classes: Any) -> Any:
     """Free the claimed page, or put it back at the young end; True where it was freed."""
+    buddies = pool[1]
     zspage = m["claimed_zspage"]
     m["claimed_zspage"] = 0
-    if _is_empty(zspages, zspage):
-        _release(m, zspages, zspage)
+    if _is_empty(buddies, zspage):
+        _release(m, pool, zspage)
         return True
-    _lru_remove(zspages, zspage)
-    _lru_push(zspages, zspage)
-    if not zspages[zspage]["headless"]:
-        _enlist(m, zspages, classes, zspage)
+    _lru_remove(buddies, zspage)
+    _lru_push(buddies, zspage)
+    if not buddies[zspage]["headless"]:
+        _enlist(m, pool, classes, zspage)
     return False
 
 
@@ -483,22 +492,22 @@ def unclaim_zspage(m: Any, zspages: Any, classes: Any) -> Any:
 
 
 @inner
-def pool_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, length: Any) -> Any:
+def pool_alloc(m: Any, pages: Any, pool: Any, classes: Any, page: Any, length: Any) -> Any:
     """Put an object of `length` bytes into the pool; False where the allocator refuses the size."""
     allocator = m["allocator"]
     if allocator <= ZSMALLOC_6_1:
-        pages[page]["zspage"] = _zs_alloc(m, zspages, classes, length)
+        pages[page]["zspage"] = _zs_alloc(m, pool[0], classes, length)
     elif allocator == ZBUD:
         size = length + m["header_bytes"]
         if size > _ZBUD_CHUNKS * _CHUNK - _CHUNK:
             return False
         chunks = (size + _CHUNK - 1) // _CHUNK
-        _buddy_alloc(m, pages, zspages, classes, page, chunks, _ZBUD_CHUNKS)
+        _buddy_alloc(m, pages, pool, classes, page, chunks, _ZBUD_CHUNKS)
     elif allocator == Z3FOLD:
         size = length + m["header_bytes"]
         if size > _PAGE:
             return False
-        _z3fold_alloc(m, pages, zspages, classes, page, size)
+        _z3fold_alloc(m, pages, pool, classes, page, size)
     else:
         m["pool_bytes"] += length
         m["pool_pages"] = (m["pool_bytes"] + _PAGE - 1) // _PAGE
@@ -506,13 +515,13 @@ def pool_alloc(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, length
 
 
 @inner
-def pool_free(m: Any, pages: Any, zspages: Any, classes: Any, page: Any, length: Any) -> None:
+def pool_free(m: Any, pages: Any, pool: Any, classes: Any, page: Any, length: Any) -> None:
     """Take the object of a page out of the pool."""
     allocator = m["allocator"]
     if allocator <= ZSMALLOC_6_1:
-        _zs_free(m, zspages, classes, np.int64(pages[page]["zspage"]))
+        _zs_free(m, pool[0], classes, np.int64(pages[page]["zspage"]))
     elif allocator != IDEAL:
-        _buddy_free(m, pages, zspages, classes, page)
+        _buddy_free(m, pages, pool, classes, page)
     else:
         m["pool_bytes"] -= length
         m["pool_pages"] = (m["pool_bytes"] + _PAGE - 1) // _PAGE

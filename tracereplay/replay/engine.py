@@ -102,10 +102,12 @@ class Replay:
         self.state = np.zeros(size, np.uint8)
         self.pages = np.zeros(size, st.PAGE)
         for head in range(st.FIRST_PAGE):
-            for link in ("prev", "next", "zprev", "znext"):
+            for link in ("prev", "next"):
                 self.pages[link][head] = head
         self._filled = st.FIRST_PAGE
         self.zspages = np.zeros(unique_pages + 2, st.ZSPAGE)
+        self.buddies = np.zeros(unique_pages + 2, st.BUDDIES)
+        self.zswap_order = np.zeros(2 * unique_pages + 2, np.uint32)
         self.events = np.zeros(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
@@ -207,6 +209,7 @@ class Replay:
         m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
         m["slot_cursor"] = 1
         m["request_start"] = m["request_end"] = -1
+        m["fifo_at"] = m["kept_at"] = m["order_end"] = 1
         if generations:
             m["max_seq"] = MIN_NR_GENS + 1  # mm/vmscan.c:lru_gen_init_lruvec()
         # mm/swap_state.c: a new VMA begins with 4 hits; the counter for slots has seen other swap-ins.
@@ -330,7 +333,7 @@ class Replay:
                 self.machine,
                 self.state,
                 self.pages,
-                self.zspages,
+                (self.zspages, self.buddies, self.zswap_order),
                 self.classes,
                 self.writes,
                 self.slots,
@@ -362,7 +365,7 @@ class Replay:
             self.machine,
             self.state,
             self.pages,
-            self.zspages,
+            (self.zspages, self.buddies, self.zswap_order),
             self.classes,
             self.writes,
             self.slots,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import apart, inner, prefetch
+from tracereplay._jit import apart, inner, leading_zeros, prefetch
 from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.state import (
@@ -22,7 +22,6 @@ from tracereplay.replay.state import (
     IDEAL,
     IN_ZEROMAP,
     IN_ZSWAP,
-    KEPT,
     KEPT_IDLE,
     LINKED,
     MAPPED,
@@ -45,14 +44,11 @@ from tracereplay.replay.state import (
     SWAPCACHE,
     ZERO,
     ZSWAP,
-    ZSWAP_FIFO,
     ZSWAP_RAW,
     ZSWAP_REFERENCED,
     clear_flags,
     has,
     set_flags,
-    z_link_head,
-    z_unlink,
 )
 from tracereplay.replay.swap import (
     address_window,
@@ -75,6 +71,7 @@ from tracereplay.replay.zswap import (
     store,
     stored_length,
 )
+from tracereplay.replay.zswap_order import join_order, leave_order, oldest_entry, oldest_kept
 
 FREED, ACTIVATE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
 WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
@@ -83,8 +80,7 @@ ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrin
 # (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
 UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
-FAR_AHEAD = 24  # rows
-NEAR_AHEAD = 12
+FAR_AHEAD = 40  # rows
 SOON_ROWS = (1 << FAR_AHEAD) - 1
 # One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
 WORKER_STEP_NS = 1_000
@@ -127,10 +123,10 @@ def flush_if_due(m: Any, flush_times: Any) -> None:
 
 
 @inner
-def drop_backing(m: Any, pages: Any, zspages: Any, classes: Any, slots: Any, page: Any) -> None:
+def drop_backing(m: Any, pages: Any, pool: Any, classes: Any, slots: Any, page: Any) -> None:
     """Free the swap slot of a page and whatever holds its data; mm/swapfile.c:folio_free_swap()."""
     if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
-        forget_entry(m, pages, zspages, classes, page)
+        forget_entry(m, pages, pool, classes, page)
     if has(pages, page, ON_DEVICE):
         m["device_pages"] -= 1
     if pages[page]["slot"]:
@@ -147,10 +143,11 @@ def give_up_late_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
 
 
 @inner
-def _inverted(pages: Any, page: Any) -> Any:
+def _inverted(m: Any, pages: Any, pool: Any, page: Any) -> Any:
     """Tell whether an older page stays in memory because a policy kept it there."""
-    oldest = pages[KEPT]["zprev"]
-    return oldest != KEPT and pages[oldest]["shadow"] < pages[page]["shadow"]
+    if m["kept_pages"] == 0:
+        return False
+    return pages[oldest_kept(m, pages, pool[2])]["shadow"] < pages[page]["shadow"]
 
 
 @inner
@@ -175,21 +172,22 @@ def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
 
 
 @inner
-def keep_page(m: Any, pages: Any, page: Any) -> None:
+def keep_page(m: Any, pages: Any, pool: Any, page: Any) -> None:
     """Note that a policy keeps this page: unmapped, in the swap cache, and older than what follows."""
-    if has(pages, page, KEPT_IDLE):
-        z_unlink(pages, page)
+    if not has(pages, page, KEPT_IDLE):
+        m["kept_pages"] += 1
     pages[page]["shadow"] = m["nonresident_age"]
     set_flags(pages, page, KEPT_IDLE | PG_DIRTY)
-    z_link_head(pages, KEPT, page)
+    join_order(m, pages, pool[2], page)
 
 
 @inner
-def forget_kept(pages: Any, page: Any) -> None:
+def forget_kept(m: Any, pages: Any, page: Any) -> None:
     """Note that a kept page was touched, or leaves after all."""
     if has(pages, page, KEPT_IDLE):
-        z_unlink(pages, page)
+        leave_order(pages, page)
         clear_flags(pages, page, KEPT_IDLE)
+        m["kept_pages"] -= 1
 
 
 @inner
@@ -242,7 +240,7 @@ def wake_worker(m: Any) -> None:
 
 
 @inner
-def _load(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
+def _load(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
     """Bring the data of a page back; mm/page_io.c:swap_read_folio(). Return the service."""
     if has(pages, page, IN_ZEROMAP):
         m["swpin_zero"] += 1
@@ -254,7 +252,7 @@ def _load(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
         m["clock_ns"] += m["raw_copy_ns"] if raw else m["load_ns"]
         if m["exclusive_loads"]:
             set_flags(pages, page, PG_DIRTY)
-            forget_entry(m, pages, zspages, classes, page)
+            forget_entry(m, pages, pool, classes, page)
         return ZSWAP_RAW if raw else ZSWAP
     m["pswpin"] += 1
     m["disk_swapins"] += 1
@@ -350,7 +348,7 @@ def _map(
     m: Any,
     state: Any,
     pages: Any,
-    zspages: Any,
+    pool: Any,
     classes: Any,
     slots: Any,
     page: Any,
@@ -375,7 +373,7 @@ def _map(
     state[page] = bits
     m["mapped_pages"] += 1
     if (write or m["synchronous"] or swap_is_full(m)) and not has(pages, page, PG_WRITEBACK):
-        drop_backing(m, pages, zspages, classes, slots, page)
+        drop_backing(m, pages, pool, classes, slots, page)
 
 
 # ---- factories: what needs to know how the reclaim model adds a page -------------------------------
@@ -395,7 +393,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -417,7 +415,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return False  # a fault holds its place in the swap cache (swapcache_prepare())
         if m["late_slots"] and not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
             return False
-        if _inverted(pages, page):
+        if _inverted(m, pages, pool, page):
             m["lru_inversions"] += 1
         if not has(pages, page, ON_DEVICE):
             m["device_pages"] += 1
@@ -428,7 +426,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m["clock_ns"] += m["submit_ns"]
         if linked:
             # mixed-lru: written straight from the page, without a copy.
-            forget_entry(m, pages, zspages, classes, page)
+            forget_entry(m, pages, pool, classes, page)
             clear_flags(pages, page, PG_DIRTY)
             set_flags(pages, page, ON_DEVICE)
             count_request(m, pages, page)
@@ -440,7 +438,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         if m["textbook"] or m["synchronous"]:
             if not m["synchronous"]:
                 count_request(m, pages, page)
-            forget_entry(m, pages, zspages, classes, page)
+            forget_entry(m, pages, pool, classes, page)
             return True
         force_charge(m)
         m["resident_pages"] += 1
@@ -450,7 +448,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         complete_writes(m, pages, writes)  # before a full batch puts their pages on the lists
         refault(m, pages, page)
         add(m, pages, page)
-        forget_entry(m, pages, zspages, classes, page)  # once its data stands in the new page
+        forget_entry(m, pages, pool, classes, page)  # once its data stands in the new page
         submit_write(m, pages, writes, page)
         return True
 
@@ -459,7 +457,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -468,22 +466,21 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
 
         mm/zswap.c:shrink_memcg_cb(): a referenced entry loses the bit and goes round once more.
         """
-        page = np.int64(pages[ZSWAP_FIFO]["zprev"])
-        if page == ZSWAP_FIFO:
+        if m["fifo_pages"] == 0:
             return False
-        z_unlink(pages, page)
-        z_link_head(pages, ZSWAP_FIFO, page)
+        page = np.int64(oldest_entry(m, pages, pool[2]))
+        join_order(m, pages, pool[2], page)
         if m["second_chance"] and has(pages, page, ZSWAP_REFERENCED):
             clear_flags(pages, page, ZSWAP_REFERENCED)
             return False
-        return write_back(m, state, pages, zspages, classes, writes, slots, page)
+        return write_back(m, state, pages, pool, classes, writes, slots, page)
 
     @inner
     def shrink_pool(
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -497,23 +494,23 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return False
         for _ in range(ZPOOL_TRIES):
             if m["allocator"] == IDEAL:  # has no pages: an entry stands for one
-                if walk_one(m, state, pages, zspages, classes, writes, slots):
+                if walk_one(m, state, pages, pool, classes, writes, slots):
                     return True
                 continue
-            zspage = np.int64(claim_oldest_zspage(m, zspages, classes))
+            zspage = np.int64(claim_oldest_zspage(m, pool, classes))
             if zspage == 0:
                 return False
-            middle = np.int64(zspages[zspage]["middle_page"])
-            first = np.int64(zspages[zspage]["first_page"])
-            last = np.int64(zspages[zspage]["last_page"])
+            middle = np.int64(pool[1][zspage]["middle_page"])
+            first = np.int64(pool[1][zspage]["first_page"])
+            last = np.int64(pool[1][zspage]["last_page"])
             going = True
             if middle:
-                going = write_back(m, state, pages, zspages, classes, writes, slots, middle)
+                going = write_back(m, state, pages, pool, classes, writes, slots, middle)
             if first and going:
-                going = write_back(m, state, pages, zspages, classes, writes, slots, first)
+                going = write_back(m, state, pages, pool, classes, writes, slots, first)
             if last and going:
-                write_back(m, state, pages, zspages, classes, writes, slots, last)
-            if unclaim_zspage(m, zspages, classes):
+                write_back(m, state, pages, pool, classes, writes, slots, last)
+            if unclaim_zspage(m, pool, classes):
                 return True
         return False
 
@@ -522,7 +519,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -539,7 +536,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             m["worker_active"] = 0
             here = m["clock_ns"]
             m["in_background"] = 1
-            if not shrink_pool(m, state, pages, zspages, classes, writes, slots):
+            if not shrink_pool(m, state, pages, pool, classes, writes, slots):
                 m["reject_reclaim_fail"] += 1
             m["in_background"] = 0
             m["clock_ns"] = here
@@ -550,7 +547,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             here = m["clock_ns"]
             m["clock_ns"] = m["worker_ns"]
             m["in_background"] = 1
-            written = walk_one(m, state, pages, zspages, classes, writes, slots)
+            written = walk_one(m, state, pages, pool, classes, writes, slots)
             m["in_background"] = 0
             m["clock_ns"] += WORKER_STEP_NS
             if written:
@@ -568,7 +565,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -589,12 +586,12 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             set_flags(pages, page, PG_DIRTY)
             if m["rewrite_threshold"] > 0:
                 if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
-                    forget_entry(m, pages, zspages, classes, page)  # its length is the old one's
+                    forget_entry(m, pages, pool, classes, page)  # its length is the old one's
                 rewrite_contents(m, pages, classes, page)
         if state[page] & MAPPED:
             m["mapped_pages"] -= 1
         state[page] = SEEN | RESIDENT
-        forget_kept(pages, page)
+        forget_kept(m, pages, page)
         if not has(pages, page, PG_DIRTY):
             m["ev_dropped"] += 1
             return FREED
@@ -602,7 +599,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         size = np.int64(pages[page]["size"])
         if size == 0 and m["zeromap"]:
             if has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, zspages, classes, page)
+                forget_entry(m, pages, pool, classes, page)
             set_flags(pages, page, IN_ZEROMAP)
             m["swpout_zero"] += 1
             m["pageouts"] += 1
@@ -614,11 +611,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         action = np.int64(-1)
         if m["zswap_enabled"]:
             if m["worker_active"]:
-                run_worker(m, state, pages, zspages, classes, writes, slots)
+                run_worker(m, state, pages, pool, classes, writes, slots)
             if m["strict_limit"] and has(pages, page, IN_ZSWAP):
-                forget_entry(
-                    m, pages, zspages, classes, page
-                )  # __frontswap_store(): a dup goes first
+                forget_entry(m, pages, pool, classes, page)  # __frontswap_store(): a dup goes first
             limited = m["zswap_max_pages"] < NEVER
             if limited and m["zswap_max_pages"] > 0:
                 flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
@@ -626,7 +621,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 action = full_action(m)
                 # shrink_memcg() once; the store goes on if it wrote something back.
                 can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
-                if can_walk and walk_one(m, state, pages, zspages, classes, writes, slots):
+                if can_walk and walk_one(m, state, pages, pool, classes, writes, slots):
                     action = np.int64(-1)
                 elif m["zswap_full"] and not m["strict_limit"]:
                     wake_worker(m)  # every refusal does while the pool is full
@@ -637,7 +632,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 if wake and m["writeback"]:
                     wake_worker(m)
             if action < 0:
-                action = store(m, pages, zspages, classes, page)
+                action = store(m, pages, pool, classes, page)
             if action == STORED:
                 m["pageouts"] += 1
                 if has(pages, page, ON_DEVICE):
@@ -646,19 +641,19 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 give_up_late_slot(m, pages, slots, page)
                 return FREED
             if has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, zspages, classes, page)  # never let an older copy come back
+                forget_entry(m, pages, pool, classes, page)  # never let an older copy come back
             if action == LINKED_BY_POLICY:
                 pages[page]["shadow"] = m["nonresident_age"]
                 set_flags(pages, page, LINKED | PG_DIRTY)
-                z_link_head(pages, ZSWAP_FIFO, page)
+                join_order(m, pages, pool[2], page)
                 m["fifo_pages"] += 1
                 m["linked_pages"] += 1
                 return OFF_LRU
             if action == KEPT_BY_POLICY:
-                keep_page(m, pages, page)
+                keep_page(m, pages, pool, page)
                 return ACTIVATE
         if not m["has_device"] or not (pages[page]["slot"] or alloc_slot(m, pages, slots, page)):
-            keep_page(m, pages, page)
+            keep_page(m, pages, pool, page)
             return ACTIVATE
         m["pageouts"] += 1
         return write_to_device(m, pages, writes, page)
@@ -668,7 +663,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -707,7 +702,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                     break
                 before = m["met_in_swap_cache"]
                 alone = m["fifo_pages"] == 1
-                if walk_one(m, state, pages, zspages, classes, writes, slots):
+                if walk_one(m, state, pages, pool, classes, writes, slots):
                     freed += 1
                 elif m["met_in_swap_cache"] != before:
                     stop = True  # a page in the swap cache: this is warm
@@ -725,6 +720,19 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
     return evict, run_worker, shrink_slab
 
 
+@inner
+def prefetch_ahead(pages: Any, pool: Any, page_ids: Any, row: Any, soon: Any) -> None:
+    """Ask for what the record of the third fault from here names; its record has come by now."""
+    ahead = np.uint64(soon & SOON_ROWS)
+    if row + FAR_AHEAD < page_ids.size:
+        for _ in range(2):
+            ahead &= ~(np.uint64(1) << np.uint64(63 - leading_zeros(ahead))) if ahead else ahead
+        if ahead:
+            nth = leading_zeros(ahead) - (63 - FAR_AHEAD)
+            coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
+            prefetch(pool[0], np.int64(pages[coming]["zspage"]))
+
+
 def build_loop(
     on_hit: Any, make_room: Any, refault: Any, add: Any, drain: Any, run_worker: Any
 ) -> Any:
@@ -735,7 +743,7 @@ def build_loop(
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -750,12 +758,12 @@ def build_loop(
         if state[page] & RESIDENT:
             return np.int64(SWAP_CACHE)
         m["incoming"] = page
-        has_room = make_room(m, state, pages, zspages, classes, writes, slots, times, page)
+        has_room = make_room(m, state, pages, pool, classes, writes, slots, times, page)
         m["incoming"] = 0
         if not has_room:
             return np.int64(-1)
         m["resident_pages"] += 1
-        service = np.int64(_load(m, pages, zspages, classes, page))
+        service = np.int64(_load(m, pages, pool, classes, page))
         set_flags(pages, page, SWAPCACHE)
         state[page] = SEEN | RESIDENT
         refault(m, pages, page)
@@ -767,7 +775,7 @@ def build_loop(
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -782,7 +790,7 @@ def build_loop(
         """
         if not m["vma_readahead"] and pages[page]["slot"] == 0:
             # Virtual swap holds it in memory: nothing stands beside it on the device.
-            return np.int64(bring_in(m, state, pages, zspages, classes, writes, slots, times, page))
+            return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
         service = np.int64(-1)
         if m["vma_readahead"]:
             begin, count = address_window(m, slots, page)
@@ -817,7 +825,7 @@ def build_loop(
                     continue
             if other == page:
                 service = np.int64(
-                    bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
+                    bring_in(m, state, pages, pool, classes, writes, slots, times, page)
                 )
                 if service < 0:
                     return service
@@ -825,7 +833,7 @@ def build_loop(
                 pages, other, IN_ZSWAP | ON_DEVICE | IN_ZEROMAP
             ):
                 from_pool = has(pages, other, IN_ZSWAP)
-                if bring_in(m, state, pages, zspages, classes, writes, slots, times, other) < 0:
+                if bring_in(m, state, pages, pool, classes, writes, slots, times, other) < 0:
                     continue
                 set_flags(pages, other, PG_READAHEAD)
                 m["swap_ra"] += 1
@@ -836,9 +844,7 @@ def build_loop(
         if not alone:
             drain(m, pages)  # lru_add_drain()
         if not state[page] & RESIDENT:  # read alone, or reclaimed again for one of the others
-            service = np.int64(
-                bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
-            )
+            service = np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
         return service
 
     @inner
@@ -847,7 +853,7 @@ def build_loop(
         m: Any,
         state: Any,
         pages: Any,
-        zspages: Any,
+        pool: Any,
         classes: Any,
         writes: Any,
         slots: Any,
@@ -870,18 +876,12 @@ def build_loop(
         for row in range(start, page_ids.size):
             page = np.int64(page_ids[row]) + FIRST_PAGE
             if row + FAR_AHEAD < page_ids.size:
-                # What a coming fault will touch is asked for before it is needed: first the record
-                # of its page, then, half way, what that names. `soon` remembers which rows.
+                # The record of a page that will fault is asked for before it is needed. No branch:
+                # one in eight would be guessed wrong. Bit 0 of `soon` is this row.
                 coming = np.int64(page_ids[row + FAR_AHEAD]) + FIRST_PAGE
-                soon = soon << 1 & SOON_ROWS
-                if not state[coming] & MAPPED:
-                    prefetch(pages, coming)
-                    soon |= 1
-                if soon >> (FAR_AHEAD - NEAR_AHEAD) & 1:
-                    coming = np.int64(page_ids[row + NEAR_AHEAD]) + FIRST_PAGE
-                    prefetch(pages, np.int64(pages[coming]["zprev"]))
-                    prefetch(pages, np.int64(pages[coming]["znext"]))
-                    prefetch(zspages, np.int64(pages[coming]["zspage"]))
+                faults = 1 - (state[coming] & MAPPED)
+                prefetch(pages, coming * faults)
+                soon = (soon & SOON_ROWS) << 1 | faults
             bits = state[page]
             write = is_write[row]
             if bits & MAPPED and not (write and bits & READ_ONLY):
@@ -896,6 +896,7 @@ def build_loop(
                 continue
             if m["events"] + 2 > events.size:
                 return row
+            prefetch_ahead(pages, pool, page_ids, row, soon)
             access = first_row + row
             now = time_ns[row] if timed else access * m["touch_ns"]
             m["stat_updates"] += UPDATES_PER_FAULT
@@ -905,7 +906,7 @@ def build_loop(
             flush_if_due(m, flush_times)
             complete_writes(m, pages, writes)
             if m["worker_active"]:
-                run_worker(m, state, pages, zspages, classes, writes, slots)
+                run_worker(m, state, pages, pool, classes, writes, slots)
                 if m["ev_written_back"]:
                     _emit(m, events, access, began_ns, BACKGROUND, 0)
                 bits = state[page]  # it may have brought this very page into the swap cache
@@ -923,9 +924,9 @@ def build_loop(
                 service = np.int64(SWAP_CACHE)
                 m["clock_ns"] += m["minor_fault_ns"]
                 m["minor_faults"] += 1
-                forget_kept(pages, page)
+                forget_kept(m, pages, page)
                 if has(pages, page, LINKED):
-                    forget_entry(m, pages, zspages, classes, page)
+                    forget_entry(m, pages, pool, classes, page)
                     add(m, pages, page)
                 if has(pages, page, PG_READAHEAD):
                     clear_flags(pages, page, PG_READAHEAD)
@@ -935,10 +936,10 @@ def build_loop(
                     m["ra_prev"] = page
                 if write and has(pages, page, OFF_LIST):
                     drain(m, pages)
-                _map(m, state, pages, zspages, classes, slots, page, write)
+                _map(m, state, pages, pool, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             elif not bits & SEEN:
-                if not make_room(m, state, pages, zspages, classes, writes, slots, times, page):
+                if not make_room(m, state, pages, pool, classes, writes, slots, times, page):
                     return _out_of_memory(m, access, row)
                 service = np.int64(MINOR)
                 m["clock_ns"] += m["minor_fault_ns"]
@@ -956,17 +957,17 @@ def build_loop(
                     size = stored_length(m, pages, page)
                 if m["page_cluster"] > 0 and slots.size > 0:
                     service = np.int64(
-                        read_around(m, state, pages, zspages, classes, writes, slots, times, page)
+                        read_around(m, state, pages, pool, classes, writes, slots, times, page)
                     )
                 else:
                     service = np.int64(
-                        bring_in(m, state, pages, zspages, classes, writes, slots, times, page)
+                        bring_in(m, state, pages, pool, classes, writes, slots, times, page)
                     )
                 if service < 0:
                     return _out_of_memory(m, access, row)
                 if write and has(pages, page, OFF_LIST) and not m["synchronous"]:
                     drain(m, pages)  # do_swap_page(): to see whether anybody else holds the page
-                _map(m, state, pages, zspages, classes, slots, page, write)
+                _map(m, state, pages, pool, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             if has_tlb:
                 tlb[page & tlb_mask] = page

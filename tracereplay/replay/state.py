@@ -18,10 +18,6 @@ from tracereplay._jit import inner
 # (np.int64: numba compiles a helper anew for every plain integer it is given.)
 INACTIVE = np.int64(0)
 ACTIVE = np.int64(1)
-ZSWAP_FIFO = np.int64(2)  # linked by zprev/znext: pages in zswap, head is the newest
-KEPT = np.int64(
-    3
-)  # linked by zprev/znext: unmapped pages a policy kept in memory, head is the newest
 PENDING = np.int64(8)  # the per-CPU batch: on no LRU list yet
 ISOLATED = np.int64(9)  # taken off the lists by reclaim
 RETURNED = np.int64(10)  # what stays of the isolated pages (mglru)
@@ -65,8 +61,8 @@ PAGE = np.dtype(
     [
         ("prev", np.uint32),
         ("next", np.uint32),
-        ("zprev", np.uint32),
-        ("znext", np.uint32),
+        ("place", np.uint32),  # in the zswap order, 0 where it is not in it
+        ("later", np.uint32),  # a page some way behind it on its LRU list: what to prefetch
         ("shadow", np.uint32),  # nonresident age when it was evicted or kept: also its order
         ("slot", np.uint32),  # swap slot + 1, 0 without one
         ("zspage", np.uint32),  # allocator record that holds its object
@@ -82,6 +78,7 @@ SIZE_MASK = 0x1FFF
 
 # ---- allocator records -----------------------------------------------------------------------------
 
+# Small, because a load or a store of zsmalloc touches four of them.
 ZSPAGE = np.dtype(
     [
         ("prev", np.uint32),
@@ -89,7 +86,13 @@ ZSPAGE = np.dtype(
         ("in_use", np.uint16),
         ("size_class", np.uint16),
         ("group", np.uint16),  # zbud, z3fold: free chunks, the list it is on
-        ("first", np.uint8),  # zbud, z3fold: chunks of the buddies
+    ],
+    align=True,
+)
+# What zbud and z3fold know besides, of the record with the same number.
+BUDDIES = np.dtype(
+    [
+        ("first", np.uint8),  # chunks of the buddies
         ("middle", np.uint8),
         ("last", np.uint8),
         ("start", np.uint8),  # z3fold: first chunk of the middle object
@@ -256,6 +259,10 @@ _STATE = (
     "pool_charged_bytes",
     "stored_pages",
     "fifo_pages",
+    "fifo_at",  # the zswap order is dead before here: zswap_order.py
+    "kept_at",
+    "order_end",
+    "kept_pages",
     "linked_pages",
     "stored_incompressible",
     "zswap_full",
@@ -408,25 +415,6 @@ def link_tail(pages: Any, head: Any, page: Any) -> None:
     pages[page]["next"] = head
     pages[page]["prev"] = before
     pages[before]["next"] = page
-
-
-@inner
-def z_unlink(pages: Any, page: Any) -> None:
-    """Take a page off the zswap order (or the kept list)."""
-    before = pages[page]["zprev"]
-    after = pages[page]["znext"]
-    pages[before]["znext"] = after
-    pages[after]["zprev"] = before
-
-
-@inner
-def z_link_head(pages: Any, head: Any, page: Any) -> None:
-    """Put a page at the young end of the zswap order (or the kept list)."""
-    after = pages[head]["znext"]
-    pages[head]["znext"] = page
-    pages[page]["zprev"] = head
-    pages[page]["znext"] = after
-    pages[after]["zprev"] = page
 
 
 @inner

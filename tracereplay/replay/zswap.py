@@ -22,14 +22,12 @@ from tracereplay.replay.state import (
     SIZE_MASK,
     STORE_RAW,
     TO_DEVICE,
-    ZSWAP_FIFO,
     ZSWAP_REFERENCED,
     clear_flags,
     has,
     set_flags,
-    z_link_head,
-    z_unlink,
 )
+from tracereplay.replay.zswap_order import join_order, leave_order
 
 STORED, REJECTED, KEPT_BY_POLICY, LINKED_BY_POLICY = range(4)
 _PAGE = 4096
@@ -84,20 +82,20 @@ def is_full(m: Any) -> Any:
 
 
 @inner
-def forget_entry(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> None:
+def forget_entry(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> None:
     """Drop the entry of a page: loaded, overwritten, written back, or its slot is freed."""
     if has(pages, page, LINKED):
         m["linked_pages"] -= 1
         clear_flags(pages, page, LINKED)
-        z_unlink(pages, page)
+        leave_order(pages, page)
         m["fifo_pages"] -= 1
         return
     length = stored_length(m, pages, page)
     m["stored_pages"] -= 1
     if length > 0:
-        z_unlink(pages, page)
+        leave_order(pages, page)
         m["fifo_pages"] -= 1
-        pool_free(m, pages, zspages, classes, page, length)
+        pool_free(m, pages, pool, classes, page, length)
         m["pool_charged_bytes"] -= length
         uncharge_object(m, length)
         if has(pages, page, RAW):
@@ -107,7 +105,7 @@ def forget_entry(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> N
 
 
 @inner
-def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
+def store(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
     """Offer a page to zswap; return STORED, REJECTED, KEPT_BY_POLICY or LINKED_BY_POLICY.
 
     The caller has tested memory.zswap.max and the pool limit. A former entry of the same slot is
@@ -133,9 +131,9 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
                 m["reject_compress_fail"] += 1
             return KEPT_BY_POLICY if m["incompressible"] == KEEP else REJECTED
     if has(pages, page, IN_ZSWAP):
-        forget_entry(m, pages, zspages, classes, page)
+        forget_entry(m, pages, pool, classes, page)
     if length > 0:
-        if not pool_alloc(m, pages, zspages, classes, page, length):
+        if not pool_alloc(m, pages, pool, classes, page, length):
             m["ev_rejected"] += 1
             m["clock_ns"] += m["reject_ns"]
             m["reject_compress_poor"] += 1
@@ -150,7 +148,7 @@ def store(m: Any, pages: Any, zspages: Any, classes: Any, page: Any) -> Any:
                 m["stored_incompressible_pages"], m["stored_incompressible"]
             )
             m["ev_raw"] += 1
-        z_link_head(pages, ZSWAP_FIFO, page)
+        join_order(m, pages, pool[2], page)
         m["fifo_pages"] += 1
     else:
         set_flags(pages, page, IN_ZSWAP)
