@@ -37,6 +37,7 @@ from tracereplay.replay.state import (
     ACTIVE,
     INACTIVE,
     ISOLATED,
+    JOINED_PAGES,
     MAPPED,
     OFF_LIST,
     PENDING,
@@ -70,6 +71,35 @@ def _on_hit(pages: Any, page: Any, ahead: Any, row: Any) -> None:
 
 
 @inner
+def _note_joined(pages: Any, ring: Any, count: Any, page: Any) -> None:
+    """Let the page that joined a list 32 pages ago name this one, whose turn comes 32 pages later.
+
+    A list can only be followed link by link, and each link is a cache miss: so reclaim knows early
+    what to ask for.
+    """
+    at = pages.size - ring * JOINED_PAGES + (count & (JOINED_PAGES - 1))
+    before = np.int64(pages[at]["later"])
+    pages[before]["later"] = page
+    pages[at]["later"] = page
+
+
+@inner
+def _join_inactive(m: Any, pages: Any, page: Any) -> None:
+    link_head(pages, INACTIVE, page)
+    _note_joined(pages, np.int64(1), m["joined_inactive"], page)
+    m["joined_inactive"] += 1
+    m["inactive_pages"] += 1
+
+
+@inner
+def _join_active(m: Any, pages: Any, page: Any) -> None:
+    link_head(pages, ACTIVE, page)
+    _note_joined(pages, np.int64(2), m["joined_active"], page)
+    m["joined_active"] += 1
+    m["active_pages"] += 1
+
+
+@inner
 def drain_pending(m: Any, pages: Any) -> None:
     """Put the pages of the per-CPU batch on their lists, oldest first; mm/swap.c:lru_add_drain()."""
     while m["pending"] > 0:
@@ -78,11 +108,9 @@ def drain_pending(m: Any, pages: Any) -> None:
         m["pending"] -= 1
         clear_flags(pages, page, OFF_LIST)
         if has(pages, page, PG_ACTIVE):
-            link_head(pages, ACTIVE, page)
-            m["active_pages"] += 1
+            _join_active(m, pages, page)
         else:
-            link_head(pages, INACTIVE, page)
-            m["inactive_pages"] += 1
+            _join_inactive(m, pages, page)
 
 
 @inner
@@ -141,13 +169,15 @@ def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
         page = np.int64(pages[ACTIVE]["prev"])
         if page == ACTIVE:
             break
+        later = np.int64(pages[page]["later"])
+        prefetch(pages, later)
+        prefetch(state, later)
         unlink(pages, page)
         state[page] = state[page] & ~np.uint8(YOUNG)
         clear_flags(pages, page, PG_ACTIVE)
         set_flags(pages, page, PG_WORKINGSET)
-        link_head(pages, INACTIVE, page)
+        _join_inactive(m, pages, page)
         m["active_pages"] -= 1
-        m["inactive_pages"] += 1
         m["pgdeactivate"] += 1
         m["ev_scanned"] += 1
 
@@ -183,15 +213,12 @@ def _shrink_inactive(
     m["ev_scanned"] += taken
     m["pageouts"] = 0
     freed = np.int64(0)
-    ahead = np.int64(pages[INACTIVE]["prev"])
     for _ in range(taken):
-        # The next batch's records are on their way while this one is worked on: a list can only be
-        # followed link by link, and each link is a cache miss.
-        ahead = np.int64(pages[ahead]["prev"])
-        prefetch(pages, ahead)
-        prefetch(state, ahead)
         # Oldest first; what stays goes to the head of the same list and is put back in order below.
         page = np.int64(pages[ISOLATED]["prev"])
+        later = np.int64(pages[page]["later"])
+        prefetch(pages, later)
+        prefetch(state, later)
         unlink(pages, page)
         m["clock_ns"] += m["scan_ns"]
         activate = False
@@ -242,12 +269,10 @@ def _shrink_inactive(
         unlink(pages, page)
         clear_flags(pages, page, OFF_LIST)
         if has(pages, page, PG_ACTIVE):
-            link_head(pages, ACTIVE, page)
-            m["active_pages"] += 1
+            _join_active(m, pages, page)
             m["nonresident_age"] += 1
         else:
-            link_head(pages, INACTIVE, page)
-            m["inactive_pages"] += 1
+            _join_inactive(m, pages, page)
     _note_cost(m, SWAP_CLUSTER_MAX * m["pageouts"] + taken - freed)
     return freed
 

@@ -100,7 +100,7 @@ class Replay:
         )
         size = st.FIRST_PAGE + unique_pages + 1
         self.state = np.zeros(size, np.uint8)
-        self.pages = np.zeros(size, st.PAGE)
+        self.pages = np.zeros(size + 2 * st.JOINED_PAGES, st.PAGE)
         for head in range(st.FIRST_PAGE):
             for link in ("prev", "next"):
                 self.pages[link][head] = head

@@ -81,6 +81,7 @@ ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrin
 UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
 FAR_AHEAD = 40  # rows
+STATE_AHEAD = 24  # before them
 SOON_ROWS = (1 << FAR_AHEAD) - 1
 # One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
 WORKER_STEP_NS = 1_000
@@ -724,7 +725,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
 def prefetch_ahead(pages: Any, pool: Any, page_ids: Any, row: Any, soon: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now."""
     ahead = np.uint64(soon & SOON_ROWS)
-    if row + FAR_AHEAD < page_ids.size:
+    if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
         for _ in range(2):
             ahead &= ~(np.uint64(1) << np.uint64(63 - leading_zeros(ahead))) if ahead else ahead
         if ahead:
@@ -875,9 +876,10 @@ def build_loop(
         soon = np.int64(0)
         for row in range(start, page_ids.size):
             page = np.int64(page_ids[row]) + FIRST_PAGE
-            if row + FAR_AHEAD < page_ids.size:
+            if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
                 # The record of a page that will fault is asked for before it is needed. No branch:
                 # one in eight would be guessed wrong. Bit 0 of `soon` is this row.
+                prefetch(state, np.int64(page_ids[row + FAR_AHEAD + STATE_AHEAD]) + FIRST_PAGE)
                 coming = np.int64(page_ids[row + FAR_AHEAD]) + FIRST_PAGE
                 faults = 1 - (state[coming] & MAPPED)
                 prefetch(pages, coming * faults)

@@ -23,6 +23,8 @@ ISOLATED = np.int64(9)  # taken off the lists by reclaim
 RETURNED = np.int64(10)  # what stays of the isolated pages (mglru)
 GENERATIONS = np.int64(4)  # four heads, by generation number modulo 4 (mglru)
 FIRST_PAGE = 16
+# `later` of the last records: the pages that joined a list last, a ring for each of the two lists.
+JOINED_PAGES = 32
 
 # ---- one byte per page for the hit path: a hit touches nothing else --------------------------------
 
@@ -240,6 +242,8 @@ _STATE = (
     "inactive_pages",
     "active_pages",
     "pending",
+    "joined_inactive",  # pages so far, for the rings of `later`
+    "joined_active",
     "nonresident_age",
     "anon_cost",
     "file_cost",
