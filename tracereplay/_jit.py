@@ -349,6 +349,14 @@ if _config.DISABLE_JIT:
         found = np.flatnonzero((buffer[at : at + 32] == one) | (buffer[at : at + 32] == other))
         return int(found[0]) if found.size else 32
 
+    def item_at(array: Any, at: Any) -> Any:
+        """Return an item of an array of numbers; `at` is within it, and not counted from its end."""
+        return array[at]
+
+    def put_at(array: Any, at: Any, value: Any) -> None:
+        """Set an item of an array of numbers; `at` is within it, and not counted from its end."""
+        array[at] = value
+
     def prefetch(array: Any, index: Any) -> None:
         """Ask for the cache line of `array[index]`; interpreted code has no use for it."""
 
@@ -402,6 +410,29 @@ else:
             return builder.load(_element(context, builder, signature, arguments))
 
         return types.uint8(buffer, at), generate
+
+    @intrinsic
+    def item_at(_context: Any, array: Any, at: Any) -> Any:
+        """Return an item of an array of numbers; `at` is within it, and not counted from its end."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = _element(context, builder, signature, arguments)
+            return context.unpack_value(builder, signature.return_type, pointer)
+
+        return array.dtype(array, at), generate
+
+    @intrinsic
+    def put_at(_context: Any, array: Any, at: Any, value: Any) -> Any:
+        """Set an item of an array of numbers; `at` is within it, and not counted from its end."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = signature.args[0].dtype
+            pointer = _element(context, builder, signature, arguments)
+            number = context.cast(builder, arguments[2], signature.args[2], kind)
+            context.pack_value(builder, kind, number, pointer)
+            return context.get_dummy_value()
+
+        return types.void(array, at, value), generate
 
     @intrinsic
     def word_at(_context: Any, buffer: Any, at: Any) -> Any:

@@ -342,6 +342,7 @@ class Replay:
             count = int(self.machine[0]["events"])
             on_events(self.events[:count])
             self.machine[0]["events"] = 0
+            self.machine[0]["soon"] = 0
             if done < 0:
                 self.finished = False
                 start = -1 - done

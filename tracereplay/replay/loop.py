@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import apart, inner, leading_zeros, prefetch
+from tracereplay._jit import apart, inner, item_at, leading_zeros, prefetch, put_at
 from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.state import (
@@ -722,14 +722,15 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
 
 
 @inner
-def prefetch_ahead(pages: Any, pool: Any, page_ids: Any, row: Any, soon: Any) -> None:
+def prefetch_ahead(m: Any, pages: Any, pool: Any, page_ids: Any, row: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now."""
-    ahead = np.uint64(soon & SOON_ROWS)
+    soon = np.uint64(m["soon"] & SOON_ROWS)
     if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
         for _ in range(2):
-            ahead &= ~(np.uint64(1) << np.uint64(63 - leading_zeros(ahead))) if ahead else ahead
-        if ahead:
-            nth = leading_zeros(ahead) - (63 - FAR_AHEAD)
+            if soon:
+                soon ^= np.uint64(1) << np.uint64(63 - leading_zeros(soon))
+        if soon:
+            nth = leading_zeros(soon) - (63 - FAR_AHEAD)
             coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
             prefetch(pool[0], np.int64(pages[coming]["zspage"]))
 
@@ -738,6 +739,52 @@ def build_loop(
     on_hit: Any, make_room: Any, refault: Any, add: Any, drain: Any, run_worker: Any
 ) -> Any:
     """Return the access loop of a reclaim model; see `replay_accesses` inside."""
+
+    @apart
+    def pass_hits(
+        m: Any,
+        state: Any,
+        pages: Any,
+        page_ids: Any,
+        is_write: Any,
+        ahead: Any,
+        tlb: Any,
+        row: Any,
+    ) -> Any:
+        """Pass the touches that cost nothing; return the row of the next one that faults.
+
+        On the way the state of pages to come is asked for, then the record of those that will fault.
+        No branch for that: one in eight would be guessed wrong. `soon` has a bit for each of the
+        next rows, the nearest highest, set where it will fault.
+        """
+        rows = np.int64(page_ids.size)
+        has_tlb = tlb.size > 0
+        tlb_mask = np.int64(tlb.size - 1)
+        soon = np.int64(m["soon"])
+        while row < rows:
+            if row + FAR_AHEAD + STATE_AHEAD < rows:
+                later = np.int64(item_at(page_ids, row + FAR_AHEAD + STATE_AHEAD)) + FIRST_PAGE
+                prefetch(state, later)
+                coming = np.int64(item_at(page_ids, row + FAR_AHEAD)) + FIRST_PAGE
+                faults = 1 - (item_at(state, coming) & MAPPED)
+                prefetch(pages, coming * faults)
+                soon = (soon & SOON_ROWS) << 1 | faults
+            page = np.int64(item_at(page_ids, row)) + FIRST_PAGE
+            bits = item_at(state, page)
+            write = item_at(is_write, row)
+            if not bits & MAPPED or (write and bits & READ_ONLY):
+                break
+            # The accessed bit is set where the processor walks the page table: not while it has
+            # the translation cached, which reclaim leaves there when it clears the bit
+            # (arch/x86/mm/pgtable.c:ptep_clear_flush_young()). A first write walks it again.
+            if not has_tlb or tlb[page & tlb_mask] != page or (write and not bits & PTE_DIRTY):
+                put_at(state, page, bits | ACCESSED | (PTE_DIRTY if write else 0))
+                if has_tlb:
+                    tlb[page & tlb_mask] = page
+            on_hit(pages, page, ahead, row)
+            row += 1
+        m["soon"] = soon
+        return row
 
     @inner
     def bring_in(
@@ -873,32 +920,18 @@ def build_loop(
         has_tlb = tlb.size > 0
         tlb_mask = np.int64(tlb.size - 1)
         timed = time_ns.size > 0
-        soon = np.int64(0)
-        for row in range(start, page_ids.size):
+        m["soon"] = 0
+        row = start - 1
+        while True:
+            row = np.int64(pass_hits(m, state, pages, page_ids, is_write, ahead, tlb, row + 1))
+            if row >= page_ids.size:
+                return page_ids.size
             page = np.int64(page_ids[row]) + FIRST_PAGE
-            if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
-                # The record of a page that will fault is asked for before it is needed. No branch:
-                # one in eight would be guessed wrong. Bit 0 of `soon` is this row.
-                prefetch(state, np.int64(page_ids[row + FAR_AHEAD + STATE_AHEAD]) + FIRST_PAGE)
-                coming = np.int64(page_ids[row + FAR_AHEAD]) + FIRST_PAGE
-                faults = 1 - (state[coming] & MAPPED)
-                prefetch(pages, coming * faults)
-                soon = (soon & SOON_ROWS) << 1 | faults
             bits = state[page]
             write = is_write[row]
-            if bits & MAPPED and not (write and bits & READ_ONLY):
-                # The accessed bit is set where the processor walks the page table: not while it has
-                # the translation cached, which reclaim leaves there when it clears the bit
-                # (arch/x86/mm/pgtable.c:ptep_clear_flush_young()). A first write walks it again.
-                if not has_tlb or tlb[page & tlb_mask] != page or (write and not bits & PTE_DIRTY):
-                    state[page] = bits | ACCESSED | (PTE_DIRTY if write else 0)
-                    if has_tlb:
-                        tlb[page & tlb_mask] = page
-                on_hit(pages, page, ahead, row)
-                continue
             if m["events"] + 2 > events.size:
                 return row
-            prefetch_ahead(pages, pool, page_ids, row, soon)
+            prefetch_ahead(m, pages, pool, page_ids, row)
             access = first_row + row
             now = time_ns[row] if timed else access * m["touch_ns"]
             m["stat_updates"] += UPDATES_PER_FAULT
@@ -977,6 +1010,5 @@ def build_loop(
             _emit(m, events, access, began_ns, service, size)
             if m["own_clock"]:
                 m["clock_lead_ns"] += m["clock_ns"] - began_ns
-        return page_ids.size
 
     return replay_accesses

@@ -293,6 +293,7 @@ _STATE = (
     "met_in_swap_cache",  # entries whose page was in memory when their turn came
     "disk_swapins",
     "events",
+    "soon",  # which of the next rows of the batch will fault
     "samples",
     "next_sample",
     "last_access",
