@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracereplay._jit import inner
+from tracereplay._jit import apart, inner
 from tracereplay.replay.charge import (
     charged_bytes,
     drain_all_stock,
@@ -41,8 +41,8 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
     can, and returns how many; `times` is (flush times, what the model looks pages up in).
     """
 
-    @inner
-    def charge(
+    @apart
+    def charge_by_reclaim(
         m: Any,
         state: Any,
         pages: Any,
@@ -52,12 +52,10 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         slots: Any,
         times: Any,
     ) -> Any:
-        """Charge one page, reclaiming where the limit is met; False is an OOM kill.
+        """Reclaim until a page can be charged; False is an OOM kill.
 
         mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress.
         """
-        if try_charge(m):
-            return True
         retries = MAX_RECLAIM_RETRIES
         drained = False
         while True:
@@ -73,6 +71,22 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
                 retries -= 1
             if try_charge_single(m):
                 return True
+
+    @inner
+    def charge(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+    ) -> Any:
+        """Charge one page, reclaiming where the limit is met; False is an OOM kill."""
+        if try_charge(m):
+            return True
+        return charge_by_reclaim(m, state, pages, pool, classes, writes, slots, times)
 
     @inner
     def make_room(

@@ -136,17 +136,19 @@ def _note_cost(m: Any, cost: Any) -> None:
 def _refault(m: Any, pages: Any, page: Any) -> None:
     """Activate a page that would have stayed with the active list's memory; workingset_refault()."""
     m["workingset_refault_anon"] += 1
-    was_workingset = has(pages, page, PG_WORKINGSET)
-    clear_flags(pages, page, PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
+    # Read and written once: half a word written, then a whole one read, waits for the cache.
+    flags = np.int64(pages[page]["flags"])
+    was_workingset = flags & PG_WORKINGSET
+    flags &= ~(PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
+    pages[page]["flags"] = flags
     distance = np.int64(np.uint32(m["nonresident_age"] - np.int64(pages[page]["shadow"])))
     size = 0 if no_slot_left(m) else m["stat_active"]
     if distance > size:
         return
-    set_flags(pages, page, PG_ACTIVE)
+    pages[page]["flags"] = flags | PG_ACTIVE | was_workingset
     m["nonresident_age"] += 1
     m["workingset_activate_anon"] += 1
     if was_workingset:
-        set_flags(pages, page, PG_WORKINGSET)
         m["workingset_restore_anon"] += 1
         _note_cost(m, SWAP_CLUSTER_MAX)
 
@@ -196,30 +198,31 @@ def _shrink_inactive(
     """Scan up to 32 pages from the inactive tail; return how many were freed."""
     complete_writes(m, pages, writes)  # by interrupt: what still waits in the batch is not rotated
     drain_pending(m, pages)
+    # What is isolated hangs together by `prev` alone, the oldest first; so does what stays of it.
+    coming = np.int64(pages[INACTIVE]["prev"])
+    page = coming
     taken = np.int64(0)
-    while taken < count:
-        page = np.int64(pages[INACTIVE]["prev"])
-        if page == INACTIVE:
-            break
-        unlink(pages, page)
+    while taken < count and page != INACTIVE:
         set_flags(pages, page, OFF_LIST)
-        link_head(pages, ISOLATED, page)
+        page = np.int64(pages[page]["prev"])
         taken += 1
     if taken == 0:
         return taken
+    pages[INACTIVE]["prev"] = page
+    pages[page]["next"] = INACTIVE
     m["inactive_pages"] -= taken
     m["stat_updates"] += taken
     m["reclaim_scanned"] += taken
     m["ev_scanned"] += taken
     m["pageouts"] = 0
     freed = np.int64(0)
+    stays = ISOLATED
     for _ in range(taken):
-        # Oldest first; what stays goes to the head of the same list and is put back in order below.
-        page = np.int64(pages[ISOLATED]["prev"])
+        page = coming
+        coming = np.int64(pages[page]["prev"])
         later = np.int64(pages[page]["later"])
         prefetch(pages, later)
         prefetch(state, later)
-        unlink(pages, page)
         m["clock_ns"] += m["scan_ns"]
         activate = False
         if has(pages, page, PG_WRITEBACK):
@@ -229,13 +232,13 @@ def _shrink_inactive(
             else:
                 wait_for_write(m, pages, writes, page)
         if not activate:
-            young = state[page] & YOUNG
-            referenced = has(pages, page, PG_REFERENCED)
-            if young:
-                state[page] = state[page] & ~np.uint8(YOUNG)
-                set_flags(pages, page, PG_REFERENCED)
-                if not referenced:
-                    link_head(pages, ISOLATED, page)
+            bits = state[page]
+            if bits & YOUNG:
+                state[page] = bits & ~np.uint8(YOUNG)
+                if not has(pages, page, PG_REFERENCED):
+                    set_flags(pages, page, PG_REFERENCED)
+                    pages[stays]["prev"] = page
+                    stays = page
                     continue
                 activate = True
             else:
@@ -261,12 +264,14 @@ def _shrink_inactive(
                 drop_backing(m, pages, pool, classes, slots, page)
             set_flags(pages, page, PG_ACTIVE)
             m["pgactivate"] += 1
-        link_head(pages, ISOLATED, page)
-    while True:
-        page = np.int64(pages[ISOLATED]["prev"])
-        if page == ISOLATED:
-            break
-        unlink(pages, page)
+        pages[stays]["prev"] = page
+        stays = page
+    pages[stays]["prev"] = ISOLATED
+    coming = np.int64(pages[ISOLATED]["prev"])
+    pages[ISOLATED]["prev"] = ISOLATED
+    while coming != ISOLATED:
+        page = coming
+        coming = np.int64(pages[page]["prev"])
         clear_flags(pages, page, OFF_LIST)
         if has(pages, page, PG_ACTIVE):
             _join_active(m, pages, page)

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import apart, inner
+from tracereplay._jit import apart, inner, leading_zeros
 from tracereplay.replay.state import (
     CLASS_FIELDS,
+    CLASS_LISTS,
     CLASS_OBJECTS,
     CLASS_PAGES,
     CLASS_TABLE,
+    CLASS_TENTHS,
     IDEAL,
     Z3FOLD,
     ZBUD,
@@ -76,6 +78,7 @@ def class_table(allocator: int) -> npt.NDArray[np.int64]:
             base = CLASS_TABLE + row * CLASS_FIELDS
             table[base + CLASS_PAGES] = pages
             table[base + CLASS_OBJECTS] = objects
+            table[base + CLASS_TENTHS] = -(-(10 << 32) // objects)
         indices = np.array(sorted(number))
         rows = np.array([number[index] for index in indices.tolist()])
         sizes = np.arange(CLASS_TABLE) + _HANDLE
@@ -133,15 +136,16 @@ def _free_zspage(m: Any, zspages: Any, zspage: Any) -> None:
 
 
 @inner
-def _group(m: Any, in_use: Any, objects: Any) -> Any:
+def _group(m: Any, classes: Any, base: Any, in_use: Any) -> Any:
     """Return the fullness group; mm/zsmalloc.c:get_fullness_group()."""
+    objects = classes[base + CLASS_OBJECTS]
     if in_use == 0:
         return 0
     if in_use == objects:
         return 11
     if m["allocator"] == ZSMALLOC_6_1:  # almost empty up to three quarters, almost full above
         return 1 if in_use <= 3 * objects // 4 else 2
-    return 100 * in_use // objects // 10 + 1
+    return (in_use * classes[base + CLASS_TENTHS] >> 32) + 1  # 100 * in_use / objects / 10 + 1
 
 
 @inner
@@ -164,6 +168,14 @@ def _insert_zspage(m: Any, zspages: Any, classes: Any, base: Any, zspage: Any) -
             zspages[after]["prev"] = zspage
         return
     _push(zspages, classes, base + group, zspage)
+    classes[base + CLASS_LISTS] |= np.int64(1) << group
+
+
+@inner
+def _take_off(zspages: Any, classes: Any, base: Any, group: Any, zspage: Any) -> None:
+    _remove(zspages, classes, base + group, zspage)
+    if classes[base + group] == 0:
+        classes[base + CLASS_LISTS] ^= np.int64(1) << group
 
 
 @inner
@@ -171,12 +183,10 @@ def _zs_alloc(m: Any, zspages: Any, classes: Any, length: Any) -> Any:
     """Return the zspage of a new object; mm/zsmalloc.c:zs_malloc(): fullest non-full group first."""
     size_class = classes[length]
     base = CLASS_TABLE + size_class * CLASS_FIELDS
-    zspage = np.int64(0)
-    for step in range(11):
-        zspage = classes[base + 10 - step]
-        if zspage:
-            break
-    if zspage == 0:
+    lists = np.uint64(classes[base + CLASS_LISTS])
+    if lists:
+        zspage = classes[base + 63 - leading_zeros(lists)]
+    else:
         zspage = _new_zspage(m, zspages)
         zspages[zspage]["size_class"] = size_class
         zspages[zspage]["group"] = _ON_NO_LIST
@@ -184,10 +194,10 @@ def _zs_alloc(m: Any, zspages: Any, classes: Any, length: Any) -> Any:
     old_group = np.int64(zspages[zspage]["group"])
     in_use = np.int64(zspages[zspage]["in_use"]) + 1
     zspages[zspage]["in_use"] = in_use
-    group = np.int64(_group(m, in_use, classes[base + CLASS_OBJECTS]))
+    group = np.int64(_group(m, classes, base, in_use))
     if group != old_group:  # fix_fullness_group(): else it stays where it is
         if old_group != _ON_NO_LIST:
-            _remove(zspages, classes, base + old_group, zspage)
+            _take_off(zspages, classes, base, old_group, zspage)
         zspages[zspage]["group"] = group
         _insert_zspage(m, zspages, classes, base, zspage)
     return zspage
@@ -200,11 +210,11 @@ def _zs_free(m: Any, zspages: Any, classes: Any, zspage: Any) -> None:
     old_group = np.int64(zspages[zspage]["group"])
     in_use = np.int64(zspages[zspage]["in_use"]) - 1
     zspages[zspage]["in_use"] = in_use
-    group = _group(m, in_use, classes[base + CLASS_OBJECTS])
+    group = np.int64(_group(m, classes, base, in_use))
     if group == old_group:
         return
     if old_group != 11:
-        _remove(zspages, classes, base + old_group, zspage)
+        _take_off(zspages, classes, base, old_group, zspage)
     if group == 0:
         m["pool_pages"] -= classes[base + CLASS_PAGES]
         _free_zspage(m, zspages, zspage)

@@ -22,7 +22,7 @@ from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.swap import PLUG_PAGES
 from tracereplay.units import PAGE_BYTES
 
-EVENT_ROWS = 1 << 17
+EVENT_ROWS = 1 << 13  # small, so that they stay in the second-level cache
 FOOTPRINT_POINTS = 2000
 # The writeback worker: ns from queueing it to its first step, and quarters of its cost that its work
 # takes. From queueing work to an idle CPU running it: 17 to 25 us measured on a virtual machine. The

@@ -252,7 +252,6 @@ def _load(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
         raw = has(pages, page, RAW)
         m["clock_ns"] += m["raw_copy_ns"] if raw else m["load_ns"]
         if m["exclusive_loads"]:
-            set_flags(pages, page, PG_DIRTY)
             forget_entry(m, pages, pool, classes, page)
         return ZSWAP_RAW if raw else ZSWAP
     m["pswpin"] += 1
@@ -726,6 +725,12 @@ def prefetch_ahead(m: Any, pages: Any, pool: Any, page_ids: Any, row: Any) -> No
     """Ask for what the record of the third fault from here names; its record has come by now."""
     soon = np.uint64(m["soon"] & SOON_ROWS)
     if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
+        if soon:  # its zspage has come, too: ask for the neighbours on its list
+            nth = leading_zeros(soon) - (63 - FAR_AHEAD)
+            coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
+            zspage = np.int64(pages[coming]["zspage"])
+            prefetch(pool[0], np.int64(pool[0][zspage]["prev"]))
+            prefetch(pool[0], np.int64(pool[0][zspage]["next"]))
         for _ in range(2):
             if soon:
                 soon ^= np.uint64(1) << np.uint64(63 - leading_zeros(soon))
@@ -812,9 +817,12 @@ def build_loop(
             return np.int64(-1)
         m["resident_pages"] += 1
         service = np.int64(_load(m, pages, pool, classes, page))
-        set_flags(pages, page, SWAPCACHE)
         state[page] = SEEN | RESIDENT
         refault(m, pages, page)
+        if m["exclusive_loads"] and service in (ZSWAP, ZSWAP_RAW):
+            set_flags(pages, page, SWAPCACHE | PG_DIRTY)
+        else:
+            set_flags(pages, page, SWAPCACHE)
         add(m, pages, page)
         return service
 

@@ -115,6 +115,8 @@ CLASS_FIELDS = 16
 GROUPS = 12  # first fields of a class: heads of its lists, by fullness
 CLASS_PAGES = 12
 CLASS_OBJECTS = 13
+CLASS_TENTHS = 14  # 10 * 2**32 / objects, rounded up: fullness in tenths without a division
+CLASS_LISTS = 15  # a bit for each list that is not empty
 
 # ---- events ----------------------------------------------------------------------------------------
 

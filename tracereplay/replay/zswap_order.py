@@ -12,19 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import apart, inner
+from tracereplay._jit import apart, inner, prefetch
 from tracereplay.replay.state import KEPT_IDLE, has
+
+_AHEAD = 24
 
 
 @apart
 def _move_to_front(m: Any, pages: Any, order: Any) -> None:
     to = np.int64(1)
-    for at in range(min(m["fifo_at"], m["kept_at"]), m["order_end"]):
+    end = m["order_end"]
+    for at in range(min(m["fifo_at"], m["kept_at"]), end):
+        prefetch(pages, np.int64(order[min(at + _AHEAD, end - 1)]))
+        # No branch: half are gone, and a wrong guess waits for memory.
         page = np.int64(order[at])
-        if pages[page]["place"] == at:
-            order[to] = page
-            pages[page]["place"] = to
-            to += 1
+        place = np.int64(pages[page]["place"])
+        stays = 1 if place == at else 0
+        order[to] = page
+        pages[page]["place"] = to if stays else place
+        to += stays
     m["fifo_at"] = 1
     m["kept_at"] = 1
     m["order_end"] = to
