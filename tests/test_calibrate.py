@@ -241,7 +241,8 @@ def test_a_fit_joins_a_table_and_keeps_what_one_process_cannot_tell() -> None:
         "codecs": {"lzo": {"decompress_by_bytes": {"points": []}, "decompress_spread": of}},
         "devices": {
             "virtual-disk": {
-                name: dict(of) for name in ("read_ns", "write_ns", "submit_ns", "request_ns")
+                name: dict(of)
+                for name in ("read_ns", "write_ns", "submit_ns", "request_ns", "behind_ns")
             }
             | {"touches": {"by_faults": []}}
         },

@@ -329,6 +329,7 @@ def test_a_fit_to_predicted_touches_finds_the_costs_they_were_predicted_by() -> 
     middle = dict(device["read_ns"]["quantiles"])[0.5]
     assert middle == pytest.approx(float(np.median(costs.device.read_ns.table(1001))), rel=0.05)
     assert device["request_ns"]["value"] == pytest.approx(costs.device.request_ns, rel=0.2)
+    assert device["behind_ns"]["value"] == pytest.approx(costs.device.behind_ns, rel=0.2)
 
 
 def test_loads_take_longer_the_more_memory_is_in_use() -> None:

@@ -132,6 +132,6 @@ def merge_fit(table: dict[str, Any], fit: dict[str, Any], codec: str, where: str
     for device in table["devices"].values():
         channels = device["channels"]["value"]
         fitted["write_ns"]["value"] = round(fitted["write_ns"]["value"] * channels, 1)
-        for name in ("read_ns", "write_ns", "submit_ns", "request_ns", "touches"):
+        for name in ("read_ns", "write_ns", "submit_ns", "request_ns", "behind_ns", "touches"):
             device[name] = fitted[name] | {"source": source}
     table["method"] += "; faults, reclaim and swap device fitted to a reference workload"

@@ -121,6 +121,8 @@ class Device:
     extra_page_ns : each further page of one read (readahead)
     submit_ns, request_ns : the submitter's own time for a write, and for a request: writes to
         neighbouring slots are merged to one where reclaim submits them together
+    behind_ns : what a read waits for that follows such writes at once, of the same touch: those the
+        device has begun, however many are queued (it prefers reads)
     channels : requests in service at a time; the rest queue, first come first served
     load_extra_ns, store_extra_ns : on top of the codec, for a device that compresses (zram)
     """
@@ -131,6 +133,7 @@ class Device:
     extra_page_ns: float
     submit_ns: float
     request_ns: float
+    behind_ns: float
     channels: int
     load_extra_ns: float
     store_extra_ns: float
@@ -451,6 +454,7 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
             extra_page_ns=_number(of_device, "extra_page_ns", 0.0),
             submit_ns=_number(of_device, "submit_ns", 0.0),
             request_ns=_number(of_device, "request_ns", 0.0),
+            behind_ns=_number(of_device, "behind_ns", 0.0),
             channels=channels,
             load_extra_ns=_number(of_device, "load_extra_ns", 0.0),
             store_extra_ns=_number(of_device, "store_extra_ns", 0.0),

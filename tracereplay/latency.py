@@ -52,6 +52,7 @@ _COST = np.dtype(
             "read_ahead_load_ns",
             "submit_ns",
             "request_ns",
+            "behind_ns",
             "extra_page_ns",
             "load_extra_ns",
             "store_extra_ns",
@@ -126,6 +127,7 @@ class LatencyModel:
             "read_ahead_load_ns": costs.load_ns(_PAGE / 2),
             "submit_ns": device.submit_ns,
             "request_ns": device.request_ns,
+            "behind_ns": device.behind_ns,
             "extra_page_ns": device.extra_page_ns,
             "load_extra_ns": device.load_extra_ns,
             "store_extra_ns": device.store_extra_ns,
@@ -365,6 +367,8 @@ def _latencies(
                 now += np.int64(cost["zero_fill_ns"] * factor)
             elif service == DEVICE:
                 busy = spread[_READ, (draw >> (_READ * _DRAW_BITS)) & _MASK]
+                if event["requests"] > 0:
+                    now += np.int64(cost["behind_ns"])
                 now = _occupy(channels, now, busy + ahead * cost["extra_page_ns"])
             elif service == ZSWAP:
                 factor = spread[_DECOMPRESS, (draw >> (_DECOMPRESS * _DRAW_BITS)) & _MASK]

@@ -32,7 +32,6 @@ _SLOWEST_HIT_NS = 2_000
 # are misplaced, or were interrupted.
 _LIKELY = (0.5, 3.0)
 _ENOUGH = 30  # events of a kind that a median is taken of
-_KEPT_RECLAIMS = 0.95  # the shorter ones
 # One device write of a reclaim run is worth telling from the rest where it submits some.
 _MANY_WRITES = 8
 
@@ -290,8 +289,8 @@ def fit_device(run: TimedRun, costs: Costs) -> dict[str, Any]:
 
     - `read_ns`: loads without reclaim, less the fault; as many of the longest are left out as there
       are reclaims, which the replay may have elsewhere;
-    - `request_ns`: what reclaims take beyond a read and the work of the processor, per request;
-      what a write adds to its request is too little to tell;
+    - `request_ns`, `behind_ns`: what reclaims take beyond a read and the work of the processor, per
+      request and at all; what a write adds to its request is too little to tell;
     - `write_ns`: what the read right after a reclaim takes beyond others, per write;
     - `touches`: touches of mapped pages between reads, while the processor did other things.
     """
@@ -308,9 +307,12 @@ def fit_device(run: TimedRun, costs: Costs) -> dict[str, Any]:
     read_ns = float(np.median(quiet))
     busy = events[reclaims & reads & (events["written"] >= _MANY_WRITES)]
     longest = np.sort(touch[events["access"] >= events["access"][reads].min()])[-busy.size :]
-    writing = events[reclaims & reads]
+    writing = events[reclaims & reads & (events["requests"] > 0)]
     later = touch[events["access"] >= events["access"][reads].min()]
-    request_ns = _request_ns(writing, np.sort(later)[-writing.size :] - read_ns, costs)
+    request_ns, behind_ns = 0.0, 0.0
+    if writing.size >= _ENOUGH:
+        behind = np.sort(later)[-writing.size :] - read_ns
+        request_ns, behind_ns = _fit_requests(writing, behind, costs)
     long = np.flatnonzero(run.touch_ns > 4 * SLOW_TOUCH_NS)
     after = np.flatnonzero(run.touch_ns[long] >= longest.min())[:-1] + 1
     next_read = run.touch_ns[long[after]]
@@ -324,23 +326,35 @@ def fit_device(run: TimedRun, costs: Costs) -> dict[str, Any]:
         "write_ns": {"value": round(write_ns, 1), "source": where},
         "submit_ns": {"value": 0.0, "source": "in request_ns"},
         "request_ns": {"value": round(request_ns, 1), "source": where},
+        "behind_ns": {"value": round(behind_ns, 1), "source": where},
         "extra_page_ns": {"value": 1500, "source": "no figure; 4 KiB at 2.7 GB/s"},
         "channels": {"value": 1, "source": "the run had one reader: more cannot be told from it"},
         "touches": _fit_touches(run, costs) | {"source": where},
     }
 
 
-def _request_ns(reclaims: npt.NDArray[Any], measured: Floats, costs: Costs) -> float:
-    """Return what a write request takes its submitter, ns; 0 where the reclaims had none.
+def _fit_requests(
+    reclaims: npt.NDArray[Any], measured: Floats, costs: Costs
+) -> tuple[float, float]:
+    """Return what a write request takes its submitter, and what a read behind some waits, ns.
 
-    Sums tell: the replay places the requests of a run better than those of one reclaim. The longest
-    touches (the disk's own pauses) would decide over the sum, and are left out with their reclaims.
+    By rank, as a straight line: the longest touches against the reclaims with the most requests. The
+    longest quarter is left out (pauses of the disk itself would decide), and the shortest reclaims,
+    which slow reads hide.
     """
-    kept = slice(0, max(round(reclaims.size * _KEPT_RECLAIMS), 1))
-    work = np.sort(_work(reclaims, costs, dict(costs.faults)))
-    requests = float(np.sort(reclaims["requests"])[kept].sum())
-    rest = float(np.sort(measured)[kept].sum() - work[kept].sum() * costs.reclaim_spread.mean())
-    return max(rest / requests, 0.0) if requests else 0.0
+    work = np.sort(_work(reclaims, costs, dict(costs.faults))) * costs.reclaim_spread.mean()
+    rest = np.sort(measured) - work
+    requests = np.sort(reclaims["requests"]).astype(np.float64)
+    kept = slice(int(0.1 * rest.size), max(int(0.75 * rest.size), 1))
+    rest, requests = rest[kept], requests[kept]
+    if np.ptp(requests) == 0:
+        return max(float(np.median(rest / requests)), 0.0), 0.0
+    each, behind = np.polyfit(requests, rest, 1)
+    if behind < 0:
+        each, behind = rest.sum() / requests.sum(), 0.0
+    elif each < 0:
+        each, behind = 0.0, rest.mean()
+    return max(float(each), 0.0), max(float(behind), 0.0)
 
 
 def _timed(run: TimedRun) -> tuple[npt.NDArray[Any], Floats]:
