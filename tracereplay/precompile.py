@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -41,14 +42,14 @@ class Precompiling:
             name for name in dict.fromkeys(reclaims) if not is_cached(find_reclaim(name).load())
         ]
         self._child: subprocess.Popen[bytes] | None = None
-        if not names or not sys.executable or len(os.sched_getaffinity(0)) < 2:
+        if not names or not sys.executable or _cpus() < 2:
             return
         tell_compiling()
         path = [str(Path(tracereplay.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         try:
             self._child = subprocess.Popen(  # noqa: S603  (our own module)
                 [sys.executable, "-m", "tracereplay.precompile", *names],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # whose end tells the child that this process is gone
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
@@ -63,11 +64,20 @@ class Precompiling:
             return
         LatencyModel(load_costs()).add(np.zeros(1, EVENT))
         self._child.wait()
+        _end(self._child)
+
+
+def _cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.kill()
+    with child:  # closes its end of the pipe
         child.wait()
 
 
@@ -99,5 +109,11 @@ def compile_replays(names: Sequence[str]) -> None:
         replay.feed(0, *touch, lambda _: None)
 
 
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     compile_replays(sys.argv[1:])
