@@ -123,6 +123,7 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
     from numba.core.compiler_machinery import PassManager
     from numba.core.runtime.nrt import rtsys
     from numba.core.types import functions as _functions
+    from numba.np import arrayobj
 
     class _NoEnvironment:
         """Where a helper's Python objects would be filed: it has none."""
@@ -226,6 +227,19 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
         passes.finalize()
         return passes
 
+    # Helpers of these take no index as counted from the end: to look at each for being negative, and
+    # to hand on the size of every array for that, is a tenth of the work of a fault.
+    _PLAIN = ("tracereplay.replay.", "tracereplay.reclaim.")
+    _from_end = [True]
+    _fix_index = arrayobj.fix_integer_index
+
+    def _fix_if_from_end(context: Any, builder: Any, kind: Any, index: Any, size: Any) -> Any:
+        if _from_end[0]:
+            return _fix_index(context, builder, kind, index, size)
+        return context.cast(builder, index, kind, _types.intp)
+
+    arrayobj.fix_integer_index = _fix_if_from_end
+
     def _compiler(library_class: Any) -> Any:
         class _WithLibrary(Compiler):
             def define_pipelines(self) -> Any:
@@ -242,7 +256,13 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                 )
 
             def _compile_core(self) -> Any:
-                result = super()._compile_core()
+                before = _from_end[0]
+                module = self.state.func_id.modname
+                _from_end[0] = library_class is _KernelLibrary or not module.startswith(_PLAIN)
+                try:
+                    result = super()._compile_core()
+                finally:
+                    _from_end[0] = before
                 of = result.signature.return_type
                 # Without reference counts nobody would know when to free it.
                 parts = (of, *getattr(of, "types", ()))
