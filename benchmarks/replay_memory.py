@@ -2,7 +2,7 @@
 
 Two lists, zswap and zsmalloc. The accesses are made batch by batch and stored nowhere. Peak resident
 memory is read from the kernel once a small replay is done, whose buffers of events and footprint
-points take the same as those of any other (9 MiB), and at the end.
+points take the same as those of any other (1 MiB), and at the end.
 """
 
 import argparse
