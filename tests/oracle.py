@@ -1258,6 +1258,7 @@ class Oracle:
             page.workingset = True
             self.inactive.insert(0, page)
             self.count["pgdeactivate"] += 1
+            self.now += self.costs.scan_ns
 
     def shrink_inactive_list(self, count: int) -> int:
         self.complete_writes()  # by interrupt: what still waits in the batch is not rotated
@@ -1352,6 +1353,7 @@ class Oracle:
                 break
         self.plugged = self.merging = False
         self.unplug()
+        self.flush_if_due()
         if self.inactive_is_low() and self.total_slots > 0:
             self.shrink_active_list(32)
         return freed
@@ -1374,6 +1376,7 @@ class Oracle:
                     self.shrink_slab(priority)
                 if freed >= 32:
                     break
+            self.flush_if_due()
             self.snapshot = self.stat["activate"]
             if freed:
                 break

@@ -182,6 +182,7 @@ def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
         m["active_pages"] -= 1
         m["pgdeactivate"] += 1
         m["ev_scanned"] += 1
+        m["clock_ns"] += m["scan_ns"]
 
 
 @apart
@@ -291,6 +292,7 @@ def _shrink_lruvec(
     classes: Any,
     writes: Any,
     slots: Any,
+    times: Any,
     priority: Any,
 ) -> Any:
     """Scan both lists at one priority; return how many pages were freed."""
@@ -335,6 +337,7 @@ def _shrink_lruvec(
     m["plugged"] = 0
     issue_plugged(m, pages, writes)
     end_plug(m)
+    flush_if_due(m, times[0])
     if _inactive_is_low(m) and m["swap_slots_total"] > 0:
         _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)
     return freed
@@ -368,12 +371,13 @@ def _reclaim(
                 flush_statistics(m)
             m["clock_ns"] += LEVEL_NS
             freed += _shrink_lruvec(
-                m, state, pages, pool, classes, writes, slots, DEF_PRIORITY - step
+                m, state, pages, pool, classes, writes, slots, times, DEF_PRIORITY - step
             )
             if m["shrinker"]:
                 _shrink_slab(m, state, pages, pool, classes, writes, slots, DEF_PRIORITY - step)
             if freed >= SWAP_CLUSTER_MAX:
                 break
+        flush_if_due(m, times[0])
         m["refaults_snapshot"] = m["stat_activate"]
         if freed:
             break

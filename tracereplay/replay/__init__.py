@@ -14,6 +14,9 @@ Charging (charge.py)
     statistics are as old as the last flush: every 2 s, or when somebody reads them
         flush_memcg_stats_dwork(), mem_cgroup_flush_stats()
         6.1: also when reclaim starts, past 64 updates per CPU    mm/vmscan.c:prepare_scan_control()
+        a flush may fall into a run of reclaim: its lower priorities see it, and what was activated
+        until then counts as seen, without deactivating, where it falls into the last one
+                                                                  shrink_lruvec(), snapshot_refaults()
 
 Reclaim (reclaim/two_list.py, loop.py)
     priorities 12 to 0 until 32 pages are freed; one more round before giving up (since 6.11)
