@@ -7,13 +7,21 @@ was repeated), doubled where a run was recorded once.
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import FormatError
-from tracereplay.validation import TOUCH_COUNTERS, load_run, touch_costs, validate
+from tracereplay.validation import (
+    TOUCH_COUNTERS,
+    load_run,
+    load_workload,
+    replay_repeat,
+    touch_costs,
+    validate,
+)
 
 RUNS = Path(__file__).parent / "kernel-runs"
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
@@ -108,6 +116,23 @@ def test_costs_are_fitted_to_a_run_and_predict_the_others(tmp_path):
     )
     assert missing.exit_code == 1
     assert "zipf-half-incompressible" in missing.stderr
+
+
+def test_the_models_own_clock_keeps_to_the_recorded_one():
+    run = load_run(RUNS / "linux-6.18" / "zipf-half-incompressible.json")
+    load = load_workload(run)
+    seen = []
+
+    replay_repeat(run, load, run.replays[0], on_events=lambda e: seen.append(e.copy()))
+
+    events = np.concatenate(seen)
+    steps = np.linspace(0, load.page_ids.size, run.replays[0].times_ns.size)
+    recorded = np.interp(events["access"], steps, run.replays[0].times_ns)
+    recorded += run.replays[0].fill_ns * events["touched_pages"]
+    whole = recorded[-1]
+    # Own costs between ties: no event far off, and no drift.
+    assert np.abs(events["clock_ns"] - recorded).max() < 0.03 * whole
+    assert abs(np.mean(events["clock_ns"] - recorded)) < 0.005 * whole
 
 
 def test_a_run_the_kernel_ended_by_an_oom_kill_ends_so(frame):

@@ -77,7 +77,7 @@ COUNTERS = (
 TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_ns")
 _TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those runs
 READ_PHASES = 5  # of the period of reads, where the times of touches are the model's own
-FLUSH_PHASES = 10  # phases of the periodic flush, where no read of the statistics fixed them
+FLUSH_PHASES = 20  # phases of the periodic flush, where no read of the statistics fixed them
 _TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
@@ -111,6 +111,8 @@ _EMULATED = Means(
 # `no-zswap` a touch that reclaims takes 320 us more than a device read (99th percentile against
 # median) and submits 35 writes: 9 us each, and the disk keeps pace with that.
 _RECORDED = Means(device_read_ns=75_000, device_write_ns=9_000, submit_ns=9_000)
+_TOUCH_NS = 150  # of a mapped page there
+_TIES = 20  # moments at which a clock of the model's own is set by the recorded one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -545,6 +547,8 @@ class Workload:
     """A trace in memory, as the replay takes it.
 
     modelled_times : int64, when each touch came by the model, for repeats that do not tell; else None
+    own_clock : int64, shape (rows + 1,): the clock of a first replay at mean costs; None where such
+        a clock is not used
     touch_ns : int64, what each touch took in `timed_repeat`; None where that was not recorded
     """
 
@@ -556,6 +560,7 @@ class Workload:
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     tables: PageTables
     modelled_times: npt.NDArray[np.int64] | None
+    own_clock: npt.NDArray[np.int64] | None
     touch_ns: npt.NDArray[np.int64] | None
 
 
@@ -616,8 +621,10 @@ def load_workload(run: RecordedRun) -> Workload:
         (order[:-1][adjacent], order[1:][adjacent]),
         tables,
         None,
+        None,
         trace["touch_ns"].cast(pl.Int64).to_numpy() if "touch_ns" in trace.columns else None,
     )
+    load = dataclasses.replace(load, own_clock=_own_clock(run, load))
     untimed = [repeat for repeat in run.replays if not repeat.times_ns.size]
     if not untimed:
         return load
@@ -653,8 +660,10 @@ def replay_repeat(
     else:
         assert load.modelled_times is not None  # as load_workload() has it
         times = load.modelled_times
+        filled = np.zeros(rows, np.int64)
+    ties = _tie_clock(run, load, repeat, times, filled)
     means = _EMULATED if run.emulated else _RECORDED
-    replay = _replay(run, load, repeat, times, means, worker_timing, on_events)
+    replay = _replay(run, load, repeat, times, means, worker_timing, on_events, ties)
     replay.finish()
     if replay.finished and repeat.file_pages:
         model = find_reclaim(run.scenario.reclaim)
@@ -673,12 +682,14 @@ def _replay(
     means: Means,
     worker_timing: str = "nominal",
     on_events: Callable[[npt.NDArray[Any]], None] | None = None,
+    ties: Sequence[_Tie] | None = None,
 ) -> Replay:
     scenario = run.scenario
     timed = times.size > 0
     if not timed:
         # First pass, for the clock alone: statistics are exact, so that no kill cuts it short.
-        scenario = dataclasses.replace(scenario, stat_flush_ns=0, touch_ns=_EMULATED_TOUCH_NS)
+        touch_ns = _EMULATED_TOUCH_NS if run.emulated else _TOUCH_NS
+        scenario = dataclasses.replace(scenario, stat_flush_ns=0, touch_ns=touch_ns)
     model = find_reclaim(scenario.reclaim)
     replay = Replay(
         scenario,
@@ -687,7 +698,7 @@ def _replay(
         unique_pages=load.compressed_bytes.size,
         means=means,
         flush_times_ns=repeat.reads_ns + repeat.late_ns if timed else None,
-        clock_has_stalls=timed,
+        clock_has_stalls=timed and ties is None,
         vma_readahead=run.vma_readahead,
         cpus=run.cpus,
         one_cpu=run.cpus == 1,
@@ -703,8 +714,98 @@ def _replay(
     replay.add_neighbours(*load.neighbours)
     replay.use_page_tables(load.tables)
     times.flags.writeable = False
-    replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, on_events or _no_events)
+    if ties is None:
+        replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, on_events or _no_events)
+        return replay
+    for tie in ties:
+        rows = slice(tie.start, tie.stop)
+        replay.set_clock(tie.means)
+        if not replay.feed(
+            tie.start,
+            load.page_ids[rows],
+            load.is_write[rows],
+            tie.times_ns,
+            _NO_ROWS,
+            on_events or _no_events,
+        ):
+            break
     return replay
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tie:
+    """Rows of a trace between two moments that the kernel's and the model's clock share.
+
+    times_ns : int64: when each touch came, without the stalls since the first of these rows
+    means : costs of the stalls, scaled so that the last row ends when it did on the kernel
+    """
+
+    start: int
+    stop: int
+    times_ns: npt.NDArray[np.int64]
+    means: Means
+
+
+def _clock_costs(run: RecordedRun) -> tuple[int, Means]:
+    """Return the time of a touch of a mapped page and the mean costs on the machine of a run."""
+    if run.emulated:
+        return _EMULATED_TOUCH_NS, _EMULATED
+    return _TOUCH_NS, touch_costs(run, None).means()
+
+
+def _own_clock(run: RecordedRun, load: Workload) -> npt.NDArray[np.int64] | None:
+    """Return when each touch came by the model's own costs; int64, shape (rows + 1,).
+
+    None where waits decide that no mean cost tells (of the device on a real machine, of the writeback
+    worker where the pool is full), and for MGLRU, which does not decide by such statistics.
+    """
+    if run.scenario.reclaim != "two-list":
+        return None
+    rows = load.page_ids.size
+    _, costs = _clock_costs(run)
+    pilot = _replay(run, load, run.replays[0], np.empty(0, np.int64), costs)
+    machine = pilot.machine[0]
+    waits = ("pool_limit_hit",) if run.emulated else ("pool_limit_hit", "pswpin", "pswpout")
+    if any(machine[name] for name in waits):
+        return None
+    samples = pilot.samples[: int(machine["samples"])]
+    end = int(machine["clock_ns"])
+    done = rows if pilot.finished else max(int(machine["oom_at_access"]), 1)
+    at = np.concatenate([[0], samples["access"], [done, rows + 1]])
+    clock = np.concatenate([[0], samples["clock_ns"], [end, end * (rows + 1) / done]])
+    own: npt.NDArray[np.int64] = np.interp(np.arange(rows + 1), at, clock).astype(np.int64)
+    return own
+
+
+def _tie_clock(
+    run: RecordedRun,
+    load: Workload,
+    repeat: Repeat,
+    times: npt.NDArray[np.int64],
+    filled: npt.NDArray[np.int64],
+) -> list[_Tie] | None:
+    """Return a clock of the model's own, tied to the recorded one at a few moments.
+
+    While the statistics say that inactive is low, every run of reclaim deactivates pages and takes
+    longer, so that fewer come before the next flush. Which flush begins such a stretch depends on
+    microseconds, so the model has them elsewhere than the kernel; a clock that carries the kernel's
+    own stalls would have the model's stretches go on for too long.
+    """
+    own = load.own_clock
+    if own is None:
+        return None
+    rows = load.page_ids.size
+    touch_ns, costs = _clock_costs(run)
+    ties = []
+    borders = np.linspace(0, rows, min(_TIES, rows) + 1).astype(np.int64).tolist()
+    for start, stop in itertools.pairwise(borders):
+        fill = repeat.fill_ns * (filled[start:stop] - filled[start])
+        taken = float(times[min(stop, rows - 1)] - times[start]) - float(fill[-1])
+        scale = max(taken, 1.0) / max(int(own[stop] - own[start]), 1)
+        means = {name: round(ns * scale) for name, ns in dataclasses.asdict(costs).items()}
+        mapped = times[start] + np.arange(stop - start) * (touch_ns * scale) + fill
+        ties.append(_Tie(start, stop, mapped.astype(np.int64), Means(**means)))
+    return ties
 
 
 def _no_events(_: Any) -> None:

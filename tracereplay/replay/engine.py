@@ -228,6 +228,12 @@ class Replay:
 
     # -- input -----------------------------------------------------------------------------------
 
+    def set_clock(self, means: Means) -> None:
+        """Go on with other mean costs and with the trace's own time, in which all stalls so far are."""
+        for name, value in dataclasses.asdict(means).items():
+            self.machine[0][name] = value
+        self.machine[0]["clock_lead_ns"] = 0
+
     def add_pages(
         self,
         compressed_bytes: npt.NDArray[np.uint16],
