@@ -121,6 +121,7 @@ def compare(
     rewrite_entropy: float = 0.0,
     batch_rows: int = BATCH_ROWS,
     progress: Progress | None = None,
+    meanwhile: Callable[[], object] | None = None,
     command: Sequence[str] = (),
 ) -> Result:
     """Replay a trace once per scenario.
@@ -137,6 +138,7 @@ def compare(
     flush_phases : replay each scenario so many times, with the statistics flushed at different
         phases, and count how many end in an OOM kill
     progress : called with (rows done, rows in all)
+    meanwhile : called while a process beside compiles the replay, if one has to: work for later
     command : command line, for run.json
 
     Raises
@@ -182,9 +184,9 @@ def compare(
     ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
     pool = ThreadPoolExecutor(workers)
     try:
-        compiling.wait()
         for batch in trace.batches(batch_rows):
             known.update()
+            compiling.wait(meanwhile)
             next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
             next_use.flags.writeable = False
             tasks = [pool.submit(case.feed, batch, next_use) for case in replayed]

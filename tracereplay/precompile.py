@@ -7,12 +7,13 @@ it no luck, this process compiles as if there had been no child.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,16 @@ class Precompiling:
             return
         weakref.finalize(self, _end, self._child)
 
-    def wait(self) -> None:
-        """Compile what else a replay needs, then wait for the child."""
+    def wait(self, meanwhile: Callable[[], object] | None = None) -> None:
+        """Compile what comes after a replay, then wait for the child; at once where that is done."""
         if self._child is None:
             return
         LatencyModel(load_costs()).add(np.zeros(1, EVENT))
+        if meanwhile is not None:
+            meanwhile()
         self._child.wait()
         _end(self._child)
+        self._child = None
 
 
 def _cpus() -> int:
@@ -110,10 +114,11 @@ def compile_replays(names: Sequence[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.disable()  # a compiler makes millions of objects, and this process ends with it
     compile_replays(sys.argv[1:])

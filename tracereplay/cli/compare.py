@@ -282,6 +282,7 @@ def compare(
             flush_phases=flush_phases,
             rewrite_entropy=rewrite_entropy,
             progress=progress,
+            meanwhile=None if out is None else _load_report_script,
             command=["tracereplay", *sys.argv[1:]],
         )
     note(f"content: {result.run['content']}; costs: {result.run['costs']['name']}")
@@ -310,6 +311,12 @@ def compare(
 
         for path in write_plots(plots, *frames, force=force):
             note(f"wrote {path}")
+
+
+def _load_report_script() -> None:
+    from tracereplay.report.html import load_library
+
+    load_library()
 
 
 class _progress:  # noqa: N801  (reads as a function where it is used)

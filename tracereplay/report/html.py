@@ -133,7 +133,7 @@ def render_html(
             "table": page.table(),
             "provenance": page.provenance(),
             "data": _json(page.data()),
-            "library": _in_script(_library()),
+            "library": _in_script(load_library()),
             "script": _template("report.js"),
         },
     )
@@ -169,7 +169,7 @@ def _filled(template: str, parts: dict[str, str]) -> str:
 
 
 @functools.cache
-def _library() -> str:
+def load_library() -> str:
     """Return the script that draws; bundling it takes two seconds, so it is kept."""
     kept = tracereplay.cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
     with contextlib.suppress(OSError, UnicodeDecodeError):
