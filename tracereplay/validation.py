@@ -543,12 +543,25 @@ def _emulated_counters(
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnClock:
+    """A clock of the model's own, to be tied to the recorded one.
+
+    times_ns : int64, shape (rows + 1,): when each touch came in a first replay at mean costs
+    touch_ns : time of a touch of a mapped page
+    means : costs of the stalls
+    """
+
+    times_ns: npt.NDArray[np.int64]
+    touch_ns: int
+    means: Means
+
+
+@dataclasses.dataclass(frozen=True)
 class Workload:
     """A trace in memory, as the replay takes it.
 
     modelled_times : int64, when each touch came by the model, for repeats that do not tell; else None
-    own_clock : int64, shape (rows + 1,): the clock of a first replay at mean costs; None where such
-        a clock is not used
+    own_clock : None where such a clock is not used
     touch_ns : int64, what each touch took in `timed_repeat`; None where that was not recorded
     """
 
@@ -560,7 +573,7 @@ class Workload:
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     tables: PageTables
     modelled_times: npt.NDArray[np.int64] | None
-    own_clock: npt.NDArray[np.int64] | None
+    own_clock: OwnClock | None
     touch_ns: npt.NDArray[np.int64] | None
 
 
@@ -624,11 +637,17 @@ def load_workload(run: RecordedRun) -> Workload:
         None,
         trace["touch_ns"].cast(pl.Int64).to_numpy() if "touch_ns" in trace.columns else None,
     )
-    load = dataclasses.replace(load, own_clock=_own_clock(run, load))
     untimed = [repeat for repeat in run.replays if not repeat.times_ns.size]
-    if not untimed:
+    if run.scenario.reclaim != "two-list" and not untimed:
         return load
-    return dataclasses.replace(load, modelled_times=_modelled_times(run, load, untimed[0]))
+    touch_ns, means = _clock_costs(run)
+    first_pass = _replay(run, load, (untimed or run.replays)[0], _NO_ROWS, means)
+    times_ns = _own_times(run, first_pass, load.page_ids.size)
+    return dataclasses.replace(
+        load,
+        own_clock=None if times_ns is None else OwnClock(times_ns, touch_ns, means),
+        modelled_times=_modelled_times(run, load, untimed[0], first_pass) if untimed else None,
+    )
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
@@ -661,7 +680,7 @@ def replay_repeat(
         assert load.modelled_times is not None  # as load_workload() has it
         times = load.modelled_times
         filled = np.zeros(rows, np.int64)
-    ties = _tie_clock(run, load, repeat, times, filled)
+    ties = _tie_clock(load, repeat, times, filled)
     means = _EMULATED if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events, ties)
     replay.finish()
@@ -753,7 +772,7 @@ def _clock_costs(run: RecordedRun) -> tuple[int, Means]:
     return _TOUCH_NS, touch_costs(run, None).means()
 
 
-def _own_clock(run: RecordedRun, load: Workload) -> npt.NDArray[np.int64] | None:
+def _own_times(run: RecordedRun, first_pass: Replay, rows: int) -> npt.NDArray[np.int64] | None:
     """Return when each touch came by the model's own costs; int64, shape (rows + 1,).
 
     None where waits decide that no mean cost tells (of the device on a real machine, of the writeback
@@ -761,16 +780,13 @@ def _own_clock(run: RecordedRun, load: Workload) -> npt.NDArray[np.int64] | None
     """
     if run.scenario.reclaim != "two-list":
         return None
-    rows = load.page_ids.size
-    _, costs = _clock_costs(run)
-    pilot = _replay(run, load, run.replays[0], np.empty(0, np.int64), costs)
-    machine = pilot.machine[0]
+    machine = first_pass.machine[0]
     waits = ("pool_limit_hit",) if run.emulated else ("pool_limit_hit", "pswpin", "pswpout")
     if any(machine[name] for name in waits):
         return None
-    samples = pilot.samples[: int(machine["samples"])]
+    samples = first_pass.samples[: int(machine["samples"])]
     end = int(machine["clock_ns"])
-    done = rows if pilot.finished else max(int(machine["oom_at_access"]), 1)
+    done = rows if first_pass.finished else max(int(machine["oom_at_access"]), 1)
     at = np.concatenate([[0], samples["access"], [done, rows + 1]])
     clock = np.concatenate([[0], samples["clock_ns"], [end, end * (rows + 1) / done]])
     own: npt.NDArray[np.int64] = np.interp(np.arange(rows + 1), at, clock).astype(np.int64)
@@ -778,7 +794,6 @@ def _own_clock(run: RecordedRun, load: Workload) -> npt.NDArray[np.int64] | None
 
 
 def _tie_clock(
-    run: RecordedRun,
     load: Workload,
     repeat: Repeat,
     times: npt.NDArray[np.int64],
@@ -791,19 +806,18 @@ def _tie_clock(
     microseconds, so the model has them elsewhere than the kernel; a clock that carries the kernel's
     own stalls would have the model's stretches go on for too long.
     """
-    own = load.own_clock
-    if own is None:
+    clock = load.own_clock
+    if clock is None:
         return None
-    rows = load.page_ids.size
-    touch_ns, costs = _clock_costs(run)
+    rows, own = load.page_ids.size, clock.times_ns
     ties = []
     borders = np.linspace(0, rows, min(_TIES, rows) + 1).astype(np.int64).tolist()
     for start, stop in itertools.pairwise(borders):
         fill = repeat.fill_ns * (filled[start:stop] - filled[start])
         taken = float(times[min(stop, rows - 1)] - times[start]) - float(fill[-1])
         scale = max(taken, 1.0) / max(int(own[stop] - own[start]), 1)
-        means = {name: round(ns * scale) for name, ns in dataclasses.asdict(costs).items()}
-        mapped = times[start] + np.arange(stop - start) * (touch_ns * scale) + fill
+        means = {name: round(ns * scale) for name, ns in dataclasses.asdict(clock.means).items()}
+        mapped = times[start] + np.arange(stop - start) * (clock.touch_ns * scale) + fill
         ties.append(_Tie(start, stop, mapped.astype(np.int64), Means(**means)))
     return ties
 
@@ -825,18 +839,19 @@ def replay_timed(
     return counters, TimedRun(run.name, load.page_ids, load.touch_ns, events)
 
 
-def _modelled_times(run: RecordedRun, load: Workload, repeat: Repeat) -> npt.NDArray[np.int64]:
+def _modelled_times(
+    run: RecordedRun, load: Workload, repeat: Repeat, first_pass: Replay
+) -> npt.NDArray[np.int64]:
     """Return when each touch came: the model's own clock, tied to what the samples show.
 
     A first pass counts what each touch cost by mean costs of the recording machine. Its clock is
     stretched between ties: the start, the end at the recorded time, and each sample taken while
     pages were touched for the first time, whose number the sample tells (`anon` and `swap`).
     """
-    replay = _replay(run, load, repeat, np.empty(0, np.int64), _EMULATED)
-    samples = replay.samples[: int(replay.machine[0]["samples"])]
+    samples = first_pass.samples[: int(first_pass.machine[0]["samples"])]
     rows = load.page_ids.size
     steps = np.concatenate([[0], samples["access"], [rows]])
-    end = max(int(replay.machine[0]["clock_ns"]), 1)
+    end = max(int(first_pass.machine[0]["clock_ns"]), 1)
     clock = np.concatenate([[0], samples["clock_ns"], [end]]).astype(float)
     # `anon` is NR_ANON_MAPPED, mm/rmap.c: a page that reclaim has unmapped is not in it.
     held = samples["mapped_pages"] + samples["swap_slots"]
@@ -845,7 +860,7 @@ def _modelled_times(run: RecordedRun, load: Workload, repeat: Repeat) -> npt.NDA
         held = touched[np.minimum(samples["access"], rows - 1)].astype(np.int64)
     held = np.concatenate([[0], np.maximum.accumulate(held)])
     ties = _ties(steps[:-1], held, repeat)
-    wall_ns = repeat.wall_ns if replay.finished else 0
+    wall_ns = repeat.wall_ns if first_pass.finished else 0
     ties = [(0, 0), *(tie for tie in ties if not wall_ns or tie[1] < wall_ns)]
     last_touch, last_ns = ties[-1]
     done = float(np.interp(last_touch, steps, clock))
