@@ -194,7 +194,11 @@ def draw_case(rng, policy, reclaim, limit_pages, pages):
         remote_stock=rng.choice((0, 0, 7)) if reclaim in ("two-list", "mglru") else 0,
         clock_has_stalls=rng.random() < 0.2,
         one_cpu=rng.random() < 0.3,
-        costs=oracle.Costs(device_write_ns=rng.choice((20_000, 1_000, 3_000_000))),
+        costs=oracle.Costs(
+            device_write_ns=rng.choice((20_000, 1_000, 3_000_000)),
+            request_ns=rng.choice((0, 3_000)),
+            behind_ns=rng.choice((0, 170_000)),
+        ),
     )
 
 

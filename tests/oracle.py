@@ -454,7 +454,6 @@ class Page:
     workingset: bool = False
     reclaim: bool = False
     writeback: bool = False
-    readahead: bool = False
     swapcache: bool = False
     on_lru: bool = False
     # its slot and what is behind it
@@ -489,6 +488,8 @@ class Costs:
     device_read_ns: int = 90_000
     device_write_ns: int = 20_000
     submit_ns: int = 2_000
+    request_ns: int = 0
+    behind_ns: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -590,6 +591,7 @@ class Oracle:
         self.seen_pool = 0
         self.worker_on = False
         self.worker_time = 0
+        self.worker_began = self.worker_again = False
         self.worker_failures = 0
         self.deferred = 0
         self.disk_swapins = 0
@@ -836,6 +838,7 @@ class Oracle:
             self.request.append(page.slot)
             return
         self.count["write_requests"] += 1
+        self.now += self.costs.request_ns
         if self.merging:
             self.request = [page.slot]
 
@@ -911,9 +914,14 @@ class Oracle:
         return self.full, self.full
 
     def wake_worker(self) -> None:
-        if self.worker_on or not self.rules.writeback:
+        if not self.rules.writeback:
+            return
+        if self.worker_on:
+            # queue_work() while it runs: once more
+            self.worker_again = self.worker_began and not self.case.one_cpu
             return
         self.worker_on = True
+        self.worker_began = self.worker_again = False
         self.worker_failures = 0
         # On the only CPU the thread that woke it yields to it at the next page.
         self.worker_time = self.now + (0 if self.case.one_cpu else 25_000)
@@ -1051,6 +1059,7 @@ class Oracle:
             if not self.fifo:
                 self.worker_on = False
                 return
+            self.worker_began = True
             here, self.now = self.now, self.worker_time
             if self.walk_one():
                 self.now += self.costs.scan_ns + self.costs.store_ns
@@ -1060,7 +1069,8 @@ class Oracle:
             self.worker_time += 2 * took if self.case.one_cpu else took
             self.now = here
             if self.pool_pages <= self.accept_pages or self.worker_failures == 16:
-                self.worker_on = False
+                self.worker_on, self.worker_again = self.worker_again, False
+                self.worker_failures = 0
 
     def zpool_shrink(self) -> bool:
         """v6.1 shrink_worker(): one page of the allocator, eight are tried."""
@@ -1166,7 +1176,7 @@ class Oracle:
 
     def free_page(self, page: Page) -> None:
         page.resident = page.mapped = page.young = page.pte_dirty = page.read_only = False
-        page.swapcache = page.active = page.referenced = page.readahead = page.on_lru = False
+        page.swapcache = page.active = page.referenced = page.reclaim = page.on_lru = False
         page.shadow_age = self.age
         self.age += 1
         self.updates += 6
@@ -1181,6 +1191,7 @@ class Oracle:
             page.swapcache = page.dirty = True
         if page.pte_dirty:
             page.dirty = True
+            page.reclaim = False  # folio_mark_dirty()
         page.mapped = page.young = page.pte_dirty = page.read_only = False
         self.forget_kept(page)
         if not page.dirty:
@@ -1475,11 +1486,16 @@ class Oracle:
         if page.resident:
             return
         self.incoming = page
+        requests = self.count["write_requests"]
         try:
             self.charge_for(page)
         finally:
             self.incoming = None
+        requests, reads = self.count["write_requests"] - requests, self.count["pswpin"]
         self.read_page(page)
+        if requests and self.count["pswpin"] > reads:
+            self.now += self.costs.behind_ns
+            self.complete_writes()
         page.resident = page.swapcache = True
         self.workingset_refault(page)
         self.folio_add_lru(page)
@@ -1553,7 +1569,7 @@ class Oracle:
                     self.bring_in(other)
                 except OutOfMemory:
                     continue
-                other.readahead = True
+                other.reclaim = True  # PG_readahead is the same bit
                 self.count["swap_ra"] += 1
         if not alone:
             self.lru_add_drain()
@@ -1614,8 +1630,8 @@ class Oracle:
             if page.linked:
                 self.forget_entry(page)
                 self.folio_add_lru(page)
-            if page.readahead:
-                page.readahead = False
+            if page.reclaim:
+                page.reclaim = False
                 self.count["swap_ra_hit"] += 1
                 self.ra_hits += 1
             if self.case.vma_readahead:

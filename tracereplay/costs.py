@@ -27,8 +27,6 @@ NO_DEVICE = "none"
 # What a page in the pool takes on average, for the mean costs of the replay's clock.
 _TYPICAL_BYTES = 1500
 _TYPICAL_USED_BYTES = 256 << 20
-# A 6.18 kernel sent 64,650 pages to its swap file in 27,306 requests (/sys/block/*/stat).
-_REQUESTS_PER_WRITE = 0.42
 
 FAULT_FIGURES = (
     "minor_fault_ns",  # trap, page allocation and zeroing, charge, map; the page is in the caches
@@ -138,10 +136,6 @@ class Device:
     load_extra_ns: float
     store_extra_ns: float
 
-    def mean_submit_ns(self) -> float:
-        """Return the submitter's mean time for a write."""
-        return self.submit_ns + self.request_ns * _REQUESTS_PER_WRITE
-
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
@@ -229,7 +223,9 @@ class Costs:
             reject_ns=round((self.codec["compress_fail_ns"] + unmap) * reclaim),
             device_read_ns=round(device.read_ns.mean()),
             device_write_ns=round(device.write_ns.mean() / device.channels),
-            submit_ns=round(device.mean_submit_ns()),
+            submit_ns=round(device.submit_ns),
+            request_ns=round(device.request_ns),
+            behind_ns=round(device.behind_ns),
         )
 
 
@@ -248,6 +244,8 @@ class Means:
     device_read_ns: int = 90_000
     device_write_ns: int = 20_000
     submit_ns: int = 2_000
+    request_ns: int = 0
+    behind_ns: int = 0
 
 
 def load_costs(

@@ -79,8 +79,9 @@ Writeback from zswap (loop.py: walk_one, write_back, run_worker, shrink_pool, sh
         mm/zpool.c:zpool_shrink(), zbud_reclaim_page(), z3fold_reclaim_page(); zsmalloc cannot
 
 The worker runs beside the faulting thread
-    queued by a store that finds the pool full (6.1: above the limit), once at a time
-        zswap_store(), queue_work(shrink_wq)
+    queued by a store that finds the pool full (6.1: above the limit), once at a time; once more
+        where that happens while it runs, beside it on another CPU
+        zswap_store(), queue_work(shrink_wq), kernel/workqueue.c:process_one_work() clears pending
     begins 25 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once and takes
         turns with the faulting thread, so all it does takes twice as long
         shrink_folio_list(), cond_resched()
@@ -101,6 +102,10 @@ Faults and swap (loop.py, swap.py)
         should_try_to_free_swap(), include/linux/swap.h:vm_swap_full()
     6.1: a read fault maps read-only, the first write faults, slot and copy stay   do_wp_page(), wp_page_reuse()
     readahead by slot (rotational) or address                     mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead()
+    PG_readahead is PG_reclaim: a page met while it is written counts as a readahead hit, opens the
+        window, and is not moved when its write ends; dirtying a page clears the bit
+        include/linux/page-flags.h, swap_update_readahead(), mm/page-writeback.c:folio_mark_dirty()
+    a read that reclaimed first waits for the writes the device has begun (`behind_ns`)
     slots in order through clusters of 512                        mm/swapfile.c:cluster_alloc_swap_entry()
 
 Emulated runs only: a translation cached by QEMU hides touches from reclaim, as a real TLB may

@@ -138,6 +138,7 @@ class Replay:
             pace *= 2
         m["worker_delay_ns"] = delay_ns
         m["worker_pace"] = pace
+        m["one_cpu"] = int(one_cpu)
         m["read_first"] = int(read_first)
         m["remote_stock_pages"] = remote_stock_pages
         m["usage_pages"] = remote_stock_pages

@@ -229,11 +229,19 @@ def rewrite_contents(m: Any, pages: Any, classes: Any, page: Any) -> None:
 
 @inner
 def wake_worker(m: Any) -> None:
-    """Queue the writeback worker; nothing where it is queued or running already."""
-    if not m["worker_active"] and m["writeback"]:
+    """Queue the writeback worker; kernel/workqueue.c:queue_work().
+
+    Nothing where it is queued already. While it runs it is not: it runs again right after, because
+    the thread that has a work in hand takes it from the queue once more. On one CPU nobody queues it
+    while it runs.
+    """
+    if m["worker_active"]:
+        m["worker_again"] = m["worker_runs"] and not m["one_cpu"]
+    elif m["writeback"]:
         m["worker_active"] = 1
+        m["worker_runs"] = 0
+        m["worker_again"] = 0
         m["worker_failures"] = 0
-        m["worker_attempts"] = 0
         m["worker_ns"] = m["clock_ns"] + m["worker_delay_ns"]
 
 
@@ -544,6 +552,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if m["fifo_pages"] == 0:
                 m["worker_active"] = 0
                 break
+            m["worker_runs"] = 1
             here = m["clock_ns"]
             m["clock_ns"] = m["worker_ns"]
             m["in_background"] = 1
@@ -558,7 +567,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             m["worker_ns"] += m["worker_pace"] * (m["clock_ns"] - m["worker_ns"]) // 4
             m["clock_ns"] = here
             if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
-                m["worker_active"] = 0
+                m["worker_active"] = m["worker_again"]
+                m["worker_again"] = 0
+                m["worker_failures"] = 0
 
     @apart
     def evict(
@@ -584,6 +595,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             set_flags(pages, page, SWAPCACHE | PG_DIRTY)
         if state[page] & PTE_DIRTY:
             set_flags(pages, page, PG_DIRTY)
+            clear_flags(pages, page, PG_READAHEAD)  # mm/page-writeback.c:folio_mark_dirty()
             if m["rewrite_threshold"] > 0:
                 if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
                     forget_entry(m, pages, pool, classes, page)  # its length is the old one's
@@ -811,12 +823,16 @@ def build_loop(
         if state[page] & RESIDENT:
             return np.int64(SWAP_CACHE)
         m["incoming"] = page
+        requests = m["ev_requests"]
         has_room = make_room(m, state, pages, pool, classes, writes, slots, times, page)
         m["incoming"] = 0
         if not has_room:
             return np.int64(-1)
         m["resident_pages"] += 1
         service = np.int64(_load(m, pages, pool, classes, page))
+        if service == DEVICE and m["ev_requests"] > requests:
+            m["clock_ns"] += m["behind_ns"]  # the device has begun with those writes
+            complete_writes(m, pages, writes)
         state[page] = SEEN | RESIDENT
         refault(m, pages, page)
         if m["exclusive_loads"] and service in (ZSWAP, ZSWAP_RAW):

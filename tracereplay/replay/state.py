@@ -48,7 +48,7 @@ PG_REFERENCED = np.int64(4)
 PG_WORKINGSET = np.int64(8)  # while evicted: the workingset bit of its shadow
 PG_RECLAIM = np.int64(16)
 PG_WRITEBACK = np.int64(32)
-PG_READAHEAD = np.int64(64)
+PG_READAHEAD = PG_RECLAIM  # include/linux/page-flags.h: one bit for both
 SWAPCACHE = np.int64(128)  # has a swap slot while in memory
 IN_ZSWAP = np.int64(256)
 ON_DEVICE = np.int64(512)
@@ -220,8 +220,11 @@ _SETTINGS = (
     "device_read_ns",
     "device_write_ns",
     "submit_ns",
+    "request_ns",
+    "behind_ns",
     "device_depth",
     "worker_delay_ns",
+    "one_cpu",
     "worker_pace",  # quarters of its cost that its work takes: 4 on a CPU of its own, 8 on a shared one
     "touch_ns",  # time of one touch in a trace without a clock
     "sample_every",
@@ -289,7 +292,8 @@ _STATE = (
     "worker_active",
     "worker_ns",
     "worker_failures",
-    "worker_attempts",
+    "worker_runs",  # its run has begun: a refusal from now on queues another
+    "worker_again",
     "worker_scan",
     "shrinker_deferred",
     "met_in_swap_cache",  # entries whose page was in memory when their turn came

@@ -122,6 +122,7 @@ def count_request(m: Any, pages: Any, page: Any) -> None:
     else:
         m["write_requests"] += 1
         m["ev_requests"] += 1
+        m["clock_ns"] += m["request_ns"]
         if m["request_end"] >= 0:
             m["request_start"] = slot
             m["request_end"] = slot + 1
