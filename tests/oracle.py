@@ -701,6 +701,7 @@ class Oracle:
             return
         retries = 16
         drained = False
+        passed_oom = False
         while True:
             freed = self.do_try_to_free_pages()
             if self.limit_pages > self.usage:  # mem_cgroup_margin() >= 1
@@ -714,9 +715,15 @@ class Oracle:
                 pass
             elif retries:
                 retries -= 1
-            else:
+            elif passed_oom:
                 raise OutOfMemory
+            else:
+                passed_oom = True  # the task is killed, and goes round again
+                retries = 16
             if self.consume_stock(1) or self.charge_counter(1):
+                if passed_oom:
+                    self.usage -= 1  # granted, and never touched
+                    raise OutOfMemory
                 return
 
     def force_charge(self, pages: int) -> None:

@@ -92,6 +92,17 @@ def test_without_a_device_two_refused_pages_leave_no_room(policy):
     assert replay.machine[0]["oom_at_access"] == 2
 
 
+@pytest.mark.parametrize("reclaim", ["two-list", "mglru"])
+def test_the_victim_of_an_oom_kill_reclaims_as_often_again_before_it_dies(reclaim):
+    # Every page is refused, so no run frees one. The first run drains the stock, 16 retries follow,
+    # and the one after them kills; then 16 retries more, and the one that sees the task dying.
+    _, replay = worked("no-writeback", "ABC", {A: RAW, B: RAW, C: RAW}, reclaim)
+    counted = replay.counters()
+    assert counted["reclaim_runs"] == counted["reclaim_failures"] == 1 + 16 + 1 + 16 + 1
+    assert counted["oom_events"] == 1
+    assert counted["resident_pages_peak"] == 2
+
+
 def test_store_raw_holds_what_does_not_shrink_as_it_is():
     # C: A stored. A: B stored raw; A loaded. B: C stored; B copied back.
     found, _ = worked("store-raw", "ABCAB", SIZES)

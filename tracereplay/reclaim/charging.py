@@ -13,6 +13,7 @@ from tracereplay.replay.charge import (
     drain_all_stock,
     try_charge,
     try_charge_single,
+    uncharge,
 )
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
 
@@ -54,10 +55,12 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
     ) -> Any:
         """Reclaim until a page can be charged; False is an OOM kill.
 
-        mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress.
+        mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress. The victim is
+        the task itself: it is sent back once more (`passed_oom`) to reclaim as often before it dies.
         """
         retries = MAX_RECLAIM_RETRIES
         drained = False
+        is_dying: Any = False
         while True:
             freed = reclaim(m, state, pages, pool, classes, writes, slots, times)
             if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
@@ -66,10 +69,17 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
                 drain_all_stock(m)
                 drained = True
             elif freed == 0:
-                if retries == 0:
+                if retries > 0:
+                    retries -= 1
+                elif is_dying:
                     return False
-                retries -= 1
+                else:
+                    is_dying = True
+                    retries = MAX_RECLAIM_RETRIES
             if try_charge_single(m):
+                if is_dying:
+                    uncharge(m, 1)  # its page is never touched
+                    return False
                 return True
 
     @inner

@@ -7,7 +7,8 @@ Charging (charge.py)
     a page costs one from the stock, else a batch of 64, else one
         mm/memcontrol.c:try_charge_memcg(), consume_stock()
     at the limit: reclaim, drain stocks once, 16 more tries, then an OOM kill
-        try_charge_memcg(), drain_all_stock(), mem_cgroup_oom()
+        try_charge_memcg(), drain_all_stock(), mem_cgroup_oom(); the victim is the task itself, and
+        reclaims 17 times more before it dies (`passed_oom`)
     page tables of an address are charged before its page        mm/memory.c:__pte_alloc(), __pmd_alloc()
     cgroup v2: compressed bytes, exactly, through a stock of bytes; over the limit if need be
         obj_cgroup_charge_zswap(), obj_cgroup_charge(), refill_obj_stock(); v1: nothing
