@@ -114,6 +114,8 @@ _EMULATED = Means(
 # `swap_ra_hit` would count each page met under writeback, and is 0 in 238,458 faults.
 _RECORDED = Means(device_read_ns=76_000, device_write_ns=3_500, submit_ns=3_000, behind_ns=176_000)
 _TOUCH_NS = 150  # of a mapped page there
+_FILL_LINE_NS = 12.5  # of 64 random bytes, by outside_touches()
+_LINES_PER_PAGE = 64
 _TIES = 20  # moments at which a clock of the model's own is set by the recorded one
 
 
@@ -130,11 +132,12 @@ class Repeat:
     reads_ns : int64: when the statistics were brought up to date
     remote_stock_pages : charged by the other CPU and never used
     file_pages : page cache the recorder filled after the last touch
-    fill_ns : time the recorder took to fill each page after its first touch, outside the times of
-        the touches
+    outside_ns : time the recorder spent outside the times of the touches, filling pages after their
+        first touch and reading the clock
     late_ns : how much later than `reads_ns` the reads came by the model's own clock
     held_pages : int64, shape (2, samples): time, and pages in memory plus pages on swap; where the
         times of the touches are not recorded
+    looks : int64: which of `reads_ns` the recorded pool sizes were read at
     """
 
     times_ns: npt.NDArray[np.int64]
@@ -142,11 +145,12 @@ class Repeat:
     reads_ns: npt.NDArray[np.int64]
     remote_stock_pages: int
     file_pages: int
-    fill_ns: float = 0.0
+    outside_ns: float = 0.0
     held_pages: npt.NDArray[np.int64] = dataclasses.field(
         default_factory=lambda: np.empty((2, 0), np.int64)
     )
     late_ns: int = 0
+    looks: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: _NO_ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,8 +302,6 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
     # `elapsed_us` is the sum of the touches' times, scaled to the whole; but each page was filled
     # after its first touch, outside the timing, so the first pass took longer than it says.
     touches_ns = record.get("latency_sum_ns") or repeats[0].get("latency_sum_ns") or whole_ns
-    pages_filled = (record.get("kreplay") or {}).get("pages", 0)
-    touch_share = min(touches_ns / whole_ns, 1.0) if whole_ns and touches_ns else 1.0
     replays = []
     for repeat in repeats:
         steps = repeat.get("elapsed_us") or record.get("elapsed_us") or []
@@ -307,10 +309,11 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         wall_ns = (repeat.get("kreplay") or {}).get("wall_ns", 0)
         if wall_ns and whole_ns and not repeat.get("elapsed_us"):
             times_ns = (times_ns * (wall_ns / whole_ns)).astype(np.int64)
-        fill_ns = 0.0
-        if steps and not repeat.get("elapsed_us") and pages_filled:
-            fill_ns = (1 - touch_share) * (wall_ns or whole_ns) / pages_filled
-            times_ns = (times_ns * touch_share).astype(np.int64)
+        outside_ns = 0.0
+        if steps and not repeat.get("elapsed_us") and whole_ns:
+            own_ns = repeat.get("latency_sum_ns") or touches_ns * (wall_ns or whole_ns) / whole_ns
+            outside_ns = max(float(times_ns[-1]) - own_ns, 0.0)
+            times_ns = (times_ns * (1 - outside_ns / times_ns[-1])).astype(np.int64)
         reads = np.asarray(repeat.get("stat_read_us") or [], np.int64) * _NS_PER_US
         replays.append(
             Repeat(
@@ -319,7 +322,8 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
                 reads,
                 _remote_stock_pages(repeat.get("footprint") or {}),
                 file_pages,
-                fill_ns,
+                outside_ns,
+                looks=np.arange(reads.size),
             )
         )
     timed_repeat = int(record.get("touch_repeat", 0))
@@ -458,13 +462,16 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
     columns = record["samples"]["columns"]
     held = rows[:, columns.index("anon")] + rows[:, columns.index("swap")]
     held = held.astype(np.int64)
+    every = every if every.size else _all_reads(reads_ns, wall_ns)
+    between = (every[1:] + every[:-1]) // 2
     repeat = Repeat(
         steps if steps.size > 1 else _NO_ROWS,
         wall_ns,
-        every if every.size else _all_reads(reads_ns, wall_ns),
+        every,
         remote_stock_pages=0,
         file_pages=0,
         held_pages=np.stack([reads_ns, held]),
+        looks=np.searchsorted(between, reads_ns),
     )
     return RecordedRun(
         name=path.stem,
@@ -571,6 +578,7 @@ class Workload:
     is_write: npt.NDArray[np.bool_]
     compressed_bytes: npt.NDArray[np.uint16]
     zero_filled: npt.NDArray[np.bool_]
+    random_lines: npt.NDArray[np.uint8]
     table_bits: npt.NDArray[np.uint8]
     neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     tables: PageTables
@@ -632,6 +640,11 @@ def load_workload(run: RecordedRun) -> Workload:
         is_write,
         table[codec].to_numpy()[row].astype(np.uint16),
         zero,
+        (
+            table["random_lines"].cast(pl.UInt8).to_numpy()[row]
+            if "random_lines" in table.columns
+            else np.full(pages.size, _LINES_PER_PAGE, np.uint8)
+        ),
         bits,
         (order[:-1][adjacent], order[1:][adjacent]),
         tables,
@@ -674,15 +687,14 @@ def replay_repeat(
     rows = load.page_ids.size
     if repeat.times_ns.size:
         steps = np.linspace(0, rows, repeat.times_ns.size)
-        # Ids are given in the order of first use: the highest so far tells how many were filled.
-        filled = np.maximum.accumulate(load.page_ids.astype(np.int64)) + 1
+        outside = outside_touches(load, repeat.outside_ns)
         touched = np.interp(np.arange(rows), steps, repeat.times_ns)
-        times = (touched + repeat.fill_ns * filled).astype(np.int64)
+        times = (touched + outside).astype(np.int64)
     else:
         assert load.modelled_times is not None  # as load_workload() has it
         times = load.modelled_times
-        filled = np.zeros(rows, np.int64)
-    ties = _tie_clock(load, repeat, times, filled)
+        outside = np.zeros(rows, np.int64)
+    ties = _tie_clock(load, times, outside)
     means = _EMULATED if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events, ties)
     replay.finish()
@@ -691,8 +703,7 @@ def replay_repeat(
         replay.charge_file_pages(model.load_charge(), repeat.file_pages, int(times[-1]))
     counters: dict[str, float] = dict(replay.counters())
     counters["finished"] = replay.finished
-    counters["pool_pages"], counters["stored_pages"] = _second_half(replay, times)
-    return counters
+    return counters | (_looks(run, replay, repeat) or _second_half(replay, times))
 
 
 def _replay(
@@ -753,6 +764,24 @@ def _replay(
     return replay
 
 
+def outside_touches(load: Workload, outside_ns: float) -> npt.NDArray[np.int64]:
+    """Return how much of the time outside the touches had passed when each touch came.
+
+    A page is filled with random lines and zeros after its first touch, and the clock is read around
+    every touch. In all runs the recorder's samples put the pages filled by then at 12 to 13 ns a line
+    more than their touches took, and leave 21 to 30 ns a touch.
+    """
+    rows = load.page_ids.size
+    # Ids are given in the order of first use: the highest so far tells how many were filled.
+    seen = np.maximum.accumulate(load.page_ids.astype(np.int64))
+    lines = np.cumsum(load.random_lines.astype(np.int64))
+    filling = min(_FILL_LINE_NS * float(lines[-1]), outside_ns) if rows else 0.0
+    out = (outside_ns - filling) / max(rows, 1) * np.arange(1, rows + 1)
+    if filling:
+        out += filling / float(lines[-1]) * lines[seen]
+    return out.astype(np.int64)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Tie:
     """Rows of a trace between two moments that the kernel's and the model's clock share.
@@ -796,30 +825,29 @@ def _own_times(run: RecordedRun, first_pass: Replay, rows: int) -> npt.NDArray[n
 
 
 def _tie_clock(
-    load: Workload,
-    repeat: Repeat,
-    times: npt.NDArray[np.int64],
-    filled: npt.NDArray[np.int64],
+    load: Workload, times: npt.NDArray[np.int64], outside: npt.NDArray[np.int64]
 ) -> list[_Tie] | None:
     """Return a clock of the model's own, tied to the recorded one at a few moments.
 
     While the statistics say that inactive is low, every run of reclaim deactivates pages and takes
     longer, so that fewer come before the next flush. Which flush begins such a stretch depends on
     microseconds, so the model has them elsewhere than the kernel; a clock that carries the kernel's
-    own stalls would have the model's stretches go on for too long.
+    own stalls would have the model's stretches go on for too long. Between two ties lies as much of
+    the model's own time everywhere: one long run of reclaim is as much work as many touches.
     """
     clock = load.own_clock
     if clock is None:
         return None
     rows, own = load.page_ids.size, clock.times_ns
     ties = []
-    borders = np.linspace(0, rows, min(_TIES, rows) + 1).astype(np.int64).tolist()
+    at = np.searchsorted(own[:-1], np.linspace(own[0], own[rows - 1], _TIES + 1)[1:-1])
+    borders = np.unique([0, *at.tolist(), rows]).tolist()
     for start, stop in itertools.pairwise(borders):
-        fill = repeat.fill_ns * (filled[start:stop] - filled[start])
-        taken = float(times[min(stop, rows - 1)] - times[start]) - float(fill[-1])
+        beside = outside[start:stop] - outside[start]
+        taken = float(times[min(stop, rows - 1)] - times[start]) - float(beside[-1])
         scale = max(taken, 1.0) / max(int(own[stop] - own[start]), 1)
         means = {name: round(ns * scale) for name, ns in dataclasses.asdict(clock.means).items()}
-        mapped = times[start] + np.arange(stop - start) * (clock.touch_ns * scale) + fill
+        mapped = times[start] + np.arange(stop - start) * (clock.touch_ns * scale) + beside
         ties.append(_Tie(start, stop, mapped.astype(np.int64), Means(**means)))
     return ties
 
@@ -896,16 +924,37 @@ def _ties(
     return ties
 
 
-def _second_half(replay: Replay, times: npt.NDArray[np.int64]) -> tuple[float, float]:
+def _looks(run: RecordedRun, replay: Replay, repeat: Repeat) -> dict[str, float]:
+    """Return mean and peak of the pool as the recorder would have seen them.
+
+    Nothing where it never looked, or the task was killed. It read the pool with the statistics, a few dozen times: what the pool held in between is in no
+    recorded peak, and all that a long run of reclaim does is a touch of the trace to the model, but
+    many a read to the recorder.
+    """
+    looks = repeat.looks[repeat.looks < int(replay.machine[0]["flush_index"])]
+    if not looks.size or not replay.finished:
+        return {}
+    at_ns = repeat.reads_ns[looks]
+    seen = replay.flushes[looks]
+    half_ns = repeat.wall_ns / 2 if run.emulated else at_ns[-1] / 2
+    late = seen[at_ns >= half_ns] if at_ns[-1] >= half_ns else seen
+    return {
+        "pool_pages": float(late["pool_pages"].mean()),
+        "pool_pages_peak": float(seen["pool_pages"].max()),
+        "stored_pages": float(late["stored_pages"].mean()),
+    }
+
+
+def _second_half(replay: Replay, times: npt.NDArray[np.int64]) -> dict[str, float]:
     """Return the mean pool and stored pages over the second half of the time."""
     samples = replay.samples[: int(replay.machine[0]["samples"])]
     if not samples.size:
-        return 0.0, 0.0
+        return {"pool_pages": 0.0, "stored_pages": 0.0}
     clock = times[np.minimum(samples["access"], times.size - 1)]
     end = int(times[-1])
     points = np.linspace(end / 2, end, 200)
     at = np.clip(np.searchsorted(clock, points, side="right") - 1, 0, samples.size - 1)
-    return float(samples["pool_pages"][at].mean()), float(samples["stored_pages"][at].mean())
+    return {name: float(samples[name][at].mean()) for name in ("pool_pages", "stored_pages")}
 
 
 # ---- comparing -------------------------------------------------------------------------------------

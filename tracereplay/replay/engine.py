@@ -93,11 +93,9 @@ class Replay:
     ) -> None:
         self.scenario = scenario
         self._entry = entry
-        self._flush_times = (
-            np.empty(0, np.int64)
-            if flush_times_ns is None
-            else np.ascontiguousarray(flush_times_ns)
-        )
+        self.flushes = np.zeros(0 if flush_times_ns is None else flush_times_ns.size, st.FLUSH)
+        if flush_times_ns is not None:
+            self.flushes["at_ns"] = flush_times_ns
         size = st.FIRST_PAGE + unique_pages + 1
         self.state = np.zeros(size, np.uint8)
         self.pages = np.zeros(size + 2 * st.JOINED_PAGES, st.PAGE)
@@ -331,7 +329,7 @@ class Replay:
                 is_write,
                 time_ns,
                 (next_use, lookup),
-                self._flush_times,
+                self.flushes,
                 first_row,
                 start,
             )
@@ -377,7 +375,7 @@ class Replay:
             self.classes,
             self.writes,
             self.slots,
-            (self._flush_times, self._lookup()),
+            (self.flushes, self._lookup()),
             count,
         )
 

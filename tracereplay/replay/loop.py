@@ -105,7 +105,7 @@ def flush_statistics(m: Any) -> None:
 
 
 @inner
-def flush_if_due(m: Any, flush_times: Any) -> None:
+def flush_if_due(m: Any, flushes: Any) -> None:
     """Flush where the periodic worker, or a reader of memory.stat, has done so by now."""
     if m["flush_period_ns"] > 0:
         if m["clock_ns"] >= m["next_flush_ns"]:
@@ -114,9 +114,11 @@ def flush_if_due(m: Any, flush_times: Any) -> None:
             m["next_flush_ns"] += (1 + (m["clock_ns"] - m["next_flush_ns"]) // period) * period
     elif m["flush_period_ns"] < 0:
         while (
-            m["flush_index"] < flush_times.size and flush_times[m["flush_index"]] <= m["clock_ns"]
+            m["flush_index"] < flushes.size and flushes[m["flush_index"]]["at_ns"] <= m["clock_ns"]
         ):
             flush_statistics(m)
+            flushes[m["flush_index"]]["pool_pages"] = m["pool_pages"]
+            flushes[m["flush_index"]]["stored_pages"] = m["stored_pages"]
             m["flush_index"] += 1
 
 
@@ -934,12 +936,12 @@ def build_loop(
         """Replay rows of a batch until its end, an OOM kill, or a full event buffer; return rows done.
 
         batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses, heap keys)
-            int64 or empty, flush_times int64, first row in the trace, first row to replay)
+            int64 or empty, flushes FLUSH, first row in the trace, first row to replay)
         out : (events EVENT, samples SAMPLE, tlb uint32: pages whose translation is cached,
             direct-mapped, a power of two; empty where that is not modelled)
         """
-        page_ids, is_write, time_ns, ahead, flush_times, first_row, start = batch
-        times = (flush_times, ahead[1])
+        page_ids, is_write, time_ns, ahead, flushes, first_row, start = batch
+        times = (flushes, ahead[1])
         events, samples, tlb = out
         has_tlb = tlb.size > 0
         tlb_mask = np.int64(tlb.size - 1)
@@ -962,7 +964,7 @@ def build_loop(
             m["clock_ns"] = now + m["clock_lead_ns"]
             began_ns = m["clock_ns"]
             note_time(m, samples, access)
-            flush_if_due(m, flush_times)
+            flush_if_due(m, flushes)
             complete_writes(m, pages, writes)
             if m["worker_active"]:
                 run_worker(m, state, pages, pool, classes, writes, slots)

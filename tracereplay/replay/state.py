@@ -166,6 +166,11 @@ SAMPLE = np.dtype(
     align=True,
 )
 
+# A flush of the statistics at a known time, and the pool as whoever read them saw it.
+FLUSH = np.dtype(
+    [("at_ns", np.int64), ("pool_pages", np.int64), ("stored_pages", np.int64)], align=True
+)
+
 WRITE = np.dtype([("done_ns", np.int64), ("page", np.uint32)], align=True)
 
 # ---- the machine: settings, state and counters of one scenario -------------------------------------
