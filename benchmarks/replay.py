@@ -6,9 +6,12 @@ Then every policy at half the footprint, against one LRU replay by libcachesim.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from tracereplay.policies import POLICIES
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.settings import Scenario
+from tracereplay.replay.sharing import feed_all, group
 from tracereplay.trace import BATCH_ROWS
 from tracereplay.units import PAGE_BYTES
 
@@ -36,6 +40,60 @@ def replay(
     cgroup: str = "v2",
 ) -> tuple[dict[str, int], float]:
     """Return the counters and the seconds of the replay alone."""
+    made = prepared(page_ids, share, policy, cgroup)
+    began = time.process_time()
+    for start, rows, is_write in batches(page_ids, batch_rows):
+        made.feed(start, rows, is_write, NO_ROWS, NO_ROWS, lambda _events: None)
+    made.finish()
+    return made.counters(), time.process_time() - began
+
+
+def replay_all(
+    page_ids: np.ndarray, share: float, cgroup: str = "v2", workers: int = 1
+) -> tuple[dict[str, dict[str, int]], float, float]:
+    """Replay every policy as `compare` does; return counters by policy, processor and wall seconds."""
+    members = [Member(prepared(page_ids, share, policy, cgroup)) for policy in POLICIES]
+    began, began_wall = time.process_time(), time.monotonic()
+    groups = group(members, lambda _: None)
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches(page_ids, BATCH_ROWS):
+            feed_all(groups, batch, batch[1].size, Member.feed, pool)
+    for each in groups:
+        each.finish()
+    took = time.process_time() - began, time.monotonic() - began_wall
+    return {each.replay.scenario.policy: each.replay.counters() for each in members}, *took
+
+
+class Member:
+    """One policy of several that share replays; nothing is made of its events."""
+
+    def __init__(self, made: Replay) -> None:
+        self.replay = made
+
+    def feed(self, batch: tuple[int, np.ndarray, np.ndarray], start: int) -> None:
+        """Replay a batch from a row on."""
+        self.replay.feed(*batch, NO_ROWS, NO_ROWS, lambda _events: None, start=start)
+
+    def continue_from(self, other: "Member") -> None:
+        """Go on by itself."""
+        self.replay.continue_from(other.replay)
+
+    def take_results(self, other: "Member") -> None:
+        """Take over what another counted."""
+        self.replay.take_results(other.replay)
+
+
+def batches(page_ids: np.ndarray, batch_rows: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield first row, ids and writes: a third."""
+    is_write = page_ids % 3 == 0
+    is_write.flags.writeable = False
+    for start in range(0, page_ids.size, batch_rows):
+        stop = start + batch_rows
+        yield start, page_ids[start:stop], is_write[start:stop]
+
+
+def prepared(page_ids: np.ndarray, share: float, policy: str, cgroup: str) -> Replay:
+    """Return a replay of the two lists before its first batch."""
     pages = int(page_ids.max()) + 1
     scenario = Scenario(
         policy=policy,
@@ -49,15 +107,7 @@ def replay(
     made.add_pages(
         drawn.compressed_bytes, drawn.zero_filled, drawn.same_filled, np.zeros(pages, np.uint8)
     )
-    is_write = page_ids % 3 == 0
-    is_write.flags.writeable = False
-    began = time.process_time()
-    for start in range(0, page_ids.size, batch_rows):
-        stop = start + batch_rows
-        rows = page_ids[start:stop]
-        made.feed(start, rows, is_write[start:stop], NO_ROWS, NO_ROWS, lambda _events: None)
-    made.finish()
-    return made.counters(), time.process_time() - began
+    return made
 
 
 def main() -> None:
@@ -84,7 +134,6 @@ def main() -> None:
                 f"{name}, memory {share:.0%}: {page_ids.size / took / 1e6:.1f} M accesses/s, "
                 f"{faults:,} faults, {took / faults * 1e9:.0f} ns each with all hits{done}"
             )
-        ours = sum(replay(page_ids, 0.5, policy)[1] for policy in POLICIES)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "trace.bin"
             write_oracle_general(pages + np.uint64(FIRST_PAGE), path)
@@ -93,10 +142,15 @@ def main() -> None:
                 path, (int(page_ids.max()) + 1) // 2, accesses=pages.size, fitted=False
             )
             theirs = time.process_time() - began
-        print(
-            f"{name}: {len(POLICIES)} policies {ours:.2f} s, "
-            f"one LRU replay of libcachesim {theirs:.2f} s"
-        )
+        print(f"{name}: one LRU replay of libcachesim {theirs:.2f} s")
+        workers = len(os.sched_getaffinity(0))
+        for cgroup in ("v1", "v2"):
+            _, ours, _ = replay_all(page_ids, 0.5, cgroup)
+            _, _, wall = replay_all(page_ids, 0.5, cgroup, workers)
+            print(
+                f"{name}, {cgroup}: {len(POLICIES)} policies {ours:.2f} s of one processor, "
+                f"{wall:.2f} s by {workers}"
+            )
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def make_replay(given_):
     return replay
 
 
-def feed(replay, given_, cuts=()):
+def batches(given_, cuts=()):
+    """Yield first row, ids, writes, times and next uses of each batch."""
     accesses = given_.accesses
     ids = {number: at for at, number in enumerate(sorted(given_.contents))}
     edges = [0, *sorted(cut for cut in cuts if cut < len(accesses)), len(accesses)]
@@ -110,7 +111,12 @@ def feed(replay, given_, cuts=()):
         )
         for column in columns:
             column.flags.writeable = False
-        if not replay.feed(start, *columns, lambda _: None):
+        yield start, *columns
+
+
+def feed(replay, given_, cuts=()):
+    for batch in batches(given_, cuts):
+        if not replay.feed(*batch, lambda _: None):
             break
     replay.finish()
     return replay

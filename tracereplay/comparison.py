@@ -32,6 +32,7 @@ from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.replay.sharing import Group, feed_all, group
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
 from tracereplay.schema import SCHEMA_VERSION
 from tracereplay.trace import BATCH_ROWS, Batch, Trace, open_trace
@@ -178,7 +179,8 @@ def compare(
                 share=rewrite_entropy,
                 seed=seed,
             )
-    known = _KnownPages(trace, contents, replayed)
+    groups = group(replayed, lambda case: case.fed_with)
+    known = _KnownPages(trace, contents, groups)
     workers = min(jobs or os.cpu_count() or 1, len(replayed))
     last_time: int | None = None
     ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
@@ -189,9 +191,7 @@ def compare(
             compiling.wait(meanwhile)
             next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
             next_use.flags.writeable = False
-            tasks = [pool.submit(case.feed, batch, next_use) for case in replayed]
-            for task in tasks:
-                task.result()
+            feed_all(groups, (batch, next_use), batch.page_ids.size, _Case.feed, pool)
             if batch.time_ns is not None and batch.time_ns.size:
                 last_time = int(batch.time_ns[-1])
             if progress is not None:
@@ -201,6 +201,8 @@ def compare(
         pool.shutdown(wait=False, cancel_futures=True)
         if ahead is not None:
             ahead.close()
+    for each in groups:
+        each.finish()
     return _collect(
         trace, cases, shadows, contents, last_time, seed, began, command, rewrite_entropy
     )
@@ -224,6 +226,8 @@ class _Case:
         device = "zram" if synchronous else scenario.device
         self.costs: Costs = load_costs(costs, device, scenario.codec)
         self.scenario = scenario
+        # Contents, costs of the latencies, and whether anybody asks for those.
+        self.fed_with = (scenario.codec, device, counts_latency)
         self.needs_next_use = model.needs_next_use
         self.replay = Replay(
             scenario,
@@ -237,9 +241,8 @@ class _Case:
         self.latency = LatencyModel(self.costs, seed)
         self._counts_latency = counts_latency
 
-    def feed(self, batch: Batch, next_use: npt.NDArray[np.int64]) -> None:
-        if not self.replay.finished:
-            return
+    def feed(self, rows: tuple[Batch, npt.NDArray[np.int64]], start: int) -> None:
+        batch, next_use = rows
         time_ns = _NO_ROWS if batch.time_ns is None else batch.time_ns
         time_ns.flags.writeable = False
         self.replay.feed(
@@ -250,7 +253,16 @@ class _Case:
             next_use,
             self.latency.add if self._counts_latency else _ignore,
             batch.run_len,
+            start=start,
         )
+
+    def continue_from(self, other: _Case) -> None:
+        self.replay.continue_from(other.replay)
+        self.latency.continue_from(other.latency)
+
+    def take_results(self, other: _Case) -> None:
+        self.replay.take_results(other.replay)
+        self.latency.continue_from(other.latency)
 
 
 def _ignore(events: npt.NDArray[Any]) -> None:
@@ -281,17 +293,21 @@ def _other_phases(scenario: Scenario, trace: Trace, count: int) -> list[Scenario
 class _KnownPages:
     """Hands contents and page tables of new pages to every case, in the order of their ids."""
 
-    def __init__(self, trace: Trace, contents: dict[str, Content], cases: list[_Case]) -> None:
+    def __init__(
+        self, trace: Trace, contents: dict[str, Content], groups: list[Group[_Case]]
+    ) -> None:
         self._trace = trace
         self._contents = contents
-        self._cases = cases
+        self._groups = groups
         self._count = 0
         self._tables = DenseIds()
         self._middles = DenseIds()
-        self._walked = [c for c in cases if find_reclaim(c.scenario.reclaim).walks_page_tables]
         self._page_tables = PageTables(trace.unique_pages)
-        for case in self._walked:
-            case.replay.use_page_tables(self._page_tables)
+        self._walked = False
+        for each in groups:
+            if find_reclaim(each.leader.scenario.reclaim).walks_page_tables:
+                self._walked = True
+                each.leader.replay.use_page_tables(self._page_tables)
 
     def update(self) -> None:
         if self._trace.pages_numbered == self._count:
@@ -310,7 +326,7 @@ class _KnownPages:
             codec: content.for_pages(pages, spaces, pids)
             for codec, content in self._contents.items()
         }
-        for case in self._cases:
+        for case in (case for each in self._groups for case in each.held):
             of = drawn[case.scenario.codec]
             case.replay.add_pages(of.compressed_bytes, of.zero_filled, of.same_filled, bits)
             case.replay.add_neighbours(below, above)
@@ -368,7 +384,6 @@ def _collect(
 ) -> Result:
     rows, latencies, footprints = [], [], []
     for case, others in zip(cases, shadows, strict=True):
-        case.replay.finish()
         phases = [case, *others]
         killed = sum(not each.replay.finished for each in phases)
         frame = case.latency.frame(case.scenario.name)

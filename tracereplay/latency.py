@@ -157,6 +157,13 @@ class LatencyModel:
             _latencies(events, tables, queue, self._counts, (EDGES_NS, _FIRST_BUCKET), latency_ns)
         return latency_ns
 
+    def continue_from(self, other: LatencyModel) -> None:
+        """Take over what another one with the same costs and seed has taken."""
+        self._queue[:] = other._queue
+        self._channels[:] = other._channels
+        self._writes[:] = other._writes
+        self._counts[:] = other._counts
+
     @property
     def stall_total_ns(self) -> int:
         """Time lost in faults and reclaim by all touches."""

@@ -89,7 +89,9 @@ from tracereplay.replay.state import (
     PG_REFERENCED,
     PG_WORKINGSET,
     PG_WRITEBACK,
+    PRESSED,
     RETURNED,
+    SLOT_MET,
     SWAPCACHE,
     TABLE_YOUNG,
     YOUNG,
@@ -759,7 +761,10 @@ def _can_swap(m: Any) -> Any:
     """Tell whether anonymous pages are evicted at all; get_swappiness()."""
     if m["swappiness"] == 0:
         return False
-    return m["late_slots"] != 0 or m["swap_slots_total"] - m["swap_slots"] >= MIN_LRU_BATCH
+    if m["swap_slots_total"] - m["swap_slots"] >= MIN_LRU_BATCH:
+        return True
+    m["decided"] |= SLOT_MET
+    return m["late_slots"] != 0
 
 
 @inner
@@ -854,6 +859,7 @@ def _reclaim(
             freed += _shrink(
                 m, state, pages, pool, classes, writes, slots, times[1], priority, freed
             )
+            m["decided"] |= PRESSED
             if m["shrinker"]:
                 _shrink_slab(m, state, pages, pool, classes, writes, slots, priority)
             if freed >= SWAP_CLUSTER_MAX:

@@ -9,7 +9,11 @@ import numpy as np
 from tracereplay._jit import inner
 from tracereplay.replay.charge import charged_bytes
 from tracereplay.replay.loop import ACTIVATE, OFF_LRU, forget_page
-from tracereplay.replay.state import PG_ACTIVE, clear_flags
+from tracereplay.replay.state import (
+    PG_ACTIVE,
+    PRESSED,
+    clear_flags,
+)
 
 _PAGE = 4096
 
@@ -64,6 +68,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
             elif fate != OFF_LRU:
                 forget_page(m, state, pages, victim)
                 freed += 1
+            m["decided"] |= PRESSED
             if m["shrinker"]:
                 shrink_slab(m, state, pages, pool, classes, writes, slots, 12)
             if charged_bytes(m) + _PAGE <= m["limit_bytes"]:

@@ -46,6 +46,7 @@ from tracereplay.replay.state import (
     PG_REFERENCED,
     PG_WORKINGSET,
     PG_WRITEBACK,
+    PRESSED,
     SWAPCACHE,
     YOUNG,
     clear_flags,
@@ -373,6 +374,7 @@ def _reclaim(
             freed += _shrink_lruvec(
                 m, state, pages, pool, classes, writes, slots, times, DEF_PRIORITY - step
             )
+            m["decided"] |= PRESSED
             if m["shrinker"]:
                 _shrink_slab(m, state, pages, pool, classes, writes, slots, DEF_PRIORITY - step)
             if freed >= SWAP_CLUSTER_MAX:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,8 @@ class Replay:
         self._marks = np.zeros(MARKS, np.uint32)
         self.tlb = np.zeros(tlb_entries, np.uint32)
         self.finished = True
+        self.position = 0
+        self._parting = 0
         self._rows = rows
         self._done = 0
         self.machine = np.zeros(1, st.MACHINE)
@@ -199,6 +201,8 @@ class Replay:
             "header_bytes": profile.header_bytes,
             "device_depth": 256,
             "touch_ns": scenario.touch_ns,
+            "watched_cutoff_bytes": policy.cutoff_bytes,
+            "watched_pool_pages": st.NEVER if policy.synchronous else pool_limit,
             "sample_every": max(1, -(-self._rows // FOOTPRINT_POINTS)),
             **dataclasses.asdict(means),
         }
@@ -224,6 +228,85 @@ class Replay:
         # Swap as large as the trace needs: room enough that slots are handed out in order.
         slots = min(int(m["swap_slots_total"]), 4 * unique_pages + 512)
         return np.zeros(slots + 1, np.uint32)
+
+    # -- sharing: see sharing.py --------------------------------------------------------------------
+
+    def beginning(self) -> tuple[Any, ...]:
+        """Return what has to be equal for two replays to begin alike, whatever DECIDED_AT names."""
+        machine = self.machine.copy()
+        for name in st.DECIDED_AT:
+            machine[name] = 0
+        arrays = (machine, self.flushes, self.classes)
+        sizes = (self.state.size, self.slots.size, self.tlb.size, self.writes.size)
+        contents = tuple(each.tobytes() for each in arrays)
+        return self._entry, self.scenario.reclaim, self._rows, sizes, contents
+
+    def watch(self, replays: Sequence[Replay]) -> None:
+        """Stop a batch soon after a decision that parts these replays, for which this one stands."""
+        self._parting = 0
+        for name, decision in st.DECIDED_AT.items():
+            if len({int(each.machine[0][name]) for each in replays}) > 1:
+                self._parting |= decision
+        m = self.machine[0]
+        for name in ("cutoff_bytes", "pool_limit_pages"):
+            watched = f"watched_{name.replace('limit_', '')}"
+            m[watched] = min(each.machine[0][name] for each in replays)
+        m["decided"] = 0
+
+    def continue_from(self, other: Replay) -> None:
+        """Take over the state of a replay that stood for this one so far."""
+        self._take_machine(other)
+        used = other._filled
+        self.state[:used] = other.state[:used]
+        self.pages[:used] = other.pages[:used]
+        self.pages[-2 * st.JOINED_PAGES :] = other.pages[-2 * st.JOINED_PAGES :]
+        zspages = int(other.machine[0]["next_zspage"]) + 1
+        self.zspages[:zspages] = other.zspages[:zspages]
+        if other.machine[0]["allocator"] in (st.ZBUD, st.Z3FOLD):
+            self.buddies[:zspages] = other.buddies[:zspages]
+        end = int(other.machine[0]["order_end"])
+        self.zswap_order[:end] = other.zswap_order[:end]
+        self.classes[:] = other.classes
+        self.writes[:] = other.writes
+        self.samples[:] = other.samples
+        self._keys[:] = other._keys
+        self._tables = other._tables
+        self._table_flags = other._table_flags.copy()
+        self._marks[:] = other._marks
+        self.tlb[:] = other.tlb
+        self._filled = other._filled
+        by_address = bool(self.machine[0]["vma_readahead"])
+        if by_address:
+            self.slots = other.slots  # who is beside whom: the same for all
+        else:
+            self.slots[:] = other.slots
+        if self._late_after(other):
+            self.pages["slot"][st.FIRST_PAGE : used] = 0
+            self.samples["swap_slots"] = 0
+            if not by_address:
+                self.slots[:] = 0
+
+    def take_results(self, other: Replay) -> None:
+        """Take over what a replay counted that stood for this one to the end."""
+        self._take_machine(other)
+        self.samples = other.samples.copy()
+        if self._late_after(other):
+            self.samples["swap_slots"] = 0
+
+    def _take_machine(self, other: Replay) -> None:
+        own = {name: self.machine[0][name] for name in st.DECIDED_AT}
+        self.machine[:] = other.machine
+        for name, value in own.items():
+            self.machine[0][name] = value
+        self.finished, self._done = other.finished, other._done
+        self.flushes[:] = other.flushes
+        if self._late_after(other):
+            self.machine[0]["swap_slots"] = 0
+            self.machine[0]["slot_cursor"] = 1
+
+    def _late_after(self, other: Replay) -> bool:
+        """Tell whether the other one gave pages slots that here only the device needs."""
+        return bool(self.machine[0]["late_slots"]) and not other.machine[0]["late_slots"]
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -319,10 +402,16 @@ class Replay:
         next_use: npt.NDArray[np.int64],
         on_events: Callable[[npt.NDArray[Any]], None],
         run_len: npt.NDArray[np.uint32] | None = None,
+        *,
+        start: int = 0,
     ) -> bool:
-        """Replay one batch; False once the scenario has ended in an OOM kill."""
-        start = 0
+        """Replay one batch, from row `start` of it; False once the scenario ended in an OOM kill.
+
+        Row `position` of the batch is next: the last one, but where scenarios part (`watch`).
+        """
+        began = start
         lookup = self._lookup()
+        machine = self.machine[0]
         while self.finished and start < page_ids.size:
             batch = (
                 page_ids,
@@ -344,18 +433,20 @@ class Replay:
                 self.slots,
                 (self.events, self.samples, self.tlb),
             )
-            count = int(self.machine[0]["events"])
-            on_events(self.events[:count])
-            self.machine[0]["events"] = 0
-            self.machine[0]["soon"] = 0
+            on_events(self.events[: int(machine["events"])])
+            machine["events"] = 0
+            machine["soon"] = 0
             if done < 0:
                 self.finished = False
                 start = -1 - done
                 break
             start = done
+            if self._parting and self._parting & int(machine["decided"]):
+                break
+        self.position = start
         self._done = first_row + start
-        references = start if run_len is None else int(run_len[:start].sum())
-        self.machine[0]["accesses"] += references
+        references = start - began if run_len is None else int(run_len[began:start].sum())
+        machine["accesses"] += references
         return self.finished
 
     def finish(self) -> None:

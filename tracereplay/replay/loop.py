@@ -18,6 +18,8 @@ from tracereplay.replay.state import (
     ACCESSED,
     BACKGROUND,
     DEVICE,
+    DEVICE_MET,
+    EVICTED,
     FIRST_PAGE,
     IDEAL,
     IN_ZEROMAP,
@@ -35,11 +37,13 @@ from tracereplay.replay.state import (
     PG_RECLAIM,
     PG_REFERENCED,
     PG_WRITEBACK,
+    POOL_MET,
     PTE_DIRTY,
     RAW,
     READ_ONLY,
     RESIDENT,
     SEEN,
+    SLOT_MET,
     SWAP_CACHE,
     SWAPCACHE,
     ZERO,
@@ -237,6 +241,7 @@ def wake_worker(m: Any) -> None:
     the thread that has a work in hand takes it from the queue once more. On one CPU nobody queues it
     while it runs.
     """
+    m["decided"] |= POOL_MET
     if m["worker_active"]:
         m["worker_again"] = m["worker_runs"] and not m["one_cpu"]
     elif m["writeback"]:
@@ -423,6 +428,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         if page == m["incoming"]:
             m["reject_reclaim_fail"] += not m["worker_whole_page"]
             return False  # a fault holds its place in the swap cache (swapcache_prepare())
+        m["decided"] |= SLOT_MET
         if m["late_slots"] and not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
             return False
         if _inverted(m, pages, pool, page):
@@ -623,6 +629,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return FREED
         clear_flags(pages, page, IN_ZEROMAP)
         action = np.int64(-1)
+        m["decided"] |= EVICTED
         if m["zswap_enabled"]:
             if m["worker_active"]:
                 run_worker(m, state, pages, pool, classes, writes, slots)
@@ -632,6 +639,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if limited and m["zswap_max_pages"] > 0:
                 flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
             if limited and m["pool_charged_bytes"] // _PAGE >= m["zswap_max_pages"]:
+                m["decided"] |= POOL_MET
                 action = full_action(m)
                 # shrink_memcg() once; the store goes on if it wrote something back.
                 can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
@@ -643,7 +651,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 full, wake = is_full(m)
                 if full:
                     action = full_action(m)
-                if wake and m["writeback"]:
+                if wake:
                     wake_worker(m)
             if action < 0:
                 action = store(m, pages, pool, classes, page)
@@ -666,6 +674,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if action == KEPT_BY_POLICY:
                 keep_page(m, pages, pool, page)
                 return ACTIVATE
+        m["decided"] |= DEVICE_MET | SLOT_MET
         if not m["has_device"] or not (pages[page]["slot"] or alloc_slot(m, pages, slots, page)):
             keep_page(m, pages, pool, page)
             return ACTIVATE
@@ -862,6 +871,8 @@ def build_loop(
         order, the page itself at its place among them. Unlike the kernel, which skips it, a page
         that was never touched ends the window: who is beside it is known only from then on.
         """
+        if not m["vma_readahead"]:
+            m["decided"] |= SLOT_MET
         if not m["vma_readahead"] and pages[page]["slot"] == 0:
             # Virtual swap holds it in memory: nothing stands beside it on the device.
             return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))

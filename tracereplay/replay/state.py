@@ -240,7 +240,26 @@ _SETTINGS = (
     "rewrite_seed",
     "rewrite_rows",  # contents to draw from; they stand in `classes`, behind the allocator's
     "rewrite_at",  # where in `classes` the contents begin; one count of rewrites per page follows
+    "watched_cutoff_bytes",  # the lowest among the scenarios that share this replay
+    "watched_pool_pages",
 )
+# What scenarios that share a replay may differ in (sharing.py), and the decision that takes it into
+# account first. Whoever reads one of these notes the decision before, in `decided`.
+EVICTED, REFUSED, POOL_MET, DEVICE_MET, PRESSED, SLOT_MET = (1 << nth for nth in range(6))
+DECIDED_AT = {
+    "zswap_enabled": EVICTED,  # a page has to be stored or written
+    "incompressible": REFUSED,  # one compresses to the lowest cutoff or more
+    "cutoff_bytes": REFUSED,
+    "pool_limit_pages": POOL_MET,  # the pool is at the lowest limit, or zswap.max
+    "accept_pages": POOL_MET,
+    "pool_full": POOL_MET,
+    "writeback": POOL_MET,
+    "has_device": DEVICE_MET,  # zswap did not take a page
+    "shrinker": PRESSED,  # reclaim has been through the lists
+    "late_slots": SLOT_MET,  # the number of a slot matters, or how many are left
+    "watched_cutoff_bytes": 0,  # the scenarios that go on together decide
+    "watched_pool_pages": 0,
+}
 _STATE = (
     "usage_pages",
     "stock_pages",
@@ -319,6 +338,7 @@ _STATE = (
     "ra_last_window",
     "ra_prev",
     "in_background",  # the writeback worker runs, not a fault
+    "decided",  # bits of DECIDED_AT
     # mglru: struct lru_gen_folio, struct lru_gen_mm_state
     "max_seq",
     "min_seq",

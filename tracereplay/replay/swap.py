@@ -14,6 +14,7 @@ from tracereplay.replay.state import (
     PG_ACTIVE,
     PG_RECLAIM,
     PG_WRITEBACK,
+    SLOT_MET,
     clear_flags,
     has,
     link_tail,
@@ -35,6 +36,7 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
     on and on, as if there were always a free cluster.
     """
     if m["swap_slots"] >= m["swap_slots_total"]:
+        m["decided"] |= SLOT_MET
         return False
     m["swap_slots"] += 1
     if slots.size > 0 and not m["vma_readahead"]:
@@ -67,13 +69,19 @@ def free_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
 @inner
 def no_slot_left(m: Any) -> Any:
     """Tell whether no page can be given a slot; virtual swap always has one to name a page by."""
-    return m["swap_slots"] >= m["swap_slots_total"] and not m["late_slots"]
+    if m["swap_slots"] < m["swap_slots_total"]:
+        return False
+    m["decided"] |= SLOT_MET
+    return m["late_slots"] == 0
 
 
 @inner
 def swap_is_full(m: Any) -> Any:
     """Tell whether more than half of the slots are in use; include/linux/swap.h:vm_swap_full()."""
-    return 2 * m["swap_slots"] > m["swap_slots_total"]
+    if 2 * m["swap_slots"] <= m["swap_slots_total"]:
+        return False
+    m["decided"] |= SLOT_MET
+    return True
 
 
 @inner

@@ -17,7 +17,9 @@ from tracereplay.replay.state import (
     KEEP,
     LINK,
     LINKED,
+    POOL_MET,
     RAW,
+    REFUSED,
     SAME_FILLED,
     SIZE_MASK,
     STORE_RAW,
@@ -64,6 +66,9 @@ def is_full(m: Any) -> Any:
     held = limited_pages(m)
     if m["strict_limit"]:
         held = m["seen_pool_pages"] + m["linked_pages"]
+    if held >= m["watched_pool_pages"]:
+        m["decided"] |= POOL_MET
+    if m["strict_limit"]:
         if held > m["pool_limit_pages"]:
             m["pool_limit_hit"] += 1
             m["zswap_full"] = 1
@@ -117,8 +122,11 @@ def store(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
     raw = False
     if same_filled and m["same_filled"]:
         length = np.int64(0)
-    elif length >= m["cutoff_bytes"]:
-        if m["incompressible"] == STORE_RAW:
+    elif length >= m["watched_cutoff_bytes"]:
+        m["decided"] |= REFUSED
+        if length < m["cutoff_bytes"]:
+            pass
+        elif m["incompressible"] == STORE_RAW:
             raw = True
             length = np.int64(_PAGE)
         else:
@@ -134,6 +142,7 @@ def store(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
         forget_entry(m, pages, pool, classes, page)
     if length > 0:
         if not pool_alloc(m, pages, pool, classes, page, length):
+            m["decided"] |= REFUSED
             m["ev_rejected"] += 1
             m["clock_ns"] += m["reject_ns"]
             m["reject_compress_poor"] += 1
@@ -164,4 +173,5 @@ def store(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
 @inner
 def full_action(m: Any) -> Any:
     """Return what becomes of a page that met a full pool."""
+    m["decided"] |= POOL_MET
     return KEPT_BY_POLICY if m["pool_full"] != TO_DEVICE else REJECTED
