@@ -76,7 +76,10 @@ COUNTERS = (
 # Of runs whose trace holds `touch_ns`: percentiles of the touches over 1 us, and the sum of all.
 TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_ns")
 _TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those runs
-READ_PHASES = 5  # of the period of reads, where the times of touches are the model's own
+# Replays of a run that was recorded once: of the period of reads, where the times of touches are the
+# model's own, and of the ties of its clock. What happens between two ties is known of neither, and some
+# counters hang on it.
+READ_PHASES = 5
 FLUSH_PHASES = 20  # phases of the periodic flush, where no read of the statistics fixed them
 _TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -138,6 +141,7 @@ class Repeat:
     held_pages : int64, shape (2, samples): time, and pages in memory plus pages on swap; where the
         times of the touches are not recorded
     looks : int64: which of `reads_ns` the recorded pool sizes were read at
+    tie_share : how far from one tie of the model's clock to the next the first one comes, 0 to 1
     """
 
     times_ns: npt.NDArray[np.int64]
@@ -151,6 +155,7 @@ class Repeat:
     )
     late_ns: int = 0
     looks: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: _NO_ROWS)
+    tie_share: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -430,6 +435,7 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
     settings = record["settings"]
     kernel = _kernel_name(record["kernel"])
     zswap = settings["zswap.enabled"] == "Y"
+    reclaim = record["reclaim"] if record["reclaim"] in RECLAIM else "two-list"
     scenario = Scenario(
         name=path.stem,
         policy=_policy(
@@ -439,7 +445,7 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
             writeback=settings.get("memory.zswap.writeback", "1") != "0",
         ),
         memory_limit_bytes=record["memory_limit_bytes"],
-        reclaim=record["reclaim"] if record["reclaim"] in RECLAIM else "two-list",
+        reclaim=reclaim,
         kernel=kernel,
         cgroup=record["cgroup"],
         codec=settings["zswap.compressor"],
@@ -478,13 +484,13 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
         scenario=scenario,
         trace=_beside(path, record, "trace"),
         pages=_beside(path, record, "pages"),
-        replays=(
-            (repeat,)
-            if steps.size > 1
-            else tuple(
-                dataclasses.replace(repeat, late_ns=phase * _SAMPLE_NS // READ_PHASES)
-                for phase in range(READ_PHASES)
+        replays=tuple(
+            dataclasses.replace(
+                repeat,
+                late_ns=0 if steps.size > 1 else phase * _SAMPLE_NS // READ_PHASES,
+                tie_share=phase / READ_PHASES,
             )
+            for phase in range(1 if steps.size > 1 and reclaim != "two-list" else READ_PHASES)
         ),
         kernel_counters=(_emulated_counters(record, rows, wall_ns),),
         touches_ns=(),  # times of an emulated machine say nothing
@@ -694,7 +700,7 @@ def replay_repeat(
         assert load.modelled_times is not None  # as load_workload() has it
         times = load.modelled_times
         outside = np.zeros(rows, np.int64)
-    ties = _tie_clock(load, times, outside)
+    ties = _tie_clock(load, times, outside, repeat.tie_share)
     means = _EMULATED if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events, ties)
     replay.finish()
@@ -825,7 +831,10 @@ def _own_times(run: RecordedRun, first_pass: Replay, rows: int) -> npt.NDArray[n
 
 
 def _tie_clock(
-    load: Workload, times: npt.NDArray[np.int64], outside: npt.NDArray[np.int64]
+    load: Workload,
+    times: npt.NDArray[np.int64],
+    outside: npt.NDArray[np.int64],
+    share: float,
 ) -> list[_Tie] | None:
     """Return a clock of the model's own, tied to the recorded one at a few moments.
 
@@ -840,7 +849,8 @@ def _tie_clock(
         return None
     rows, own = load.page_ids.size, clock.times_ns
     ties = []
-    at = np.searchsorted(own[:-1], np.linspace(own[0], own[rows - 1], _TIES + 1)[1:-1])
+    work = own[0] + (own[rows - 1] - own[0]) * (np.arange(_TIES) + share) / _TIES
+    at = np.searchsorted(own[:-1], work)
     borders = np.unique([0, *at.tolist(), rows]).tolist()
     for start, stop in itertools.pairwise(borders):
         beside = outside[start:stop] - outside[start]
