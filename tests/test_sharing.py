@@ -281,3 +281,20 @@ def test_a_comparison_of_many_tells_what_comparisons_of_one_tell(tmp_path):
         for table in ("summary", "latency", "footprint"):
             part = getattr(together, table).filter(scenario=scenario.name)
             assert part.equals(getattr(alone, table)), (scenario.name, table)
+
+
+def test_no_batch_is_kept_for_what_cannot_part_any_more():
+    """A scenario alone needs the batch at hand, several need four, one that was killed none."""
+    killed = 0
+    for seed in range(20):
+        drawn = draw(seed, "two-list")
+        _, groups = run_shared(drawn)
+        *_, last = batches(drawn[0], drawn[0].cuts)
+        for each in groups:
+            most = 1 if len(each.members) == 1 else 4
+            replay = each.leader.replay
+            if not replay.finished and replay.machine[0]["oom_at_access"] < last[0]:
+                killed += 1
+                most = 0
+            assert len(each._batches) <= most
+    assert killed

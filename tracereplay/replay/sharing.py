@@ -69,6 +69,9 @@ class Group(Generic[M]):
 
     def add(self, batch: Any, rows: int) -> None:
         """Take a batch, to be replayed by run()."""
+        if not self.leader.replay.finished:  # nor will it be: an OOM kill ended it
+            self._batches = []
+            return
         if len(self.members) == 1:
             self._keep_from_here()
         elif len(self._batches) >= self._interval:
@@ -80,7 +83,7 @@ class Group(Generic[M]):
         """Replay what was added, until members part; return the groups that have rows before them."""
         began = time.perf_counter()
         replay = self.leader.replay
-        if len(self.members) > 1 and not self._is_kept:
+        if len(self.members) > 1 and not self._is_kept and self._batches:
             self.members[1].continue_from(self.leader)
             self._is_kept = True
         replay.watch([each.replay for each in self.members])
