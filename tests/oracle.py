@@ -1487,6 +1487,9 @@ class Oracle:
             self.count["pswpin"] += 1
             self.disk_swapins += 1
             self.now += self.costs.device_read_ns
+            if self.worker_on and self.case.one_cpu:
+                # It runs alone while the task sleeps.
+                self.worker_time -= max(self.costs.device_read_ns - self.costs.submit_ns, 0)
 
     def bring_in(self, page: Page) -> None:
         """__read_swap_cache_async(): nobody else can bring a page in while it is charged for."""
