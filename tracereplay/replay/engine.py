@@ -52,6 +52,11 @@ def _sizes(
     return size
 
 
+def _copy(to: npt.NDArray[Any], records: npt.NDArray[Any]) -> None:
+    """Copy records as bytes: numpy goes through their fields one by one, in seven times the time."""
+    to.view(np.uint8)[:] = records.view(np.uint8)
+
+
 class Replay:
     """State of one scenario between batches.
 
@@ -258,12 +263,12 @@ class Replay:
         self._take_machine(other)
         used = other._filled
         self.state[:used] = other.state[:used]
-        self.pages[:used] = other.pages[:used]
+        _copy(self.pages[:used], other.pages[:used])
         self.pages[-2 * st.JOINED_PAGES :] = other.pages[-2 * st.JOINED_PAGES :]
         zspages = int(other.machine[0]["next_zspage"]) + 1
-        self.zspages[:zspages] = other.zspages[:zspages]
+        _copy(self.zspages[:zspages], other.zspages[:zspages])
         if other.machine[0]["allocator"] in (st.ZBUD, st.Z3FOLD):
-            self.buddies[:zspages] = other.buddies[:zspages]
+            _copy(self.buddies[:zspages], other.buddies[:zspages])
         end = int(other.machine[0]["order_end"])
         self.zswap_order[:end] = other.zswap_order[:end]
         self.classes[:] = other.classes
