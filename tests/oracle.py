@@ -591,7 +591,7 @@ class Oracle:
         self.seen_pool = 0
         self.worker_on = False
         self.worker_time = 0
-        self.worker_began = self.worker_again = False
+        self.worker_running = self.worker_pending = False
         self.worker_failures = 0
         self.deferred = 0
         self.disk_swapins = 0
@@ -925,10 +925,10 @@ class Oracle:
             return
         if self.worker_on:
             # queue_work() while it runs: once more
-            self.worker_again = self.worker_began and not self.case.one_cpu
+            self.worker_pending = self.worker_running and not self.case.one_cpu
             return
         self.worker_on = True
-        self.worker_began = self.worker_again = False
+        self.worker_running = self.worker_pending = False
         self.worker_failures = 0
         # On the only CPU the thread that woke it yields to it at the next page.
         self.worker_time = self.now + (0 if self.case.one_cpu else 25_000)
@@ -1066,7 +1066,7 @@ class Oracle:
             if not self.fifo:
                 self.worker_on = False
                 return
-            self.worker_began = True
+            self.worker_running = True
             here, self.now = self.now, self.worker_time
             if self.walk_one():
                 self.now += self.costs.scan_ns + self.costs.store_ns
@@ -1076,7 +1076,7 @@ class Oracle:
             self.worker_time += 2 * took if self.case.one_cpu else took
             self.now = here
             if self.pool_pages <= self.accept_pages or self.worker_failures == 16:
-                self.worker_on, self.worker_again = self.worker_again, False
+                self.worker_on, self.worker_pending = self.worker_pending, False
                 self.worker_failures = 0
 
     def zpool_shrink(self) -> bool:

@@ -304,8 +304,8 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
     left = record.get("memory_stat_end", {}).get("cache", 0) // PAGE_BYTES
     is_short = any(repeat.get("stat_read_us") for repeat in repeats)
     file_pages = recorder.get("file_pages", written if is_short or not left else min(left, written))
-    # `elapsed_us` is the sum of the touches' times, scaled to the whole; but each page was filled
-    # after its first touch, outside the timing, so the first pass took longer than it says.
+    # `elapsed_us` is the sum of the touches' times, scaled to the whole; but a page was filled after
+    # its first touch, and the clock read, outside the timing: see outside_touches().
     touches_ns = record.get("latency_sum_ns") or repeats[0].get("latency_sum_ns") or whole_ns
     replays = []
     for repeat in repeats:
@@ -937,9 +937,9 @@ def _ties(
 def _looks(run: RecordedRun, replay: Replay, repeat: Repeat) -> dict[str, float]:
     """Return mean and peak of the pool as the recorder would have seen them.
 
-    Nothing where it never looked, or the task was killed. It read the pool with the statistics, a few dozen times: what the pool held in between is in no
-    recorded peak, and all that a long run of reclaim does is a touch of the trace to the model, but
-    many a read to the recorder.
+    Nothing where it never looked, or the task was killed. It read the pool with the statistics, a few
+    dozen times: what the pool held in between is in no recorded peak, and all that a long run of
+    reclaim does is a touch of the trace to the model, but many a read to the recorder.
     """
     looks = repeat.looks[repeat.looks < int(replay.machine[0]["flush_index"])]
     if not looks.size or not replay.finished:

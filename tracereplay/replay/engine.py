@@ -253,9 +253,8 @@ class Replay:
             if len({int(each.machine[0][name]) for each in replays}) > 1:
                 self._parting |= decision
         m = self.machine[0]
-        for name in ("cutoff_bytes", "pool_limit_pages"):
-            watched = f"watched_{name.replace('limit_', '')}"
-            m[watched] = min(each.machine[0][name] for each in replays)
+        m["watched_cutoff_bytes"] = min(each.machine[0]["cutoff_bytes"] for each in replays)
+        m["watched_pool_pages"] = min(each.machine[0]["pool_limit_pages"] for each in replays)
         m["decided"] = 0
 
     def continue_from(self, other: Replay) -> None:

@@ -243,11 +243,11 @@ def wake_worker(m: Any) -> None:
     """
     m["decided"] |= POOL_MET
     if m["worker_active"]:
-        m["worker_again"] = m["worker_runs"] and not m["one_cpu"]
+        m["worker_pending"] = m["worker_running"] and not m["one_cpu"]
     elif m["writeback"]:
         m["worker_active"] = 1
-        m["worker_runs"] = 0
-        m["worker_again"] = 0
+        m["worker_running"] = 0
+        m["worker_pending"] = 0
         m["worker_failures"] = 0
         m["worker_ns"] = m["clock_ns"] + m["worker_delay_ns"]
 
@@ -564,7 +564,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             if m["fifo_pages"] == 0:
                 m["worker_active"] = 0
                 break
-            m["worker_runs"] = 1
+            m["worker_running"] = 1
             here = m["clock_ns"]
             m["clock_ns"] = m["worker_ns"]
             m["in_background"] = 1
@@ -579,8 +579,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             m["worker_ns"] += m["worker_pace"] * (m["clock_ns"] - m["worker_ns"]) // 4
             m["clock_ns"] = here
             if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
-                m["worker_active"] = m["worker_again"]
-                m["worker_again"] = 0
+                m["worker_active"] = m["worker_pending"]
+                m["worker_pending"] = 0
                 m["worker_failures"] = 0
 
     @apart

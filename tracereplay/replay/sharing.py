@@ -48,10 +48,9 @@ class Group(Generic[M]):
         # Virtual swap gives no slot where the others do: it can go on from them, not they from it.
         self.members = sorted(members, key=lambda each: int(_settings(each)["late_slots"]))
         self.seconds = 0.0  # for what was replayed last
-        self._batches: list[
-            tuple[Any, int]
-        ] = []  # with their rows; the second member stands in the first
-        self._base = 0  # its row there
+        # With how many rows each has. The second member stands in the first, at row `_base`.
+        self._batches: list[tuple[Any, int]] = []
+        self._base = 0
         self._nth = 0  # where the leader stands
         self._row = 0
         self._is_kept = False

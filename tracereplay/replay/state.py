@@ -316,9 +316,8 @@ _STATE = (
     "worker_active",
     "worker_ns",
     "worker_failures",
-    "worker_runs",  # its run has begun: a refusal from now on queues another
-    "worker_again",
-    "worker_scan",
+    "worker_running",  # a refusal from now on queues it once more
+    "worker_pending",  # that has happened
     "shrinker_deferred",
     "met_in_swap_cache",  # entries whose page was in memory when their turn came
     "disk_swapins",
