@@ -137,19 +137,17 @@ def _note_cost(m: Any, cost: Any) -> None:
 def _refault(m: Any, pages: Any, page: Any) -> None:
     """Activate a page that would have stayed with the active list's memory; workingset_refault()."""
     m["workingset_refault_anon"] += 1
-    # Read and written once: half a word written, then a whole one read, waits for the cache.
-    flags = np.int64(pages[page]["flags"])
-    was_workingset = flags & PG_WORKINGSET
-    flags &= ~(PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
-    pages[page]["flags"] = flags
+    was_workingset = has(pages, page, PG_WORKINGSET)
+    clear_flags(pages, page, PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
     distance = np.int64(np.uint32(m["nonresident_age"] - np.int64(pages[page]["shadow"])))
     size = 0 if no_slot_left(m) else m["stat_active"]
     if distance > size:
         return
-    pages[page]["flags"] = flags | PG_ACTIVE | was_workingset
+    set_flags(pages, page, PG_ACTIVE)
     m["nonresident_age"] += 1
     m["workingset_activate_anon"] += 1
     if was_workingset:
+        set_flags(pages, page, PG_WORKINGSET)
         m["workingset_restore_anon"] += 1
         _note_cost(m, SWAP_CLUSTER_MAX)
 

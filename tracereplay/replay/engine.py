@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import kernel
+from tracereplay._jit import kernel, zeros_on_lines
 from tracereplay.costs import Means
 from tracereplay.errors import SettingsError
 from tracereplay.policies import find_policy
@@ -102,16 +102,16 @@ class Replay:
         if flush_times_ns is not None:
             self.flushes["at_ns"] = flush_times_ns
         size = st.FIRST_PAGE + unique_pages + 1
-        self.state = np.zeros(size, np.uint8)
-        self.pages = np.zeros(size + 2 * st.JOINED_PAGES, st.PAGE)
+        self.state = zeros_on_lines(size, np.uint8)
+        self.pages = zeros_on_lines(size + 2 * st.JOINED_PAGES, st.PAGE)
         for head in range(st.FIRST_PAGE):
             for link in ("prev", "next"):
                 self.pages[link][head] = head
         self._filled = st.FIRST_PAGE
-        self.zspages = np.zeros(unique_pages + 2, st.ZSPAGE)
-        self.buddies = np.zeros(unique_pages + 2, st.BUDDIES)
-        self.zswap_order = np.zeros(2 * unique_pages + 2, np.uint32)
-        self.events = np.zeros(EVENT_ROWS, st.EVENT)
+        self.zspages = zeros_on_lines(unique_pages + 2, st.ZSPAGE)
+        self.buddies = zeros_on_lines(unique_pages + 2, st.BUDDIES)
+        self.zswap_order = zeros_on_lines(2 * unique_pages + 2, np.uint32)
+        self.events = zeros_on_lines(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
         self._tables: PageTables | None = None
@@ -123,7 +123,7 @@ class Replay:
         self._parting = 0
         self._rows = rows
         self._done = 0
-        self.machine = np.zeros(1, st.MACHINE)
+        self.machine = zeros_on_lines(1, st.MACHINE)
         self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
         m = self.machine[0]
         self.classes = class_table(int(m["allocator"]))
@@ -229,7 +229,7 @@ class Replay:
         if m["page_cluster"] == 0:
             return np.zeros(0, np.uint32)
         if m["vma_readahead"]:
-            return np.zeros(2 * self.state.size, np.uint32)
+            return zeros_on_lines(2 * self.state.size, np.uint32)
         # Swap as large as the trace needs: room enough that slots are handed out in order.
         slots = min(int(m["swap_slots_total"]), 4 * unique_pages + 512)
         return np.zeros(slots + 1, np.uint32)

@@ -748,7 +748,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
 
 
 @inner
-def prefetch_ahead(m: Any, pages: Any, pool: Any, page_ids: Any, row: Any) -> None:
+def prefetch_ahead(m: Any, pages: Any, pool: Any, slots: Any, page_ids: Any, row: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now."""
     soon = np.uint64(m["soon"] & SOON_ROWS)
     if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
@@ -765,6 +765,8 @@ def prefetch_ahead(m: Any, pages: Any, pool: Any, page_ids: Any, row: Any) -> No
             nth = leading_zeros(soon) - (63 - FAR_AHEAD)
             coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
             prefetch(pool[0], np.int64(pages[coming]["zspage"]))
+            if m["vma_readahead"] and slots.size > 0:
+                prefetch(slots, 2 * coming)
 
 
 def build_loop(
@@ -972,7 +974,7 @@ def build_loop(
             write = is_write[row]
             if m["events"] + 2 > events.size:
                 return row
-            prefetch_ahead(m, pages, pool, page_ids, row)
+            prefetch_ahead(m, pages, pool, slots, page_ids, row)
             access = first_row + row
             now = time_ns[row] if timed else access * m["touch_ns"]
             m["stat_updates"] += UPDATES_PER_FAULT

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner, prefetch
+from tracereplay._jit import inner
 from tracereplay.replay.generations import rotate_generation
 from tracereplay.replay.state import (
     INACTIVE,
@@ -250,7 +250,6 @@ def address_window(m: Any, neighbours: Any, page: Any) -> Any:
     is_previous = before > 0 and np.int64(neighbours[2 * before]) == page
     count = _window(m, is_next or is_previous, m["ra_hits"])
     m["ra_prev"] = page
-    prefetch(neighbours, 2 * page)  # the next fault looks there
     m["ra_last_window"] = count
     m["ra_hits"] = 0
     if is_next:
