@@ -94,7 +94,9 @@ _SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated 
 _NEW_PAGES = 0.5  # new pages per touch from which a sample tells where the trace was
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 # Costs of the emulated machine's clock, ns: least squares over the wall times of all runs of 6.1 and
-# 6.12. Only their proportions matter: the sum is scaled to the recorded whole.
+# 6.12. Only their proportions matter: the sum is scaled to the recorded whole. lzo gives up early on
+# random bytes: where nothing is written, a page is swapped out in 42 us with one in ten refused, and in
+# 35 us with one in two (`wb0` of zipf12-37 and -hard; these costs are scaled by 0.4 there).
 _EMULATED_TOUCH_NS = 1_000
 _EMULATED = Means(
     minor_fault_ns=30_000,
@@ -104,7 +106,7 @@ _EMULATED = Means(
     load_ns=15_000,
     raw_copy_ns=4_000,
     zero_ns=4_000,
-    reject_ns=70_000,
+    reject_ns=15_000,
     device_read_ns=280_000,
     device_write_ns=20_000,
     submit_ns=15_000,
@@ -562,11 +564,13 @@ class OwnClock:
     """A clock of the model's own, to be tied to the recorded one.
 
     times_ns : int64, shape (rows + 1,): when each touch came in a first replay at mean costs
+    reached : rows it came to
     touch_ns : time of a touch of a mapped page
     means : costs of the stalls
     """
 
     times_ns: npt.NDArray[np.int64]
+    reached: int
     touch_ns: int
     means: Means
 
@@ -661,12 +665,11 @@ def load_workload(run: RecordedRun) -> Workload:
     untimed = [repeat for repeat in run.replays if not repeat.times_ns.size]
     if run.scenario.reclaim != "two-list" and not untimed:
         return load
-    touch_ns, means = _clock_costs(run)
+    _, means = _clock_costs(run)
     first_pass = _replay(run, load, (untimed or run.replays)[0], _NO_ROWS, means)
-    times_ns = _own_times(run, first_pass, load.page_ids.size)
     return dataclasses.replace(
         load,
-        own_clock=None if times_ns is None else OwnClock(times_ns, touch_ns, means),
+        own_clock=_own_clock(run, first_pass, load.page_ids.size),
         modelled_times=_modelled_times(run, load, untimed[0], first_pass) if untimed else None,
     )
 
@@ -709,7 +712,7 @@ def replay_repeat(
         replay.charge_file_pages(model.load_charge(), repeat.file_pages, int(times[-1]))
     counters: dict[str, float] = dict(replay.counters())
     counters["finished"] = replay.finished
-    return counters | (_looks(run, replay, repeat) or _second_half(replay, times))
+    return counters | _second_half(replay, times) | _looks(run, replay, repeat)
 
 
 def _replay(
@@ -809,8 +812,8 @@ def _clock_costs(run: RecordedRun) -> tuple[int, Means]:
     return _TOUCH_NS, touch_costs(run, None).means()
 
 
-def _own_times(run: RecordedRun, first_pass: Replay, rows: int) -> npt.NDArray[np.int64] | None:
-    """Return when each touch came by the model's own costs; int64, shape (rows + 1,).
+def _own_clock(run: RecordedRun, first_pass: Replay, rows: int) -> OwnClock | None:
+    """Return the clock of the model's own costs.
 
     None where waits decide that no mean cost tells (of the device on a real machine, of the writeback
     worker where the pool is full), and for MGLRU, which does not decide by such statistics.
@@ -818,16 +821,30 @@ def _own_times(run: RecordedRun, first_pass: Replay, rows: int) -> npt.NDArray[n
     if run.scenario.reclaim != "two-list":
         return None
     machine = first_pass.machine[0]
-    waits = ("pool_limit_hit",) if run.emulated else ("pool_limit_hit", "pswpin", "pswpout")
-    if any(machine[name] for name in waits):
+    waits = () if run.emulated else ("pswpin", "pswpout")
+    if any(machine[name] for name in waits) or (machine["pool_limit_hit"] and machine["writeback"]):
         return None
-    samples = first_pass.samples[: int(machine["samples"])]
-    end = int(machine["clock_ns"])
-    done = rows if first_pass.finished else max(int(machine["oom_at_access"]), 1)
-    at = np.concatenate([[0], samples["access"], [done, rows + 1]])
-    clock = np.concatenate([[0], samples["clock_ns"], [end, end * (rows + 1) / done]])
-    own: npt.NDArray[np.int64] = np.interp(np.arange(rows + 1), at, clock).astype(np.int64)
-    return own
+    at, clock = _course(first_pass, rows)
+    own = np.interp(np.arange(rows + 1), at, clock).astype(np.int64)
+    reached = rows if first_pass.finished else min(max(int(machine["oom_at_access"]), 1), rows)
+    return OwnClock(own, reached, *_clock_costs(run))
+
+
+def _course(first_pass: Replay, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return touches and the replay's clock at each, from the first to the one behind the last.
+
+    After an OOM kill it goes on as it went on average. The last retries are not in it: they come before
+    no touch.
+    """
+    samples = first_pass.samples[: int(first_pass.machine[0]["samples"])]
+    at, clock = samples["access"], samples["clock_ns"]
+    done, end = rows, float(first_pass.machine[0]["clock_ns"])
+    if not first_pass.finished:
+        came = at <= int(first_pass.machine[0]["oom_at_access"])
+        at, clock = at[came], clock[came]
+        if at.size:
+            done, end = rows + 1, float(clock[-1]) * (rows + 1) / max(int(at[-1]), 1)
+    return np.concatenate([[0], at, [done]]), np.concatenate([[0.0], clock, [max(end, 1.0)]])
 
 
 def _tie_clock(
@@ -849,7 +866,7 @@ def _tie_clock(
         return None
     rows, own = load.page_ids.size, clock.times_ns
     ties = []
-    work = own[0] + (own[rows - 1] - own[0]) * (np.arange(_TIES) + share) / _TIES
+    work = own[0] + (own[clock.reached - 1] - own[0]) * (np.arange(_TIES) + share) / _TIES
     at = np.searchsorted(own[:-1], work)
     borders = np.unique([0, *at.tolist(), rows]).tolist()
     for start, stop in itertools.pairwise(borders):
@@ -888,11 +905,9 @@ def _modelled_times(
     stretched between ties: the start, the end at the recorded time, and each sample taken while
     pages were touched for the first time, whose number the sample tells (`anon` and `swap`).
     """
-    samples = first_pass.samples[: int(first_pass.machine[0]["samples"])]
     rows = load.page_ids.size
-    steps = np.concatenate([[0], samples["access"], [rows]])
-    end = max(int(first_pass.machine[0]["clock_ns"]), 1)
-    clock = np.concatenate([[0], samples["clock_ns"], [end]]).astype(float)
+    steps, clock = _course(first_pass, rows)
+    samples = first_pass.samples[: steps.size - 2]
     # `anon` is NR_ANON_MAPPED, mm/rmap.c: a page that reclaim has unmapped is not in it.
     held = samples["mapped_pages"] + samples["swap_slots"]
     if run.scenario.cgroup == "v1":  # its `swap` leaves out what is in memory too
@@ -908,7 +923,7 @@ def _modelled_times(
         ties.append((rows, wall_ns))
     else:
         scale = last_ns / done if done else 1.0
-        ties.append((rows, int(last_ns + (end - done) * scale)))
+        ties.append((rows, int(last_ns + (clock[-1] - done) * scale)))
     out = np.empty(rows, np.int64)
     for (start, start_ns), (stop, stop_ns) in itertools.pairwise(ties):
         at = np.interp(np.arange(start, stop), steps, clock)
@@ -937,20 +952,22 @@ def _ties(
 def _looks(run: RecordedRun, replay: Replay, repeat: Repeat) -> dict[str, float]:
     """Return mean and peak of the pool as the recorder would have seen them.
 
-    Nothing where it never looked, or the task was killed. It read the pool with the statistics, a few
-    dozen times: what the pool held in between is in no recorded peak, and all that a long run of
-    reclaim does is a touch of the trace to the model, but many a read to the recorder.
+    Nothing where it never looked, no mean where the task was killed. It read the pool with the
+    statistics, a few dozen times: what the pool held in between is in no recorded peak, and all that a
+    long run of reclaim does is a touch of the trace to the model, but many a read to the recorder.
     """
     looks = repeat.looks[repeat.looks < int(replay.machine[0]["flush_index"])]
-    if not looks.size or not replay.finished:
+    if not looks.size:
         return {}
     at_ns = repeat.reads_ns[looks]
     seen = replay.flushes[looks]
+    peak = {"pool_pages_peak": float(seen["pool_pages"].max())}
+    if not replay.finished:
+        return peak
     half_ns = repeat.wall_ns / 2 if run.emulated else at_ns[-1] / 2
     late = seen[at_ns >= half_ns] if at_ns[-1] >= half_ns else seen
-    return {
+    return peak | {
         "pool_pages": float(late["pool_pages"].mean()),
-        "pool_pages_peak": float(seen["pool_pages"].max()),
         "stored_pages": float(late["stored_pages"].mean()),
     }
 
