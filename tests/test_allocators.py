@@ -14,7 +14,12 @@ from numba import config as numba_config
 
 from tracereplay._jit import kernel
 from tracereplay.replay import state
-from tracereplay.replay.allocators import class_table, pool_alloc, pool_free, zsmalloc_classes
+from tracereplay.replay.allocators import (
+    class_table,
+    pool_alloc,
+    pool_free,
+    zsmalloc_classes,
+)
 from tracereplay.replay.state import CLASS_FIELDS, CLASS_OBJECTS, CLASS_PAGES, CLASS_TABLE
 
 
@@ -104,7 +109,7 @@ def test_requests_go_to_the_class_of_the_check_points(length, size):
     classes = zsmalloc_classes(8, by_percent=False)
     assert class_bytes(classes, length) == size
     table = class_table(state.ZSMALLOC)
-    row = CLASS_TABLE + int(table[length]) * CLASS_FIELDS
+    row = CLASS_TABLE + int(table[-(-(length + 8) // 16)]) * CLASS_FIELDS
     _, _, pages, objects = next(each for each in classes if each[1] == size)
     assert table[row + CLASS_PAGES] == pages
     assert table[row + CLASS_OBJECTS] == objects
@@ -122,7 +127,7 @@ def test_every_length_is_served_as_the_twin_works_it_out(old):
     table = class_table(allocator)
     twin = oracle.Zsmalloc(4 if old else 8, old)
     for length in range(1, 4097):
-        row = CLASS_TABLE + int(table[length]) * CLASS_FIELDS
+        row = CLASS_TABLE + int(table[-(-(length + 8) // 16)]) * CLASS_FIELDS
         found = (table[row + CLASS_PAGES], table[row + CLASS_OBJECTS])
         assert found == twin.size_class(length)[1:], length
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import apart, inner, leading_zeros
+from tracereplay._jit import apart, inner, leading_zeros, zeros_on_lines
 from tracereplay.replay.state import (
     CLASS_FIELDS,
     CLASS_LISTS,
@@ -71,7 +71,7 @@ def class_table(allocator: int) -> npt.NDArray[np.int64]:
     if allocator in (ZSMALLOC, ZSMALLOC_6_1):
         old = allocator == ZSMALLOC_6_1
         distinct = zsmalloc_classes(4 if old else 8, by_percent=old)
-        table = np.zeros(CLASS_TABLE + len(distinct) * CLASS_FIELDS, np.int64)
+        table = zeros_on_lines(CLASS_TABLE + len(distinct) * CLASS_FIELDS, np.int64)
         number = {}
         for row, (index, _, pages, objects) in enumerate(distinct):
             number[index] = row
@@ -81,12 +81,17 @@ def class_table(allocator: int) -> npt.NDArray[np.int64]:
             table[base + CLASS_TENTHS] = -(-(10 << 32) // objects)
         indices = np.array(sorted(number))
         rows = np.array([number[index] for index in indices.tolist()])
-        sizes = np.arange(CLASS_TABLE) + _HANDLE
-        wanted = np.clip(-(-(sizes - _MIN) // _DELTA), 0, _CLASSES - 1)
+        wanted = np.clip((np.arange(CLASS_TABLE) * _DELTA - _MIN) // _DELTA, 0, _CLASSES - 1)
         table[:CLASS_TABLE] = rows[np.searchsorted(indices, wanted)]
         return table
     # zbud and z3fold keep one list of unbuddied pages for each number of free chunks.
-    return np.zeros(CLASS_TABLE + 64 * CLASS_FIELDS, np.int64)
+    return zeros_on_lines(CLASS_TABLE + 64 * CLASS_FIELDS, np.int64)
+
+
+@inner
+def class_at(length: Any) -> Any:
+    """Return where in `classes` the class of an object of `length` bytes stands; with its handle."""
+    return (length + _HANDLE + _DELTA - 1) >> 4
 
 
 # ---- lists of zspages ------------------------------------------------------------------------------
@@ -181,7 +186,7 @@ def _take_off(zspages: Any, classes: Any, base: Any, group: Any, zspage: Any) ->
 @inner
 def _zs_alloc(m: Any, zspages: Any, classes: Any, length: Any) -> Any:
     """Return the zspage of a new object; mm/zsmalloc.c:zs_malloc(): fullest non-full group first."""
-    size_class = classes[length]
+    size_class = classes[class_at(length)]
     base = CLASS_TABLE + size_class * CLASS_FIELDS
     lists = np.uint64(classes[base + CLASS_LISTS])
     if lists:

@@ -119,8 +119,9 @@ BUDDIES = np.dtype(
     align=True,
 )
 
-# `classes`, int64, one dimension: which class serves a length (0..4096), then CLASS_FIELDS per class.
-CLASS_TABLE = 4097
+# `classes`, int64, one dimension: which class serves a length, by steps of 16 bytes (allocators.py:
+# class_at()), then CLASS_FIELDS per class.
+CLASS_TABLE = 272
 CLASS_FIELDS = 16
 GROUPS = 12  # first fields of a class: heads of its lists, by fullness
 CLASS_PAGES = 12
