@@ -81,13 +81,11 @@ def make_replay(given_):
         np.array([each["same"] for each in what], np.bool_),
         np.array([bits[each["new_tables"]] for each in what], np.uint8),
     )
-    below = [
-        at
-        for at, number in enumerate(numbers[:-1])
-        if numbers[at + 1] == number + 1 and numbers[at + 1] % 512
-    ]
-    below = np.array(below, np.int64)
-    replay.add_neighbours(below, below + 1)
+    below = np.array(
+        [at for at, number in enumerate(numbers[:-1]) if numbers[at + 1] == number + 1], np.int64
+    )
+    begins_table = np.array([numbers[at + 1] % 512 == 0 for at in below], np.bool_)
+    replay.add_neighbours(below, below + 1, begins_table)
     if model.walks_page_tables:
         tables = PageTables(len(numbers))
         tables.add(np.array(numbers, np.uint64))

@@ -66,11 +66,13 @@ class Kernel:
     old_zsmalloc: bool = False
     header: int = 0
     poor_counter: str | None = "reject_compress_fail"
+    mapped_only: bool = True
+    swap_clusters: bool = True
 
 
 KERNELS = {
     "6.18": Kernel(),
-    "6.12": Kernel(),
+    "6.12": Kernel(mapped_only=False, swap_clusters=False),
     "6.1": Kernel(
         zeromap=False,
         same_filled=True,
@@ -85,6 +87,8 @@ KERNELS = {
         old_zsmalloc=True,
         header=8,
         poor_counter=None,
+        mapped_only=False,
+        swap_clusters=False,
     ),
 }
 
@@ -431,6 +435,105 @@ class Ideal:
 # ---- pages and settings ------------------------------------------------------------------------------
 
 
+# -- swap slots: mm/swapfile.c -------------------------------------------------------------------------
+
+
+class Clusters:
+    """Slots from 6.13 on: cluster_alloc_swap_entry(). A cluster is its number; slot 0 is the header."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = {0}
+        self.used = [0] * -(-room // 512)
+        self.used[0] += 1
+        self.used[-1] += len(self.used) * 512 - room  # slots that are not there
+        self.lists: dict[str, list[int]] = {"nonfull": [], "free": [], "frag": []}
+        for cluster, used in enumerate(self.used):
+            if used < 512:
+                self.lists["nonfull" if used else "free"].append(cluster)
+        self.next: int | None = None
+
+    def move(self, cluster: int, to: str | None) -> None:
+        """To the end of a list, unless it is on it already; None: on no list."""
+        here = next((name for name, each in self.lists.items() if cluster in each), None)
+        if here == to:
+            return
+        if here is not None:
+            self.lists[here].remove(cluster)
+        if to is not None:
+            self.lists[to].append(cluster)
+
+    def scan(self, start: int) -> int | None:
+        """alloc_swap_scan_cluster(), relocate_cluster()."""
+        cluster = start // 512
+        end = min((cluster + 1) * 512, self.room)
+        found = next((slot for slot in range(start, end) if slot not in self.taken), None)
+        self.next = None
+        if found is not None:
+            self.taken.add(found)
+            self.used[cluster] += 1
+            if self.used[cluster] < 512 and found + 1 < end:
+                self.next = found + 1
+        self.move(cluster, None if self.used[cluster] == 512 else "frag")
+        return found
+
+    def alloc(self) -> int:
+        if self.next is not None:
+            cluster = self.next // 512
+            found = self.scan(self.next if self.used[cluster] else cluster * 512)
+            if found is not None:
+                return found
+        for name in ("nonfull", "free", "frag"):
+            while self.lists[name]:
+                cluster = self.lists[name][0]
+                self.move(cluster, None)
+                found = self.scan(cluster * 512)
+                if found is not None:
+                    return found
+        raise AssertionError("no slot left")
+
+    def free(self, slot: int) -> None:
+        """partial_free_cluster()."""
+        self.taken.remove(slot)
+        self.used[slot // 512] -= 1
+        self.move(slot // 512, "nonfull" if self.used[slot // 512] else "free")
+
+
+class Runs:
+    """Slots of a device that turns, before 6.13: scan_swap_map_slots()."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = {0}
+        self.next = 1
+        self.left = 0
+
+    def alloc(self) -> int:
+        if self.left:
+            self.left -= 1
+        else:
+            self.left = 511
+            if self.room - len(self.taken) >= 512:
+                self.next = self.empty_row() or 1
+        slot = self.next
+        while slot >= self.room or slot in self.taken:
+            slot = 1 if slot >= self.room else slot + 1
+        self.taken.add(slot)
+        self.next = slot + 1
+        return slot
+
+    def empty_row(self) -> int | None:
+        free = 0
+        for slot in range(1, self.room):
+            free = 0 if slot in self.taken else free + 1
+            if free == 512:
+                return slot - 511
+        return None
+
+    def free(self, slot: int) -> None:
+        self.taken.remove(slot)
+
+
 @dataclasses.dataclass(eq=False)
 class Page:
     """A page of the trace, in memory or not, and its swap slot."""
@@ -455,6 +558,7 @@ class Page:
     reclaim: bool = False
     writeback: bool = False
     swapcache: bool = False
+    never_mapped: bool = False  # since it was read
     on_lru: bool = False
     # its slot and what is behind it
     slot: int | None = None
@@ -599,6 +703,7 @@ class Oracle:
         self.slots_used = 0
         self.slot_map: dict[int, Page] = {}
         self.next_slot = 1
+        self.slots: Clusters | Runs | None = None
         self.writes: list[tuple[int, Page]] = []
         self.last_write_done = 0
         self.plugged = False
@@ -610,6 +715,9 @@ class Oracle:
         self.ra_max = 1 << cluster
         self.ra_hits = 4 if case.vma_readahead else 0
         self.ra_window = 0
+        if self.ra_max > 1 and not case.vma_readahead:
+            room = min(self.total_slots, 16 * len(contents) + 512) + 1
+            self.slots = Clusters(room) if self.kernel.swap_clusters else Runs(room)
         self.ra_before: int | None = None if case.vma_readahead else 0
         # clock
         self.now = 0
@@ -794,28 +902,20 @@ class Oracle:
         if self.slots_used >= self.total_slots:
             return False
         self.slots_used += 1
-        page.slot = self.next_slot
-        if self.ra_max > 1 and not self.case.vma_readahead:
-            end = self.slot_end()
-            slot = self.next_slot
-            while True:
-                if slot >= end:
-                    slot = 1
-                if slot not in self.slot_map:
-                    break
-                slot += 1
-            page.slot = slot
-            self.slot_map[slot] = page
-            self.next_slot = slot
-        self.next_slot += 1
+        if self.slots is None:
+            page.slot = self.next_slot
+            self.next_slot += 1
+        else:
+            page.slot = self.slots.alloc()
+            self.slot_map[page.slot] = page
         return True
-
-    def slot_end(self) -> int:
-        return min(self.total_slots, 4 * len(self.pages) + 512) + 1
 
     def free_slot(self, page: Page) -> None:
         self.slots_used -= 1
-        self.slot_map = {slot: other for slot, other in self.slot_map.items() if other is not page}
+        if self.slots is not None:
+            assert page.slot is not None
+            self.slots.free(page.slot)
+            del self.slot_map[page.slot]
         page.slot = None
 
     def free_swap(self, page: Page) -> None:
@@ -1184,6 +1284,7 @@ class Oracle:
     def free_page(self, page: Page) -> None:
         page.resident = page.mapped = page.young = page.pte_dirty = page.read_only = False
         page.swapcache = page.active = page.referenced = page.reclaim = page.on_lru = False
+        page.never_mapped = False
         page.shadow_age = self.age
         self.age += 1
         self.updates += 6
@@ -1203,6 +1304,8 @@ class Oracle:
         self.forget_kept(page)
         if not page.dirty:
             return "freed"
+        if page.never_mapped and self.kernel.mapped_only:
+            return "activate"  # pageout(): folio_test_anon() asks folio->mapping, which rmap sets
         page.dirty = False
         if page.zero and self.kernel.zeromap:
             page.in_zeromap = True
@@ -1506,7 +1609,7 @@ class Oracle:
         if requests and self.count["pswpin"] > reads:
             self.now += self.costs.behind_ns
             self.complete_writes()
-        page.resident = page.swapcache = True
+        page.resident = page.swapcache = page.never_mapped = True
         self.workingset_refault(page)
         self.folio_add_lru(page)
 
@@ -1529,8 +1632,6 @@ class Oracle:
             before, self.ra_before = self.ra_before, page.number
             following = before is not None and page.number == before + 1
             preceding = before is not None and page.number == before - 1
-            following = following and page.number % 512 != 0
-            preceding = preceding and before % 512 != 0  # type: ignore[operator]
             count = self.window(following or preceding)
             if following:
                 first = page.number
@@ -1554,7 +1655,7 @@ class Oracle:
         if count == 1:
             return [page]
         first = page.slot // count * count
-        slots = range(max(first, 1), min(first + count, self.slot_end()))
+        slots = range(first, first + count)
         # Looked up one by one: what is evicted while others are read may stand here by then.
         return (self.slot_map[slot] for slot in slots if slot in self.slot_map)
 
@@ -1590,6 +1691,7 @@ class Oracle:
         if write and page in self.pending and not self.rules.synchronous:
             self.lru_add_drain()  # to see whether anybody else holds the page
         page.mapped = page.young = True
+        page.never_mapped = False
         page.pte_dirty = write
         page.read_only = not write and not self.kernel.map_writable
         if (write or self.rules.synchronous or self.swap_full()) and not page.writeback:

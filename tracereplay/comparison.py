@@ -321,7 +321,7 @@ class _KnownPages:
         bits[_first_of(self._middles, pages >> (shift + shift), spaces)] |= np.uint8(NEW_MIDDLE)
         if self._walked:
             self._page_tables.add(pages, spaces)
-        below, above = self._neighbours()
+        neighbours = self._neighbours()
         drawn: dict[str, PageContents] = {
             codec: content.for_pages(pages, spaces, pids)
             for codec, content in self._contents.items()
@@ -329,19 +329,21 @@ class _KnownPages:
         for case in (case for each in self._groups for case in each.held):
             of = drawn[case.scenario.codec]
             case.replay.add_pages(of.compressed_bytes, of.zero_filled, of.same_filled, bits)
-            case.replay.add_neighbours(below, above)
+            case.replay.add_neighbours(*neighbours)
 
-    def _neighbours(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return ids of pages and of those one address above, within one page table."""
+    def _neighbours(
+        self,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return ids of pages, of those one address above, and whether these begin a page table."""
         pages, spaces, _ = self._trace.page_keys()
         order = np.lexsort((pages, spaces))
         sorted_pages, sorted_spaces = pages[order], spaces[order]
-        adjacent = (
-            (sorted_pages[1:] == sorted_pages[:-1] + np.uint64(1))
-            & (sorted_spaces[1:] == sorted_spaces[:-1])
-            & (sorted_pages[1:] % np.uint64(1 << _TABLE_SHIFT) != 0)
+        adjacent = (sorted_pages[1:] == sorted_pages[:-1] + np.uint64(1)) & (
+            sorted_spaces[1:] == sorted_spaces[:-1]
         )
-        return order[:-1][adjacent].astype(np.int64), order[1:][adjacent].astype(np.int64)
+        begins = sorted_pages[1:][adjacent] % np.uint64(1 << _TABLE_SHIFT) == 0
+        below, above = order[:-1][adjacent], order[1:][adjacent]
+        return below.astype(np.int64), above.astype(np.int64), begins
 
 
 def _first_of(

@@ -590,7 +590,7 @@ class Workload:
     zero_filled: npt.NDArray[np.bool_]
     random_lines: npt.NDArray[np.uint8]
     table_bits: npt.NDArray[np.uint8]
-    neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    neighbours: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]
     tables: PageTables
     modelled_times: npt.NDArray[np.int64] | None
     own_clock: OwnClock | None
@@ -640,7 +640,8 @@ def load_workload(run: RecordedRun) -> Workload:
     bits[first] |= np.uint8(st.NEW_MIDDLE)
     order = np.argsort(pages)
     upper = pages[order][1:]
-    adjacent = (upper == pages[order][:-1] + np.uint64(1)) & (upper % np.uint64(512) != 0)
+    adjacent = upper == pages[order][:-1] + np.uint64(1)
+    begins_table = upper[adjacent] % np.uint64(1 << _TABLE_SHIFT) == 0
     tables = PageTables(pages.size)
     tables.add(pages)
     is_write = trace["is_write"].to_numpy()
@@ -656,7 +657,7 @@ def load_workload(run: RecordedRun) -> Workload:
             else np.full(pages.size, _LINES_PER_PAGE, np.uint8)
         ),
         bits,
-        (order[:-1][adjacent], order[1:][adjacent]),
+        (order[:-1][adjacent], order[1:][adjacent], begins_table),
         tables,
         None,
         None,

@@ -74,6 +74,7 @@ from tracereplay.replay.loop import (
     flush_statistics,
     forget_page,
 )
+from tracereplay.replay.slots import swap_is_full
 from tracereplay.replay.state import (
     ISOLATED,
     LINKED,
@@ -106,7 +107,6 @@ from tracereplay.replay.swap import (
     complete_writes,
     end_plug,
     start_plug,
-    swap_is_full,
     wait_for_write,
 )
 

@@ -33,6 +33,7 @@ from tracereplay.replay.loop import (
     flush_statistics,
     forget_page,
 )
+from tracereplay.replay.slots import no_slot_left, swap_is_full
 from tracereplay.replay.state import (
     ACTIVE,
     INACTIVE,
@@ -59,9 +60,7 @@ from tracereplay.replay.swap import (
     complete_writes,
     end_plug,
     issue_plugged,
-    no_slot_left,
     start_plug,
-    swap_is_full,
     wait_for_write,
 )
 

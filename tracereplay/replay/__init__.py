@@ -98,17 +98,24 @@ The worker runs beside the faulting thread
         after 12 us and takes 3/4 of the time, and with one that begins after 50 us and takes 3/2;
         model_min and model_max are over all of them             engine.py:WORKER_TIMING
 
-Faults and swap (loop.py, swap.py)
+Faults and swap (loop.py, slots.py, swap.py)
     resident and in the swap cache: a minor fault                 mm/memory.c:do_swap_page()
     slot freed: at a write fault, with swap half full, always for a synchronous device
         should_try_to_free_swap(), include/linux/swap.h:vm_swap_full()
     6.1: a read fault maps read-only, the first write faults, slot and copy stay   do_wp_page(), wp_page_reuse()
     readahead by slot (rotational) or address                     mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead()
+        by address it stays within a page table, but goes on at full width in the next
+        swap_vma_ra_win()
+    6.18: a dirty page that was read ahead and never mapped is activated instead of written: it is no
+        anonymous page before an rmap is added; of zswap's loads, which leave no copy, all are dirty
+        mm/vmscan.c:pageout() since 6.16, folio_test_anon()
     PG_readahead is PG_reclaim: a page met while it is written counts as a readahead hit, opens the
         window, and is not moved when its write ends; dirtying a page clears the bit
         include/linux/page-flags.h, swap_update_readahead(), mm/page-writeback.c:folio_mark_dirty()
     a read that reclaimed first waits for the writes the device has begun (`behind_ns`)
-    slots in order through clusters of 512                        mm/swapfile.c:cluster_alloc_swap_entry()
+    slots, where readahead follows them: 6.18 takes the next of its cluster, then the first of a
+        partly used one, then an empty one; 6.1 and 6.12 (a device that turns) run through 512, then go
+        to the first 512 free in a row                            mm/swapfile.c:cluster_alloc_swap_entry(), scan_swap_map_slots()
 
 Emulated runs only: a translation cached by QEMU hides touches from reclaim, as a real TLB may
     arch/x86/mm/pgtable.c:ptep_clear_flush_young() does not flush; accel/tcg/cputlb.c

@@ -19,7 +19,8 @@ from tracereplay.replay.generations import MIN_NR_GENS
 from tracereplay.replay.loop import note_time
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
-from tracereplay.replay.swap import PLUG_PAGES
+from tracereplay.replay.slots import CLUSTER, new_slots
+from tracereplay.replay.swap import PLUG_PAGES, TABLE_ENDS
 from tracereplay.units import PAGE_BYTES
 
 EVENT_ROWS = 1 << 13  # small, so that they stay in the second-level cache
@@ -196,6 +197,7 @@ class Replay:
             "flush_at_reclaim": profile.flush_at_reclaim,
             "full_walk_retry": profile.full_walk_retry,
             "map_writable": profile.map_writable,
+            "mapped_only": profile.mapped_only,
             "throttle_sane": scenario.cgroup == "v2",
             "swappiness": scenario.swappiness,
             "page_cluster": 0 if policy.synchronous or textbook else scenario.page_cluster,
@@ -215,7 +217,7 @@ class Replay:
             m[name] = int(value)
         phase = scenario.stat_flush_phase_ns
         m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
-        m["slot_cursor"] = 1
+        m["slot_clusters"] = profile.swap_clusters
         m["request_start"] = m["request_end"] = -1
         m["fifo_at"] = m["kept_at"] = m["order_end"] = 1
         if generations:
@@ -226,13 +228,20 @@ class Replay:
     def _make_slots(self, unique_pages: int) -> npt.NDArray[np.uint32]:
         """Return what readahead looks neighbours up in; empty where nothing is read ahead."""
         m = self.machine[0]
-        if m["page_cluster"] == 0:
-            return np.zeros(0, np.uint32)
-        if m["vma_readahead"]:
-            return zeros_on_lines(2 * self.state.size, np.uint32)
-        # Swap as large as the trace needs: room enough that slots are handed out in order.
-        slots = min(int(m["swap_slots_total"]), 4 * unique_pages + 512)
-        return np.zeros(slots + 1, np.uint32)
+        slots = np.zeros(0, np.uint32)
+        if m["page_cluster"] > 0 and m["vma_readahead"]:
+            slots = zeros_on_lines(2 * self.state.size, np.uint32)
+        elif m["page_cluster"] > 0:
+            # Swap as large as the trace needs: so large that an empty run is nearly always found.
+            m["slot_room"] = min(int(m["swap_slots_total"]), 16 * unique_pages + CLUSTER) + 1
+            slots = new_slots(int(m["slot_room"]), clusters=bool(m["slot_clusters"]))
+        self._start_slots()
+        return slots
+
+    def _start_slots(self) -> None:
+        m = self.machine[0]
+        m["slot_cursor"] = 0 if m["slot_room"] and m["slot_clusters"] else 1
+        m["slot_run"] = 0
 
     # -- sharing: see sharing.py --------------------------------------------------------------------
 
@@ -287,8 +296,9 @@ class Replay:
         if self._late_after(other):
             self.pages["slot"][st.FIRST_PAGE : used] = 0
             self.samples["swap_slots"] = 0
-            if not by_address:
-                self.slots[:] = 0
+            if self.slots.size and not by_address:
+                clusters = bool(self.machine[0]["slot_clusters"])
+                self.slots = new_slots(int(self.machine[0]["slot_room"]), clusters=clusters)
 
     def take_results(self, other: Replay) -> None:
         """Take over what a replay counted that stood for this one to the end."""
@@ -306,7 +316,7 @@ class Replay:
         self.flushes[:] = other.flushes
         if self._late_after(other):
             self.machine[0]["swap_slots"] = 0
-            self.machine[0]["slot_cursor"] = 1
+            self._start_slots()
 
     def _late_after(self, other: Replay) -> bool:
         """Tell whether the other one gave pages slots that here only the device needs."""
@@ -366,14 +376,21 @@ class Replay:
         m["rewrite_at"] = self.classes.size
         self.classes = np.concatenate([self.classes, sizes, np.zeros(self.state.size, np.int64)])
 
-    def add_neighbours(self, page_ids: npt.NDArray[np.int64], above: npt.NDArray[np.int64]) -> None:
+    def add_neighbours(
+        self,
+        page_ids: npt.NDArray[np.int64],
+        above: npt.NDArray[np.int64],
+        begins_table: npt.NDArray[np.bool_],
+    ) -> None:
         """Tell which page lies one address above another, for readahead by address.
 
         page_ids, above : int64, shape (pairs,)
+        begins_table : bool, shape (pairs,): the upper one is the first of a page table
         """
         if self.machine[0]["vma_readahead"] and self.slots.size:
-            self.slots[2 * (page_ids + st.FIRST_PAGE) + 1] = above + st.FIRST_PAGE
-            self.slots[2 * (above + st.FIRST_PAGE)] = page_ids + st.FIRST_PAGE
+            ends = begins_table * int(TABLE_ENDS)
+            self.slots[2 * (page_ids + st.FIRST_PAGE) + 1] = above + st.FIRST_PAGE | ends
+            self.slots[2 * (above + st.FIRST_PAGE)] = page_ids + st.FIRST_PAGE | ends
 
     def use_page_tables(self, tables: PageTables) -> None:
         """Tell where pages stand in page tables, for models that look there; may still grow."""

@@ -14,6 +14,7 @@ import numpy as np
 from tracereplay._jit import apart, inner, item_at, leading_zeros, prefetch, put_at
 from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
+from tracereplay.replay.slots import alloc_slot, free_slot, swap_is_full
 from tracereplay.replay.state import (
     ACCESSED,
     BACKGROUND,
@@ -29,6 +30,7 @@ from tracereplay.replay.state import (
     MAPPED,
     MINOR,
     NEVER,
+    NEVER_MAPPED,
     OFF_LIST,
     ON_DEVICE,
     PG_ACTIVE,
@@ -56,13 +58,11 @@ from tracereplay.replay.state import (
 )
 from tracereplay.replay.swap import (
     address_window,
-    alloc_slot,
     complete_writes,
     count_request,
-    free_slot,
+    neighbour,
     slot_window,
     submit_write,
-    swap_is_full,
 )
 from tracereplay.replay.zswap import (
     KEPT_BY_POLICY,
@@ -201,7 +201,7 @@ def forget_kept(m: Any, pages: Any, page: Any) -> None:
 def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
     """Free the memory of an evicted page; its shadow stays behind (mm/workingset.c)."""
     state[page] = SEEN
-    clear_flags(pages, page, SWAPCACHE | PG_ACTIVE | PG_REFERENCED | PG_READAHEAD)
+    clear_flags(pages, page, SWAPCACHE | NEVER_MAPPED | PG_ACTIVE | PG_REFERENCED | PG_READAHEAD)
     pages[page]["shadow"] = m["nonresident_age"]
     m["nonresident_age"] += 1
     m["resident_pages"] -= 1
@@ -390,6 +390,7 @@ def _map(
     elif not m["map_writable"]:
         bits |= READ_ONLY
     state[page] = bits
+    clear_flags(pages, page, NEVER_MAPPED)
     m["mapped_pages"] += 1
     if (write or m["synchronous"] or swap_is_full(m)) and not has(pages, page, PG_WRITEBACK):
         drop_backing(m, pages, pool, classes, slots, page)
@@ -619,6 +620,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         if not has(pages, page, PG_DIRTY):
             m["ev_dropped"] += 1
             return FREED
+        if has(pages, page, NEVER_MAPPED) and m["mapped_only"]:
+            return ACTIVATE
         clear_flags(pages, page, PG_DIRTY)
         size = np.int64(pages[page]["size"])
         if size == 0 and m["zeromap"]:
@@ -853,9 +856,9 @@ def build_loop(
         state[page] = SEEN | RESIDENT
         refault(m, pages, page)
         if m["exclusive_loads"] and service in (ZSWAP, ZSWAP_RAW):
-            set_flags(pages, page, SWAPCACHE | PG_DIRTY)
+            set_flags(pages, page, SWAPCACHE | NEVER_MAPPED | PG_DIRTY)
         else:
-            set_flags(pages, page, SWAPCACHE)
+            set_flags(pages, page, SWAPCACHE | NEVER_MAPPED)
         add(m, pages, page)
         return service
 
@@ -887,8 +890,8 @@ def build_loop(
             begin, count = address_window(m, slots, page)
             alone = count == 1
             other = page
-            while begin < 0 and state[np.int64(slots[2 * other])] & SEEN:
-                other = np.int64(slots[2 * other])
+            while begin < 0 and state[np.int64(neighbour(slots, 2 * other))] & SEEN:
+                other = np.int64(neighbour(slots, 2 * other))
                 begin += 1
             count += begin  # what lies before the page table's first entry is cut off
             slot = np.int64(0)
@@ -905,11 +908,11 @@ def build_loop(
         for step in range(count):
             if m["vma_readahead"]:
                 if step > 0:
-                    other = np.int64(slots[2 * other + 1])
+                    other = np.int64(neighbour(slots, 2 * other + 1))
                 if not state[other] & SEEN:
                     break
             else:
-                if slot + step >= slots.size:
+                if slot + step >= m["slot_room"]:
                     break
                 other = np.int64(slots[slot + step])
                 if other == 0:

@@ -35,6 +35,10 @@ class KernelProfile:
     header_bytes : kept with each object of zbud and z3fold (6.1)
     mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
         found accessed twice to be promoted and lru_gen_folio_seq() places it
+    mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
+        pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
+    swap_clusters : a swap device that turns is cut into clusters as well
+        (mm/swapfile.c:cluster_alloc_swap_entry(), since 6.13)
     allocators : the ones this kernel has
     """
 
@@ -54,6 +58,8 @@ class KernelProfile:
     worker_whole_page: bool = False
     header_bytes: int = 0
     mglru: Literal["6.1", "6.12", "6.14"] = "6.14"
+    mapped_only: bool = True
+    swap_clusters: bool = True
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
@@ -63,6 +69,8 @@ KERNELS: dict[str, KernelProfile] = {
         name="6.12",
         stores_raw=False,
         mglru="6.12",
+        mapped_only=False,
+        swap_clusters=False,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
     "6.1": KernelProfile(
@@ -82,6 +90,8 @@ KERNELS: dict[str, KernelProfile] = {
         worker_whole_page=True,
         header_bytes=8,
         mglru="6.1",
+        mapped_only=False,
+        swap_clusters=False,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
 }

@@ -49,6 +49,7 @@ PG_WORKINGSET = np.int64(8)  # while evicted: the workingset bit of its shadow
 PG_RECLAIM = np.int64(16)
 PG_WRITEBACK = np.int64(32)
 PG_READAHEAD = PG_RECLAIM  # include/linux/page-flags.h: one bit for both
+NEVER_MAPPED = np.int64(64)  # read into the swap cache, and nobody has mapped it since
 SWAPCACHE = np.int64(128)  # has a swap slot while in memory
 IN_ZSWAP = np.int64(256)
 ON_DEVICE = np.int64(512)
@@ -215,6 +216,7 @@ _SETTINGS = (
     "full_walk_retry",
     "read_first",  # the program reads a page before it writes to it: every fault is a read's
     "map_writable",  # a read fault maps an exclusive page writable
+    "mapped_only",  # 6.18: a dirty page that was never mapped is activated instead of written
     "throttle_sane",  # v2: reclaim does not wait for writeback, it activates
     "swappiness",
     "page_cluster",
@@ -222,6 +224,8 @@ _SETTINGS = (
     "flush_period_ns",  # statistics are brought up to date this often; 0 always, -1 at given times
     "own_clock",  # 1: stalls are added to the trace's time; 0: the trace's time has them
     "swap_slots_total",
+    "slot_room",  # slots whose pages are known, the header's included; 0: they are only counted
+    "slot_clusters",  # the device is cut into clusters (6.13), else filled run by run
     "textbook",  # lru, opt: capacity is exact, no kernel overheads
     "huge_class_pages",
     "header_bytes",  # 6.1 zbud, z3fold keep 8 bytes with each object
@@ -316,7 +320,8 @@ _STATE = (
     "next_zspage",
     "device_pages",
     "swap_slots",
-    "slot_cursor",
+    "slot_cursor",  # where to look for the next slot
+    "slot_run",  # slots that follow on it
     "io_head",
     "io_count",
     "io_last_ns",

@@ -1,4 +1,4 @@
-"""Swap slots and the device: who has a slot, when a write completes."""
+"""The swap device: when a write completes, what is read with a page."""
 
 from __future__ import annotations
 
@@ -14,74 +14,14 @@ from tracereplay.replay.state import (
     PG_ACTIVE,
     PG_RECLAIM,
     PG_WRITEBACK,
-    SLOT_MET,
     clear_flags,
     has,
     link_tail,
     unlink,
 )
 
-CLUSTER = 512  # SWAPFILE_CLUSTER
-_LAST_SLOT = np.int64(0xFFFFFFFF)
+TABLE_ENDS = np.int64(1 << 31)  # in a neighbour's number: readahead does not look beyond
 PLUG_PAGES = 32  # BLK_MAX_REQUEST_COUNT requests, or BLK_PLUG_FLUSH_SIZE bytes in one
-
-
-@inner
-def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
-    """Give a page a swap slot; False where swap is full.
-
-    Slots are handed out in order through clusters of 512, and found again from there on; source:
-    mm/swapfile.c:cluster_alloc_swap_entry() as of v6.12. `slots` is slot → page for readahead in
-    slot order; where readahead follows addresses, or there is none, slots are counted and numbered
-    on and on, as if there were always a free cluster.
-    """
-    if m["swap_slots"] >= m["swap_slots_total"]:
-        m["decided"] |= SLOT_MET
-        return False
-    m["swap_slots"] += 1
-    if slots.size > 0 and not m["vma_readahead"]:
-        cursor = m["slot_cursor"]
-        for _ in range(slots.size):
-            if cursor >= slots.size:
-                cursor = 1
-            if slots[cursor] == 0:
-                break
-            cursor += 1
-        slots[cursor] = page
-        pages[page]["slot"] = cursor
-        m["slot_cursor"] = cursor + 1
-    else:
-        cursor = m["slot_cursor"]
-        pages[page]["slot"] = cursor
-        m["slot_cursor"] = cursor % _LAST_SLOT + 1
-    return True
-
-
-@inner
-def free_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
-    """Take the slot of a page back."""
-    m["swap_slots"] -= 1
-    if slots.size > 0 and not m["vma_readahead"]:
-        slots[pages[page]["slot"]] = 0
-    pages[page]["slot"] = 0
-
-
-@inner
-def no_slot_left(m: Any) -> Any:
-    """Tell whether no page can be given a slot; virtual swap always has one to name a page by."""
-    if m["swap_slots"] < m["swap_slots_total"]:
-        return False
-    m["decided"] |= SLOT_MET
-    return m["late_slots"] == 0
-
-
-@inner
-def swap_is_full(m: Any) -> Any:
-    """Tell whether more than half of the slots are in use; include/linux/swap.h:vm_swap_full()."""
-    if 2 * m["swap_slots"] <= m["swap_slots_total"]:
-        return False
-    m["decided"] |= SLOT_MET
-    return True
 
 
 @inner
@@ -238,16 +178,23 @@ def slot_window(m: Any, pages: Any, page: Any) -> Any:
 
 
 @inner
+def neighbour(neighbours: Any, at: Any) -> Any:
+    """Return the page at `at`, 0 where there is none or another page table begins."""
+    other = np.int64(neighbours[at])
+    return np.int64(0) if other & TABLE_ENDS else other
+
+
+@inner
 def address_window(m: Any, neighbours: Any, page: Any) -> Any:
     """Return (first neighbour's distance, pages) to read around a page; swap_vma_ra_win().
 
-    `neighbours` holds, for page p, the page one address below at 2p and above at 2p + 1, 0 where
-    there is none or a page table ends. Unlike the kernel, which keeps this state per VMA, there is
+    `neighbours` holds, for page p, the page one address below at 2p and above at 2p + 1, with
+    TABLE_ENDS where another table has it, 0 where there is none. Unlike the kernel, which keeps this state per VMA, there is
     one for the trace.
     """
     before = m["ra_prev"]
-    is_next = before > 0 and np.int64(neighbours[2 * before + 1]) == page
-    is_previous = before > 0 and np.int64(neighbours[2 * before]) == page
+    is_next = before > 0 and np.int64(neighbours[2 * before + 1]) & ~TABLE_ENDS == page
+    is_previous = before > 0 and np.int64(neighbours[2 * before]) & ~TABLE_ENDS == page
     count = _window(m, is_next or is_previous, m["ra_hits"])
     m["ra_prev"] = page
     m["ra_last_window"] = count
