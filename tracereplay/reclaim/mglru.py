@@ -29,9 +29,12 @@ generations.rotate_generation        mm/swap.c:folio_rotate_reclaimable(), lru_m
 ===================================  ==================================================================
 
 Unlike the kernel: there are no file pages; a VMA fills each of its page tables; the Bloom filter has no
-false positives; a walk takes no time; a plug is submitted as a whole at the end of a priority level; only
-reclaim drains the batch of folio_activate(), whose pages can be evicted meanwhile; and all address
-spaces count as one task's. Tiers above the first hold file pages, or what 6.14 calls the working set.
+false positives; a walk takes no time, so that of two agings in a row the second finds that the task has
+not run since and does not walk (a tick during a long walk lets it run: kernels were seen to do either,
+on loops and scans for the whole of a trace, which moves `pgactivate`, hardly faults); a plug is submitted
+as a whole at the end of a priority level; only reclaim drains the batch of folio_activate(), whose pages
+can be evicted meanwhile; and all address spaces count as one task's. Tiers above the first hold file
+pages, or what 6.14 calls the working set.
 """
 
 from __future__ import annotations
