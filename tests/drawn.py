@@ -112,9 +112,9 @@ def batches(given_, cuts=()):
         yield start, *columns
 
 
-def feed(replay, given_, cuts=()):
+def feed(replay, given_, cuts=(), on_events=lambda _: None):
     for batch in batches(given_, cuts):
-        if not replay.feed(*batch, lambda _: None):
+        if not replay.feed(*batch, on_events):
             break
     replay.finish()
     return replay

@@ -7,8 +7,10 @@ import json
 import math
 
 import numpy as np
+import oracle
 import polars as pl
 import pytest
+from drawn import feed, make_replay, with_rows
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -150,6 +152,36 @@ def test_reclaim_that_waits_sleeps_until_the_oldest_write_is_done() -> None:
     events["waits"] = [2, 0]
     latency = LatencyModel(fixed_device(0.0, 1000.0)).latencies(events)
     assert latency.tolist() == [2000, 0]
+
+
+def test_a_load_beside_the_page_before_waits_for_memory_half_as_often() -> None:
+    costs = load_costs()
+    one = dataclasses.replace(costs, fault_spread=Quantiles.constant(1.0))
+    events = np.zeros(2, EVENT)
+    events["service"] = ZSWAP_RAW
+    events["touched_pages"] = 16_383
+    events["clock_ns"] = [0, 1_000_000]
+    events["beside"] = [0, 1]
+    events["access"] = 7  # the same draws
+    alone, beside = LatencyModel(one).latencies(events).tolist()
+    saved = costs.faults["load_misses"] * float(costs.memory_ns(16_384 * 4096)) / 2
+    assert alone - beside == pytest.approx(saved, abs=2)
+
+
+def test_the_replay_tells_which_page_faults_beside_the_last_one() -> None:
+    # Ids come in the order of first touch: 0 to 19, then 3, 11, 2, 9 of them are faults again.
+    seen = []
+    case = oracle.Case(
+        policy="store-raw", reclaim="lru", limit_bytes=2 * 4096, pool_limit_pages=100, cgroup="v1"
+    )
+    content = {"zero": False, "same": False, "compressed": 1000, "new_tables": 0}
+    pages = [*range(20), 3, 11, 2, 9]
+    rows = len(pages)
+    drawn = with_rows(case, dict.fromkeys(range(20), content), pages, [False] * rows, [None] * rows)
+    feed(make_replay(drawn), drawn, on_events=lambda events: seen.append(events.copy()))
+    beside = np.concatenate(seen)["beside"].tolist()
+    assert beside[1:20] == [1] * 19
+    assert beside[20:] == [0, 0, 0, 1]
 
 
 def test_a_touch_starts_when_the_one_before_is_done() -> None:

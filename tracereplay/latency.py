@@ -40,6 +40,9 @@ _FAULT, _RECLAIM, _DECOMPRESS, _READ, _WRITE, _MINOR = range(6)
 _WRITE_STEP = 1657  # odd, so that the writes of one event walk through the whole table
 _PAGE = 4096
 _MEMORY_STEPS = 8  # per doubling of the memory in use
+# Of the answers of memory a load waits for, those about what neighbours share: the page table's entry,
+# the slot's, and the leaf of zswap's tree; the others are its entry, its object and the page itself.
+BESIDE_SHARE = 0.5
 _IN_FLIGHT = 1024  # writes whose completion a reclaim may wait for
 
 _COST = np.dtype(
@@ -365,7 +368,8 @@ def _latencies(
             now += np.int64(cost["swap_cache_ns"] * factor)
         else:
             if service in (ZSWAP, ZSWAP_RAW):
-                cold_ns += cost["load_misses"] * memory_ns
+                misses = cost["load_misses"] * (1.0 - BESIDE_SHARE * np.float64(event["beside"]))
+                cold_ns += misses * memory_ns
             now += np.int64((cost["major_fault_ns"] + cold_ns) * factor)
             ahead = np.float64(event["read_ahead"])
             if event["read_ahead_loads"] > 0:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tracereplay.costs import RANDOM_LINES, Costs, Quantiles, TouchCurve
 from tracereplay.errors import InputError
-from tracereplay.latency import LatencyModel, draws_of
+from tracereplay.latency import BESIDE_SHARE, LatencyModel, draws_of
 from tracereplay.replay.state import BACKGROUND, DEVICE, MINOR, SWAP_CACHE, ZSWAP, ZSWAP_RAW
 from tracereplay.units import PAGE_BYTES
 
@@ -141,7 +141,8 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
 
     - `minor_fault_ns`, `cold_page_ns`: first touches once reclaim frees pages that a compressor has
       just read (the faster kind), and before any reclaim; `warm_ratio`: how many are of that kind;
-    - `load_misses`: loads of raw pages take a fault, a copy, and that many answers of memory;
+    - `load_misses`: loads of raw pages take a fault, a copy, and that many answers of memory, half as
+      many beside the page that faulted last;
     - `decompress_by_bytes`: what loads of compressed pages take beyond that, by size;
     - `scan_ns`: the longest touch of the first pass is the first reclaim, which looks at every page;
     - `evict_misses`: the other reclaims, by rank, against the work the replay counted;
@@ -174,10 +175,11 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
         raise InputError(f"{run.name}: too few loads of raw pages to fit costs to")
     # A new page is needed as well: warm or not, as for first touches.
     fixed += (1 - faults["warm_ratio"]) * faults["cold_page_ns"]
-    waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / memory[raw]
+    answers = memory * (1.0 - BESIDE_SHARE * events["beside"])
+    waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
     faults["load_misses"] = max(float(np.median(waits[waits > 0])), 0.0)
     packed = quiet & (events["service"] == ZSWAP)
-    rest = touch - fixed - faults["load_misses"] * memory
+    rest = touch - fixed - faults["load_misses"] * answers
     points = []
     for size in np.unique(events["size_bytes"][packed]).tolist():
         of = packed & (events["size_bytes"] == size)
@@ -188,7 +190,7 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     codec["decompress_spread"] = {"value": 1.0, "source": "in fault_spread"}
     sizes, means = np.array(points, np.float64).T
     decompress = np.interp(events["size_bytes"].astype(np.float64), sizes, means)
-    expected = fixed + faults["load_misses"] * memory
+    expected = fixed + faults["load_misses"] * answers
     expected += np.where(events["service"] == ZSWAP, decompress, faults["raw_copy_ns"])
     loads = raw | packed
     spreads = {

@@ -84,6 +84,8 @@ ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrin
 # (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
 UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
+# Page table entries in a cache line. Pages are numbered by first touch, as they lie in most programs.
+BESIDE_PAGES = 8
 FAR_AHEAD = 40  # rows
 STATE_AHEAD = 24  # before them
 SOON_ROWS = (1 << FAR_AHEAD) - 1
@@ -326,8 +328,13 @@ def note_time(m: Any, samples: Any, access: Any) -> None:
 
 
 @inner
-def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: Any) -> None:
+def _emit(
+    m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: Any, page: Any
+) -> None:
     at = m["events"]
+    if service != BACKGROUND:
+        m["ev_beside"] = abs(page - m["faulted"]) < BESIDE_PAGES
+        m["faulted"] = page
     events[at]["access"] = access
     events[at]["clock_ns"] = clock_ns
     events[at]["service"] = service
@@ -346,6 +353,7 @@ def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: A
     events[at]["read_ahead"] = m["ev_read_ahead"]
     events[at]["read_ahead_loads"] = m["ev_read_ahead_loads"]
     events[at]["waits"] = m["ev_waits"]
+    events[at]["beside"] = m["ev_beside"]
     m["events"] = at + 1
     m["ev_scanned"] = 0
     m["ev_stored"] = 0
@@ -360,6 +368,7 @@ def _emit(m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: A
     m["ev_read_ahead"] = 0
     m["ev_read_ahead_loads"] = 0
     m["ev_waits"] = 0
+    m["ev_beside"] = 0
 
 
 @inner
@@ -989,7 +998,7 @@ def build_loop(
             if m["worker_active"]:
                 run_worker(m, state, pages, pool, classes, writes, slots)
                 if m["ev_written_back"]:
-                    _emit(m, events, access, began_ns, BACKGROUND, 0)
+                    _emit(m, events, access, began_ns, BACKGROUND, 0, page)
                 bits = state[page]  # it may have brought this very page into the swap cache
             size = np.int64(0)
             if (
@@ -1053,7 +1062,7 @@ def build_loop(
             if has_tlb:
                 tlb[page & tlb_mask] = page
             _note_peaks(m)
-            _emit(m, events, access, began_ns, service, size)
+            _emit(m, events, access, began_ns, service, size, page)
             if m["own_clock"]:
                 m["clock_lead_ns"] += m["clock_ns"] - began_ns
 

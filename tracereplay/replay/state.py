@@ -154,6 +154,7 @@ EVENT = np.dtype(
         ("read_ahead", np.uint32),  # further pages read from the device by readahead
         ("read_ahead_loads", np.uint32),  # further pages loaded from zswap by readahead
         ("waits", np.uint32),  # times reclaim slept for I/O
+        ("beside", np.uint8),  # the page is beside the last one that faulted
     ],
     align=True,
 )
@@ -339,6 +340,7 @@ _STATE = (
     "disk_swapins",
     "events",
     "soon",  # which of the next rows of the batch will fault
+    "faulted",  # the page of the last event
     "samples",
     "next_sample",
     "last_access",
