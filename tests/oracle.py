@@ -1676,10 +1676,7 @@ class Oracle:
             if other is page:
                 self.bring_in(page)
             elif not other.resident and (other.in_zswap or other.on_device or other.in_zeromap):
-                try:
-                    self.bring_in(other)
-                except OutOfMemory:
-                    continue
+                self.bring_in(other)
                 other.reclaim = True  # PG_readahead is the same bit
                 self.count["swap_ra"] += 1
         if not alone:

@@ -156,10 +156,10 @@ def test_a_run_the_kernel_ended_by_an_oom_kill_ends_so(frame):
     for row in ends.iter_rows(named=True):
         assert row["model"] == row["kernel"], row
     killed = ends.filter(pl.col("kernel") == 1)["run"].to_list()
-    assert killed == ["6.12-lru-zipf12-hard-zsmalloc-lzo-p20-wb0"]
+    assert killed == ["6.12-lru-zipf12-hard-zsmalloc-lzo-p20-wb0", "scan-12M-readahead"]
     # How often its last retries found pages again depends on the flushes among them, that is on a
     # clock that goes on at the same pace there.
-    again = frame.filter(pl.col("run").is_in(killed) & (pl.col("counter") == "pgactivate"))
+    again = frame.filter((pl.col("run") == killed[0]) & (pl.col("counter") == "pgactivate"))
     assert again["kernel"].item() / 2 < again["model"].item() < 2 * again["kernel"].item()
 
 

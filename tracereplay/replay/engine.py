@@ -241,7 +241,7 @@ class Replay:
     def _start_slots(self) -> None:
         m = self.machine[0]
         m["slot_cursor"] = 0 if m["slot_room"] and m["slot_clusters"] else 1
-        m["slot_run"] = 0
+        m["slot_run"] = m["slot_top"] = 0
 
     # -- sharing: see sharing.py --------------------------------------------------------------------
 
@@ -291,8 +291,10 @@ class Replay:
         by_address = bool(self.machine[0]["vma_readahead"])
         if by_address:
             self.slots = other.slots  # who is beside whom: the same for all
-        else:
-            self.slots[:] = other.slots
+        else:  # room for sixteen times the pages: what was never used stays untouched memory
+            top, room = (int(other.machine[0][name]) for name in ("slot_top", "slot_room"))
+            self.slots[:top] = other.slots[:top]
+            self.slots[room:] = other.slots[room:]
         if self._late_after(other):
             self.pages["slot"][st.FIRST_PAGE : used] = 0
             self.samples["swap_slots"] = 0

@@ -937,7 +937,7 @@ def build_loop(
             ):
                 from_pool = has(pages, other, IN_ZSWAP)
                 if bring_in(m, state, pages, pool, classes, writes, slots, times, other) < 0:
-                    continue
+                    return np.int64(-1)  # this charge may kill as well (GFP_HIGHUSER_MOVABLE)
                 set_flags(pages, other, PG_READAHEAD)
                 m["swap_ra"] += 1
                 if from_pool:

@@ -91,6 +91,7 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
         else:
             slot = np.int64(_from_runs(m, slots))
         slots[slot] = page
+        m["slot_top"] = max(m["slot_top"], slot + 1)
     pages[page]["slot"] = slot
     return True
 

@@ -323,6 +323,7 @@ _STATE = (
     "swap_slots",
     "slot_cursor",  # where to look for the next slot
     "slot_run",  # slots that follow on it
+    "slot_top",  # above all that were given so far
     "io_head",
     "io_count",
     "io_last_ns",
