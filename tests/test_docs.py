@@ -80,7 +80,7 @@ def test_the_example_prints_the_comparison_and_writes_what_the_readme_says(tmp_p
     done = CliRunner().invoke(app, arguments)
 
     assert done.exit_code == 0, done.output
-    assert "memory limit 3.9 MiB (50% of the pages touched)" in done.stdout
+    assert "memory limit 4.6 MiB (60% of the pages touched)" in done.stdout
     for name in POLICIES:
         assert re.search(rf"^{name} ", done.stdout, re.MULTILINE), name
     assert (tmp_path / "sqlite" / "report.html").stat().st_size < 4_000_000
