@@ -432,10 +432,7 @@ class Ideal:
         self.bytes -= length
 
 
-# ---- pages and settings ------------------------------------------------------------------------------
-
-
-# -- swap slots: mm/swapfile.c -------------------------------------------------------------------------
+# ---- swap slots: mm/swapfile.c -----------------------------------------------------------------------
 
 
 class Clusters:
@@ -500,7 +497,7 @@ class Clusters:
 
 
 class Runs:
-    """Slots of a device that turns, before 6.13: scan_swap_map_slots()."""
+    """Slots of a rotational device before 6.13: scan_swap_map_slots()."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -532,6 +529,9 @@ class Runs:
 
     def free(self, slot: int) -> None:
         self.taken.remove(slot)
+
+
+# ---- pages and settings ------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(eq=False)

@@ -14,12 +14,7 @@ from numba import config as numba_config
 
 from tracereplay._jit import kernel
 from tracereplay.replay import state
-from tracereplay.replay.allocators import (
-    class_table,
-    pool_alloc,
-    pool_free,
-    zsmalloc_classes,
-)
+from tracereplay.replay.allocators import class_table, pool_alloc, pool_free, zsmalloc_classes
 from tracereplay.replay.state import CLASS_FIELDS, CLASS_OBJECTS, CLASS_PAGES, CLASS_TABLE
 
 

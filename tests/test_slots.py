@@ -1,4 +1,4 @@
-"""Which swap slot a page is given: clusters from 6.13 on, runs of a device that turns before."""
+"""Which swap slot a page is given: clusters from 6.13 on, runs of a rotational device before."""
 
 from __future__ import annotations
 

@@ -666,11 +666,11 @@ def load_workload(run: RecordedRun) -> Workload:
     untimed = [repeat for repeat in run.replays if not repeat.times_ns.size]
     if run.scenario.reclaim != "two-list" and not untimed:
         return load
-    _, means = _clock_costs(run)
+    touch_ns, means = _clock_costs(run)
     first_pass = _replay(run, load, (untimed or run.replays)[0], _NO_ROWS, means)
     return dataclasses.replace(
         load,
-        own_clock=_own_clock(run, first_pass, load.page_ids.size),
+        own_clock=_own_clock(run, first_pass, load.page_ids.size, touch_ns, means),
         modelled_times=_modelled_times(run, load, untimed[0], first_pass) if untimed else None,
     )
 
@@ -813,7 +813,9 @@ def _clock_costs(run: RecordedRun) -> tuple[int, Means]:
     return _TOUCH_NS, touch_costs(run, None).means()
 
 
-def _own_clock(run: RecordedRun, first_pass: Replay, rows: int) -> OwnClock | None:
+def _own_clock(
+    run: RecordedRun, first_pass: Replay, rows: int, touch_ns: int, means: Means
+) -> OwnClock | None:
     """Return the clock of the model's own costs.
 
     None where waits decide that no mean cost tells (of the device on a real machine, of the writeback
@@ -828,7 +830,7 @@ def _own_clock(run: RecordedRun, first_pass: Replay, rows: int) -> OwnClock | No
     at, clock = _course(first_pass, rows)
     own = np.interp(np.arange(rows + 1), at, clock).astype(np.int64)
     reached = rows if first_pass.finished else min(max(int(machine["oom_at_access"]), 1), rows)
-    return OwnClock(own, reached, *_clock_costs(run))
+    return OwnClock(own, reached, touch_ns, means)
 
 
 def _course(first_pass: Replay, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -402,7 +402,7 @@ def _swap_off(libc: Any, path: Path) -> None:
 
 
 def _is_rotational(path: Path) -> int:
-    """Tell whether the kernel takes the disk below a file for one that turns; -1 unknown."""
+    """Tell whether the kernel takes the disk below a file for a rotational one; -1 unknown."""
     device = path.stat().st_dev
     folder = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     for where in (folder / "queue/rotational", folder.resolve().parent / "queue/rotational"):

@@ -114,7 +114,7 @@ Faults and swap (loop.py, slots.py, swap.py)
         include/linux/page-flags.h, swap_update_readahead(), mm/page-writeback.c:folio_mark_dirty()
     a read that reclaimed first waits for the writes the device has begun (`behind_ns`)
     slots, where readahead follows them: 6.18 takes the next of its cluster, then the first of a
-        partly used one, then an empty one; 6.1 and 6.12 (a device that turns) run through 512, then go
+        partly used one, then an empty one; 6.1 and 6.12 (a rotational device) run through 512, then go
         to the first 512 free in a row                            mm/swapfile.c:cluster_alloc_swap_entry(), scan_swap_map_slots()
 
 Emulated runs only: a translation cached by QEMU hides touches from reclaim, as a real TLB may

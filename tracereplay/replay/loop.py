@@ -332,8 +332,9 @@ def _emit(
     m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: Any, page: Any
 ) -> None:
     at = m["events"]
+    events[at]["beside"] = 0
     if service != BACKGROUND:
-        m["ev_beside"] = abs(page - m["faulted"]) < BESIDE_PAGES
+        events[at]["beside"] = abs(page - m["faulted"]) < BESIDE_PAGES
         m["faulted"] = page
     events[at]["access"] = access
     events[at]["clock_ns"] = clock_ns
@@ -353,7 +354,6 @@ def _emit(
     events[at]["read_ahead"] = m["ev_read_ahead"]
     events[at]["read_ahead_loads"] = m["ev_read_ahead_loads"]
     events[at]["waits"] = m["ev_waits"]
-    events[at]["beside"] = m["ev_beside"]
     m["events"] = at + 1
     m["ev_scanned"] = 0
     m["ev_stored"] = 0
@@ -368,7 +368,6 @@ def _emit(
     m["ev_read_ahead"] = 0
     m["ev_read_ahead_loads"] = 0
     m["ev_waits"] = 0
-    m["ev_beside"] = 0
 
 
 @inner

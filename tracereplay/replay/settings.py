@@ -37,7 +37,7 @@ class KernelProfile:
         found accessed twice to be promoted and lru_gen_folio_seq() places it
     mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
         pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
-    swap_clusters : a swap device that turns is cut into clusters as well
+    swap_clusters : a rotational swap device is cut into clusters as well
         (mm/swapfile.c:cluster_alloc_swap_entry(), since 6.13)
     allocators : the ones this kernel has
     """

@@ -2,7 +2,7 @@
 
 `slots` says which page has a slot; slot 0 is the header's. From 6.13 on (6.18 here) every device is
 cut into clusters of 512 slots; the array ends with their records and the heads of their lists. Before,
-a device that turns was filled run by run. Where readahead follows addresses, or there is none, slots
+a rotational device was filled run by run. Where readahead follows addresses, or there is none, slots
 are only counted, and numbered on and on.
 
 Source: mm/swapfile.c: cluster_alloc_swap_entry(), alloc_swap_scan_list(), alloc_swap_scan_cluster(),

@@ -66,7 +66,7 @@ _PAGE_FIELDS = {
     "place": (np.uint32, 8),  # in the zswap order, 0 where it is not in it
     "later": (np.uint32, 12),  # a page some way behind it on its LRU list: what to prefetch
     "shadow": (np.uint32, 16),  # nonresident age when it was evicted or kept: also its order
-    "slot": (np.uint32, 20),  # swap slot + 1, 0 without one
+    "slot": (np.uint32, 20),  # swap slot, 0 (the header's) without one
     "zspage": (np.uint32, 24),  # allocator record that holds its object
     "flags": (np.uint16, 28),
     # Its two bytes, which is what LLVM writes where a constant is in one of them: to read both right

@@ -189,8 +189,8 @@ def address_window(m: Any, neighbours: Any, page: Any) -> Any:
     """Return (first neighbour's distance, pages) to read around a page; swap_vma_ra_win().
 
     `neighbours` holds, for page p, the page one address below at 2p and above at 2p + 1, with
-    TABLE_ENDS where another table has it, 0 where there is none. Unlike the kernel, which keeps this state per VMA, there is
-    one for the trace.
+    TABLE_ENDS where another table has it, 0 where there is none. Unlike the kernel, which keeps this
+    state per VMA, there is one for the trace.
     """
     before = m["ra_prev"]
     is_next = before > 0 and np.int64(neighbours[2 * before + 1]) & ~TABLE_ENDS == page
