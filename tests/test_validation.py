@@ -163,6 +163,45 @@ def test_a_run_the_kernel_ended_by_an_oom_kill_ends_so(frame):
     assert again["kernel"].item() / 2 < again["model"].item() < 2 * again["kernel"].item()
 
 
+def test_a_run_is_killed_at_the_touch_where_the_kernel_killed_it(frame):
+    kernel, model = counter(frame, "scan-12M-readahead", "oom_at_touch")
+    assert abs(model / kernel - 1) <= 0.036  # the kernel's own five lie so far apart
+    # All five were killed: what they had counted by then stands beside what the model has.
+    for name in ("pgmajfault", "zswpin", "zswpout", "swap_ra", "swap_ra_hit"):
+        kernel, model = counter(frame, "scan-12M-readahead", name)
+        assert abs(model / kernel - 1) <= 0.06, name
+    assert counter(frame, "scan-12M-readahead", "pool_pages")[0] is None  # no second half
+
+
+def test_a_killed_run_whose_times_are_not_recorded_goes_by_the_models_clock(tmp_path):
+    folder = RUNS / "linux-6.18"
+    record = json.loads((folder / "scan-12M-readahead.json").read_text())
+    for key in ("trace", "pages"):
+        record[key] = str(folder / record[key])
+    record["elapsed_us"] = []
+    for repeat in record["repeats"]:
+        del repeat["killed"]
+        repeat["elapsed_us"] = []
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    run = load_run(tmp_path / "x.json")
+    times = load_workload(run).modelled_times
+    assert times is not None
+    assert (np.diff(times) >= 0).all()
+    assert times[-1] > 150 * times.size  # of a touch alone
+    rows = {row["counter"]: row for row in validate([tmp_path]).to_dicts()}
+    assert rows["oom_events"]["model"] == 1
+    assert "oom_at_touch" not in rows
+
+
+def test_pages_read_ahead_are_no_stock_of_another_cpu():
+    # A third of this cgroup is not mapped: pages read ahead, on the lists.
+    run = load_run(RUNS / "linux-6.18" / "scan-readahead.json")
+    assert [repeat.remote_stock_pages for repeat in run.replays] == [6, 7, 9, 6, 5]
+    # Without readahead the lists lack what waits in a batch, and mapped pages tell more.
+    run = load_run(RUNS / "linux-6.18" / "zipf-half-incompressible.json")
+    assert [repeat.remote_stock_pages for repeat in run.replays] == [0, 0, 0, 3, 36]
+
+
 def test_validate_prints_json_and_fails_beyond_max_error():
     folder = str(RUNS / "linux-6.1")
     result = CliRunner().invoke(app, ["validate", folder, "--format", "json"])

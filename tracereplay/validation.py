@@ -72,6 +72,7 @@ COUNTERS = (
     "pool_pages_peak",
     "stored_pages",
     "oom_events",
+    "oom_at_touch",
 )
 # Of runs whose trace holds `touch_ns`: percentiles of the touches over 1 us, and the sum of all.
 TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_ns")
@@ -166,14 +167,15 @@ class RecordedRun:
 
     Attributes
     ----------
-    kernel_counters : one mapping per finished repeat
+    kernel_counters : one mapping per finished repeat; per repeat where all were killed
     touches_ns : sum of the times of all touches, one per finished repeat
     slow_touches : percentiles of the touches over 1 us by counter, one mapping per finished repeat;
         empty where only one repeat's touches are known
     timed_repeat : whose every touch was kept
     killed, repeats : how many repeats ended in an OOM kill, of how many
+    killed_at : the touch that each of these was killed at, where it was recorded
     reads_first : a write touch of the recorder read before it wrote
-    vma_readahead : no swap device turns, so readahead goes by address
+    vma_readahead : no swap device is rotational, so readahead goes by address
     """
 
     name: str
@@ -191,6 +193,7 @@ class RecordedRun:
     vma_readahead: bool = False
     slow_touches: tuple[dict[str, float], ...] = ()
     timed_repeat: int = 0
+    killed_at: tuple[int, ...] = ()
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -312,6 +315,9 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
     replays = []
     for repeat in repeats:
         steps = repeat.get("elapsed_us") or record.get("elapsed_us") or []
+        if repeat.get("killed") and repeat.get("elapsed_us"):  # as far as it came; then at its pace
+            more = np.arange(len(steps), repeat["killed"]["steps"]) + 1
+            steps = [*steps, *(steps[-1] / len(steps) * more).astype(np.int64)]
         times_ns = np.concatenate([[0], np.asarray(steps, np.int64)]) * _NS_PER_US
         wall_ns = (repeat.get("kreplay") or {}).get("wall_ns", 0)
         if wall_ns and whole_ns and not repeat.get("elapsed_us"):
@@ -338,28 +344,30 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         raise ValueError(f"touch_repeat is {timed_repeat}, of {len(replays)} repeats")
     if not any(repeat.reads_ns.size for repeat in replays):
         timed_repeat = 0
-        finished = [repeat for repeat, of in zip(replays, repeats, strict=True) if of["finished"]]
-        replays = _flush_phases(finished or replays)
-    counters = [_repeated_counters(repeat) for repeat in repeats if repeat["finished"]]
+        lived = [repeat for repeat, of in zip(replays, repeats, strict=True) if of["finished"]]
+        replays = _flush_phases(lived or replays)
+    finished = [repeat for repeat in repeats if repeat["finished"]]
     return RecordedRun(
         name=path.stem,
         scenario=scenario,
         trace=_beside(path, record, "trace"),
         pages=_beside(path, record, "pages"),
         replays=tuple(replays),
-        kernel_counters=tuple(counters),
+        # Where all were killed, what they counted until then; else what the others did.
+        kernel_counters=tuple(_repeated_counters(repeat) for repeat in finished or repeats),
         touches_ns=tuple(
-            int(repeat["latency_sum_ns"])
-            for repeat in repeats
-            if repeat["finished"] and repeat.get("latency_sum_ns")
+            int(repeat["latency_sum_ns"]) for repeat in finished if repeat.get("latency_sum_ns")
         ),
-        killed=sum(not repeat["finished"] for repeat in repeats),
+        killed=len(repeats) - len(finished),
+        killed_at=tuple(
+            int(repeat["killed"]["touch"]) for repeat in repeats if repeat.get("killed")
+        ),
         repeats=len(repeats),
         cpus=record.get("cpus", 2),
         emulated=False,
         reads_first=recorder.get("reads_first", True),
         vma_readahead=settings.get("rotational", 1) == 0,
-        slow_touches=_slow_touches([repeat for repeat in repeats if repeat["finished"]]),
+        slow_touches=_slow_touches(finished),
         timed_repeat=timed_repeat,
     )
 
@@ -395,13 +403,17 @@ def _remote_stock_pages(footprint: dict[str, float]) -> int:
     """Return the pages that another CPU's stock held: charged, and neither resident nor kernel's.
 
     mm/memcontrol.c:refill_stock(): a CPU keeps up to 63 pages it has charged. The recorder's other
-    process ran there once, so the stock stays for the whole run; it shows in the mean usage.
+    process ran there once, so the stock stays for the whole run; it shows in the mean usage. Two
+    figures tell from below how many pages are resident: mapped ones (`rss`), of which a few wait in a
+    batch for their list, and those on the lists, of which what was read ahead is not mapped.
     """
-    usage = footprint.get("usage_pages_mean_second_half", -1)
-    resident = footprint.get("rss_pages_mean_second_half", -1)
-    if usage < 0 or resident < 0:
+    usage, mapped, kernel, inactive, active = (
+        footprint.get(f"{name}_pages_mean_second_half", -1)
+        for name in ("usage", "rss", "kmem", "inactive_anon", "active_anon")
+    )
+    if usage < 0 or mapped < 0:
         return 31  # not recorded: the middle of 0..63
-    unused = usage - resident - footprint["kmem_pages_mean_second_half"]
+    unused = usage - max(mapped, inactive + active) - kernel
     return int(min(max(unused - 2, 0), 63))
 
 
@@ -414,7 +426,8 @@ def _repeated_counters(repeat: dict[str, Any]) -> dict[str, float]:
         ("pool_pages_peak", "pool_pages_peak"),
         ("stored_pages", "stored_pages_mean_second_half"),
     ):
-        if footprint.get(key, -1) >= 0:
+        # The model's mean is that of the whole trace's second half, which a killed run never saw.
+        if footprint.get(key, -1) >= 0 and (repeat["finished"] or name == "pool_pages_peak"):
             counters[name] = footprint[key]
     return counters
 
@@ -713,6 +726,8 @@ def replay_repeat(
         replay.charge_file_pages(model.load_charge(), repeat.file_pages, int(times[-1]))
     counters: dict[str, float] = dict(replay.counters())
     counters["finished"] = replay.finished
+    if not replay.finished:
+        counters["oom_at_touch"] = int(replay.machine[0]["oom_at_access"])
     return counters | _second_half(replay, times) | _looks(run, replay, repeat)
 
 
@@ -925,7 +940,7 @@ def _modelled_times(
     if wall_ns:
         ties.append((rows, wall_ns))
     else:
-        scale = last_ns / done if done else 1.0
+        scale = last_ns / done if last_ns else 1.0
         ties.append((rows, int(last_ns + (clock[-1] - done) * scale)))
     out = np.empty(rows, np.int64)
     for (start, start_ns), (stop, stop_ns) in itertools.pairwise(ties):
@@ -1125,6 +1140,11 @@ def compare_counters(
         if name == "oom_events":
             kernel = [run.killed / run.repeats]
             model = [sum(not counters["finished"] for counters in modelled) / len(modelled)]
+        elif name == "oom_at_touch":
+            kernel = list(run.killed_at)
+            model = [counters[name] for counters in modelled if name in counters]
+            if not kernel or not model:
+                continue
         else:
             kernel = [counters[name] for counters in run.kernel_counters if name in counters]
             # A killed run is compared as far as it came, where the kernel's was killed too.
@@ -1132,7 +1152,7 @@ def compare_counters(
         kernel_mean = float(np.mean(kernel)) if kernel else None
         model_mean = float(np.mean(model)) if model else None
         spread = list(model)
-        if name != "oom_events":
+        if name not in ("oom_events", "oom_at_touch"):
             spread += [counters[name] for counters in ends]
         if name != "oom_events" and not kernel_mean and not model_mean:
             continue

@@ -108,6 +108,26 @@ def test_a_run_is_what_validate_reads_and_leaves_the_machine_as_it_was(
     assert errors.abs().max() < 0.05
 
 
+def test_a_run_that_is_killed_tells_how_far_it_came(machine, trace, folder, tmp_path):
+    before = state(machine)
+    words = command(trace, folder, tmp_path, "--repeat", "1", "--page-cluster", "0")
+    words[words.index("64MiB")] = "2MiB"  # half of what does not fit
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert state(machine) == before
+    (repeat,) = json.loads((tmp_path / "t.json").read_text())["repeats"]
+    assert not repeat["finished"]
+    assert repeat["oom_kill"] == 1
+    # Every page is touched once before one is touched again: no memory, no swap left.
+    assert 2048 + 512 - 100 < repeat["killed"]["touch"] <= 2048 + 512
+    done_steps = repeat["killed"]["touch"] * repeat["killed"]["steps"] // (PAGES + TOUCHES)
+    assert len(repeat["elapsed_us"]) == pytest.approx(done_steps, abs=1)
+
+    frame = validate([tmp_path], counters=["oom_events", "oom_at_touch"])
+    assert frame.filter(pl.col("counter") == "oom_events")["model"].item() == 1
+    assert frame.filter(pl.col("counter") == "oom_at_touch")["error"].abs().item() < 0.02
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_ended_puts_everything_back(machine, trace, folder, tmp_path, number):
     before = state(machine)

@@ -629,7 +629,7 @@ def _run_once(load: Workload, run: HostRun, machine: Machine, debug: Path | None
             "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
             "memory_stat_end": own_after,
         } | readings.pop("kept")
-        repeat |= _times(child, load) if finished else _NO_TIMES
+        repeat |= _times(child, load) if finished else _times_of_killed(child)
         if finished:
             repeat["touch_ns"] = child.touch_ns.copy()
         return repeat
@@ -652,6 +652,14 @@ _NO_TIMES: dict[str, Any] = {
     "kreplay": {},
     "elapsed_us": [],
 }
+
+
+def _times_of_killed(child: _Child) -> dict[str, Any]:
+    """Return how far a run came that an OOM kill ended: what it shared with this process outlives it."""
+    touched = np.flatnonzero(child.touch_ns)
+    steps_ns = child.steps_ns[child.steps_ns > 0]
+    killed = {"touch": int(touched[-1]) + 1 if touched.size else 0, "steps": child.steps_ns.size}
+    return _NO_TIMES | {"elapsed_us": (steps_ns // 1000).tolist(), "killed": killed}
 
 
 def _times(child: _Child, load: Workload) -> dict[str, Any]:

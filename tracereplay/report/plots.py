@@ -34,6 +34,9 @@ class Picture:
     def __init__(self, png: bytes) -> None:
         self.png = png
 
+    def __repr__(self) -> str:  # without an address, so that a notebook run again stays the same
+        return f"<Picture: PNG, {len(self.png):,} bytes>"
+
     def _repr_png_(self) -> bytes:
         return self.png
 
