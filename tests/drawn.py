@@ -69,6 +69,7 @@ def make_replay(given_):
         clock_has_stalls=case.clock_has_stalls,
         one_cpu=case.one_cpu,
         vma_readahead=case.vma_readahead,
+        fresh_boot=case.fresh_boot,
         cpus=case.cpus,
         remote_stock_pages=case.remote_stock,
     )
@@ -169,8 +170,10 @@ def draw_contents(rng, numbers, *, tables):
 
 def draw_case(rng, policy, reclaim, limit_pages, pages):
     kernel = rng.choice(("6.18", "6.18", "6.12", "6.1"))
+    if kernel == "6.18" and reclaim != "mglru" and rng.random() < 0.4:
+        kernel = "7.3"
     allocators = ("zsmalloc", "zsmalloc", "ideal") + (
-        () if kernel == "6.18" else ("zbud", "z3fold")
+        () if kernel in ("6.18", "7.3") else ("zbud", "z3fold")
     )
     pool = rng.choice((0, 1, 2, 4, 8, 16, 32, 1000))
     flush = rng.choice((0, 0, 2_000_000_000, 1_000_000, 50_000))
@@ -190,6 +193,7 @@ def draw_case(rng, policy, reclaim, limit_pages, pages):
         zswap_max_pages=rng.choice((None, None, None, 0, 1, 4)),
         page_cluster=rng.choice((0, 0, 1, 2, 3, 5)),
         vma_readahead=rng.random() < 0.5,
+        fresh_boot=rng.random() < 0.3,
         swappiness=rng.choice((60, 60, 100, 200, 1, 0)),
         flush_period_ns=flush,
         flush_times_ns=times,

@@ -68,9 +68,11 @@ class Kernel:
     poor_counter: str | None = "reject_compress_fail"
     mapped_only: bool = True
     swap_clusters: bool = True
+    cost_by_statistics: bool = False
 
 
 KERNELS = {
+    "7.3": Kernel(cost_by_statistics=True),
     "6.18": Kernel(),
     "6.12": Kernel(mapped_only=False, swap_clusters=False),
     "6.1": Kernel(
@@ -612,6 +614,7 @@ class Case:
     zswap_max_pages: int | None = None
     page_cluster: int = 0
     vma_readahead: bool = True
+    fresh_boot: bool = False
     swappiness: int = 60
     flush_period_ns: int = 2_000_000_000  # 0: always exact
     flush_times_ns: tuple[int, ...] | None = None
@@ -644,7 +647,7 @@ class Oracle:
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         self.case = case
         self.rules = POLICIES[case.policy]
-        if case.policy == "shrinker" and case.kernel != "6.18":
+        if case.policy == "shrinker" and case.kernel not in ("6.18", "7.3"):
             # Raw stores came with 6.18; the shrinker did not bring them to older kernels.
             self.rules = dataclasses.replace(self.rules, incompressible="device")
         self.kernel = KERNELS[case.kernel]
@@ -685,8 +688,11 @@ class Oracle:
         # reclaim
         self.age = 0
         self.anon_cost = 0
+        self.rotated = self.written = self.costed = 0
         self.snapshot = 0
-        self.stat = dict.fromkeys(("inactive", "active", "activate", "stored", "backing"), 0)
+        self.stat = dict.fromkeys(
+            ("inactive", "active", "activate", "stored", "backing", "cost"), 0
+        )
         self.updates = 0
         self.next_flush = case.flush_period_ns
         self.flushes = list(case.flush_times_ns or ())
@@ -713,7 +719,7 @@ class Oracle:
         # readahead
         cluster = 0 if self.rules.synchronous or self.textbook else case.page_cluster
         self.ra_max = 1 << cluster
-        self.ra_hits = 4 if case.vma_readahead else 0
+        self.ra_hits = 4 if case.vma_readahead or case.fresh_boot else 0
         self.ra_window = 0
         if self.ra_max > 1 and not case.vma_readahead:
             room = min(self.total_slots, 16 * len(contents) + 512) + 1
@@ -870,6 +876,7 @@ class Oracle:
             "activate": self.count["workingset_activate_anon"],
             "stored": self.stored,
             "backing": self.charged,
+            "cost": 32 * (self.count["workingset_restore_anon"] + self.written) + self.rotated,
         }
         self.updates = 0
 
@@ -1258,6 +1265,8 @@ class Oracle:
         self.pending = []
 
     def note_cost(self, cost: int) -> None:
+        if self.kernel.cost_by_statistics:
+            return
         self.anon_cost += cost
         if self.anon_cost > (self.stat["inactive"] + self.stat["active"]) // 4:
             self.anon_cost //= 2
@@ -1409,6 +1418,8 @@ class Oracle:
                 self.age += 1
             else:
                 self.inactive.insert(0, page)
+        self.written += self.pageouts
+        self.rotated += len(taken) - freed
         self.note_cost(32 * self.pageouts + len(taken) - freed)
         return freed
 
@@ -1440,6 +1451,11 @@ class Oracle:
         return "activate"
 
     def shrink_lruvec(self, priority: int) -> int:
+        if self.kernel.cost_by_statistics:  # prepare_scan_control()
+            self.anon_cost += self.stat["cost"] - self.costed
+            self.costed = self.stat["cost"]
+            while self.anon_cost > (self.stat["inactive"] + self.stat["active"]) // 4:
+                self.anon_cost //= 2
         may_deactivate = (
             self.force_deactivate
             or self.stat["activate"] != self.snapshot

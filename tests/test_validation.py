@@ -45,6 +45,8 @@ def test_every_recorded_run_is_replayed(frame):
         ("zipf-half-incompressible", 0.012),
         ("scan-readahead", 0.018),
         ("scan-readahead-by-address", 0.012),
+        ("7.3-lru-zipf12-50", 0.018),
+        ("6.18-lru-zipf12-50", 0.018),
         ("6.12-lru-zipf12-hard-zsmalloc-lzo-p20", 0.025),
         ("6.1-lru-cgv1-shared-loop", 0.01),
         ("6.1-lru-cgv1-shared-zipf-half-incompressible", 0.01),
@@ -156,7 +158,15 @@ def test_a_run_the_kernel_ended_by_an_oom_kill_ends_so(frame):
     for row in ends.iter_rows(named=True):
         assert row["model"] == row["kernel"], row
     killed = ends.filter(pl.col("kernel") == 1)["run"].to_list()
-    assert killed == ["6.12-lru-zipf12-hard-zsmalloc-lzo-p20-wb0", "scan-12M-readahead"]
+    assert killed == [
+        "6.12-lru-zipf12-hard-zsmalloc-lzo-p20-wb0",
+        "6.18-lru-zipf12-37",
+        "scan-12M-readahead",
+        "7.3-lru-zipf12-37",
+    ]
+    for run in ("6.18-lru-zipf12-37", "7.3-lru-zipf12-37"):  # while the charged pool fills
+        kernel, model = counter(frame, run, "zswpout")
+        assert abs(model / kernel - 1) <= 0.01, run
     # How often its last retries found pages again depends on the flushes among them, that is on a
     # clock that goes on at the same pace there.
     again = frame.filter((pl.col("run") == killed[0]) & (pl.col("counter") == "pgactivate"))
@@ -211,6 +221,20 @@ def test_validate_prints_json_and_fails_beyond_max_error():
 
     strict = CliRunner().invoke(app, ["validate", folder, "--max-error", "0.0001%"])
     assert strict.exit_code == 1
+
+
+def test_a_run_under_rules_the_model_has_not_is_left_out_and_named(tmp_path):
+    for name in ("7.3-lru-zipf12-50", "7.3-lru-zipf12-37"):
+        record = json.loads((RUNS / "linux-7.3" / f"{name}.json").read_text())
+        for key in ("trace", "pages"):
+            record[key] = str(RUNS / "linux-7.3" / record[key])
+        record["reclaim"] = "mglru" if name.endswith("50") else "two-list"
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    said = []
+    assert validate([tmp_path], skipped=said.append)["run"].unique().to_list() == [name]
+    assert [line.partition(": skipped: kernel 7.3 with mglru")[0] for line in said] == [
+        "7.3-lru-zipf12-50"
+    ]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

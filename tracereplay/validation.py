@@ -32,7 +32,7 @@ from tracereplay.costs import (
     with_sections,
 )
 from tracereplay.dense import DenseIds
-from tracereplay.errors import FormatError, InputError, unknown_name
+from tracereplay.errors import FormatError, InputError, SettingsError, unknown_name
 from tracereplay.host.run import line_sizes
 from tracereplay.reclaim import RECLAIM, find_reclaim
 from tracereplay.replay import state as st
@@ -765,6 +765,7 @@ def _replay(
         read_first=run.reads_first,
         tlb_entries=_EMULATED_TLB_ENTRIES if run.emulated else 0,
         remote_stock_pages=repeat.remote_stock_pages,
+        fresh_boot=run.emulated,
     )
     nothing = np.zeros(load.compressed_bytes.size, np.bool_)
     replay.add_pages(load.compressed_bytes, load.zero_filled, nothing, load.table_bits)
@@ -1051,7 +1052,11 @@ def validate(
         if wanted not in RECLAIM:
             skipped(f"{path.stem}: skipped, no reclaim model {wanted}")
             continue
-        each = load_run(path)
+        try:
+            each = load_run(path)
+        except SettingsError as error:  # of a kernel that is known, but not with this reclaim
+            skipped(f"{path.stem}: skipped: {error}")
+            continue
         missing = [str(p) for p in (each.trace, each.pages) if not p.is_file()]
         if missing:
             skipped(f"{each.name}: skipped, {' and '.join(missing)} missing")

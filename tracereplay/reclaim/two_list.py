@@ -124,9 +124,11 @@ def _add(m: Any, pages: Any, page: Any) -> None:
 
 
 @inner
-def _note_cost(m: Any, cost: Any) -> None:
+def _note_cost(m: Any, io: Any, rotated: Any) -> None:
     """Add to the cost of anon reclaim, with decay; mm/swap.c:lru_note_cost()."""
-    m["anon_cost"] += cost
+    if m["cost_by_statistics"]:
+        return
+    m["anon_cost"] += SWAP_CLUSTER_MAX * io + rotated
     if m["anon_cost"] + m["file_cost"] > (m["stat_inactive"] + m["stat_active"]) // 4:
         m["anon_cost"] //= 2
         m["file_cost"] //= 2
@@ -148,7 +150,19 @@ def _refault(m: Any, pages: Any, page: Any) -> None:
     if was_workingset:
         set_flags(pages, page, PG_WORKINGSET)
         m["workingset_restore_anon"] += 1
-        _note_cost(m, SWAP_CLUSTER_MAX)
+        _note_cost(m, 1, 0)
+
+
+@inner
+def _read_cost(m: Any) -> None:
+    """Add what the statistics have seen since; mm/vmscan.c:prepare_scan_control() (7.3)."""
+    m["anon_cost"] += SWAP_CLUSTER_MAX * (m["stat_io"] - m["costed_io"])
+    m["anon_cost"] += m["stat_rotated"] - m["costed_rotated"]
+    m["costed_io"] = m["stat_io"]
+    m["costed_rotated"] = m["stat_rotated"]
+    while m["anon_cost"] + m["file_cost"] > (m["stat_inactive"] + m["stat_active"]) // 4:
+        m["anon_cost"] //= 2
+        m["file_cost"] //= 2
 
 
 _evict, _run_worker, _shrink_slab = build_eviction(_refault, _add)
@@ -277,7 +291,9 @@ def _shrink_inactive(
             m["nonresident_age"] += 1
         else:
             _join_inactive(m, pages, page)
-    _note_cost(m, SWAP_CLUSTER_MAX * m["pageouts"] + taken - freed)
+    m["vmscan_written"] += m["pageouts"]
+    m["vmscan_rotated"] += taken - freed
+    _note_cost(m, m["pageouts"], taken - freed)
     return freed
 
 
@@ -294,6 +310,8 @@ def _shrink_lruvec(
     priority: Any,
 ) -> Any:
     """Scan both lists at one priority; return how many pages were freed."""
+    if m["cost_by_statistics"]:
+        _read_cost(m)
     anon_cost = m["anon_cost"]
     file_cost = m["file_cost"]
     may_deactivate = (

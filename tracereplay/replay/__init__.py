@@ -23,6 +23,7 @@ Reclaim (reclaim/two_list.py, loop.py)
     priorities 12 to 0 until 32 pages are freed; one more round before giving up (since 6.11)
         mm/vmscan.c:do_try_to_free_pages()
     how much of each list; swappiness against costs               get_scan_count(), mm/swap.c:lru_note_cost()
+        7.3: costs are read from statistics, as old as those are  prepare_scan_control()
     batches of 32; stops after the round that freed 32            shrink_lruvec()
     inactive is low where it is shorter than active (statistics)  inactive_is_low()
     active pages move on only if something was activated since the last run, or inactive is low

@@ -76,6 +76,7 @@ class Replay:
     worker_timing : `nominal`, or an end of what its timing allows: `early`, `late`
     read_first : the program reads before it writes, so that its faults are a read's
     remote_stock_pages : charged by another CPU's stock and never used (0..63 on a kernel)
+    fresh_boot : nothing was swapped in before: readahead by slots begins with the hits of a new kernel
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Replay:
         worker_timing: str = "nominal",
         read_first: bool = False,
         tlb_entries: int = 0,
+        fresh_boot: bool = False,
     ) -> None:
         self.scenario = scenario
         self._entry = entry
@@ -126,6 +128,9 @@ class Replay:
         self._done = 0
         self.machine = zeros_on_lines(1, st.MACHINE)
         self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
+        # mm/swap_state.c: a new VMA and a new kernel begin with 4 hits; where readahead follows slots,
+        # other swap-ins have used those up.
+        self.machine[0]["ra_hits"] = 4 if vma_readahead or fresh_boot else 0
         m = self.machine[0]
         self.classes = class_table(int(m["allocator"]))
         self.writes = np.zeros(int(m["device_depth"]) + PLUG_PAGES, st.WRITE)
@@ -167,7 +172,7 @@ class Replay:
         generations = scenario.reclaim == "mglru"
         values: dict[str, int] = {
             "generations": generations,
-            "mglru_rules": _MGLRU_RULES[profile.mglru],
+            "mglru_rules": _MGLRU_RULES[profile.mglru] if profile.mglru else 0,
             "limit_pages": limit // PAGE_BYTES,
             "limit_bytes": limit,
             "charge_pool": scenario.cgroup == "v2" and not policy.synchronous,
@@ -198,6 +203,7 @@ class Replay:
             "full_walk_retry": profile.full_walk_retry,
             "map_writable": profile.map_writable,
             "mapped_only": profile.mapped_only,
+            "cost_by_statistics": profile.cost_by_statistics,
             "throttle_sane": scenario.cgroup == "v2",
             "swappiness": scenario.swappiness,
             "page_cluster": 0 if policy.synchronous or textbook else scenario.page_cluster,
@@ -222,8 +228,6 @@ class Replay:
         m["fifo_at"] = m["kept_at"] = m["order_end"] = 1
         if generations:
             m["max_seq"] = MIN_NR_GENS + 1  # mm/vmscan.c:lru_gen_init_lruvec()
-        # mm/swap_state.c: a new VMA begins with 4 hits; the counter for slots has seen other swap-ins.
-        m["ra_hits"] = 4 if vma_readahead else 0
 
     def _make_slots(self, unique_pages: int) -> npt.NDArray[np.uint32]:
         """Return what readahead looks neighbours up in; empty where nothing is read ahead."""

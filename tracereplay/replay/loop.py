@@ -105,6 +105,8 @@ def flush_statistics(m: Any) -> None:
     m["stat_inactive"] = m["inactive_pages"]
     m["stat_active"] = m["active_pages"]
     m["stat_activate"] = m["workingset_activate_anon"]
+    m["stat_rotated"] = m["vmscan_rotated"]
+    m["stat_io"] = m["workingset_restore_anon"] + m["vmscan_written"]
     m["stat_stored"] = m["stored_pages"]
     m["stat_backing_bytes"] = m["pool_charged_bytes"]
     m["stat_updates"] = 0

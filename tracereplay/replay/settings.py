@@ -34,11 +34,14 @@ class KernelProfile:
     worker_whole_page : one run of the worker frees one page of the allocator (6.1)
     header_bytes : kept with each object of zbud and z3fold (6.1)
     mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
-        found accessed twice to be promoted and lru_gen_folio_seq() places it
+        found accessed twice to be promoted and lru_gen_folio_seq() places it; None where the model has
+        none: 7.3 counts references of anonymous pages as well (folio_add_lru(), lru_gen_set_refs())
     mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
         pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
     swap_clusters : a rotational swap device is cut into clusters as well
         (mm/swapfile.c:cluster_alloc_swap_entry(), since 6.13)
+    cost_by_statistics : what reclaim has cost is read from statistics, as old as those are
+        (prepare_scan_control(), 7.3), not noted at once (mm/swap.c:lru_note_cost())
     allocators : the ones this kernel has
     """
 
@@ -57,14 +60,16 @@ class KernelProfile:
     zsmalloc_writeback: bool = True
     worker_whole_page: bool = False
     header_bytes: int = 0
-    mglru: Literal["6.1", "6.12", "6.14"] = "6.14"
+    mglru: Literal["6.1", "6.12", "6.14"] | None = "6.14"
     mapped_only: bool = True
     swap_clusters: bool = True
+    cost_by_statistics: bool = False
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
 KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
+    "7.3": KernelProfile(name="7.3", mglru=None, cost_by_statistics=True),
     "6.12": KernelProfile(
         name="6.12",
         stores_raw=False,
@@ -147,6 +152,11 @@ class Scenario:
             raise SettingsError(
                 f"kernel {self.kernel} has no allocator {self.allocator!r}; "
                 f"it has {', '.join(known_allocators)}"
+            )
+        if self.reclaim == "mglru" and KERNELS[self.kernel].mglru is None:
+            raise SettingsError(
+                f"kernel {self.kernel} with mglru: its generations work otherwise than those of 6.18 "
+                "and are not modelled; take --kernel 6.18 or --reclaim two-list"
             )
         if self.memory_limit_bytes < 4096:
             raise SettingsError("a memory limit below one page")

@@ -218,6 +218,7 @@ _SETTINGS = (
     "read_first",  # the program reads a page before it writes to it: every fault is a read's
     "map_writable",  # a read fault maps an exclusive page writable
     "mapped_only",  # 6.18: a dirty page that was never mapped is activated instead of written
+    "cost_by_statistics",  # 7.3: what reclaim has cost is as old as the statistics
     "throttle_sane",  # v2: reclaim does not wait for writeback, it activates
     "swappiness",
     "page_cluster",
@@ -292,10 +293,16 @@ _STATE = (
     "nonresident_age",
     "anon_cost",
     "file_cost",
+    "vmscan_rotated",  # pages reclaim looked at and did not free
+    "vmscan_written",  # stores and writes by reclaim: NR_VMSCAN_WRITE
+    "costed_rotated",  # of these, and of restored pages, what the costs have in them (7.3)
+    "costed_io",
     "refaults_snapshot",
     "stat_inactive",
     "stat_active",
     "stat_activate",
+    "stat_rotated",
+    "stat_io",  # pages restored or written
     "stat_stored",
     "stat_backing_bytes",
     "stat_updates",

@@ -7,7 +7,12 @@ from typing import Any
 
 import polars as pl
 
-_COLOURS = {"6.18": "#0072b2", "6.12": "#d55e00", "6.1": "#009e73"}  # colour-blind safe
+_COLOURS = {
+    "7.3": "#cc79a7",
+    "6.18": "#0072b2",
+    "6.12": "#d55e00",
+    "6.1": "#009e73",
+}  # colour-blind safe
 _SIDE, _MARGIN = 520, 60
 
 

@@ -2,7 +2,8 @@
 
     python tests/kernel/emulated/emulate.py T.parquet --kernel FOLDER --name 6.12-lru-mine --limit 48MiB -o DIR
 
-FOLDER holds an unpacked kernel package (`apt-get download linux-image-…; dpkg -x …deb FOLDER`).
+FOLDER holds an unpacked kernel package (`apt-get download linux-image-…; dpkg -x …deb FOLDER`; of 7.2
+and later linux-binary-… and linux-modules-…).
 Needs qemu-system-x86, busybox-static, gcc and cpio; neither root nor KVM. The machine has one CPU and
 2 GB; a swap disk, cgroup, zswap and LRU as the options say. Counters do not depend on the emulator's
 speed, times do. The trace needs `page` and `is_write`; PAGES, a page table with `random_lines`.
@@ -97,7 +98,7 @@ def build_archive(kernel: Path, touches: Path, lines: Path, conf: str, out: Path
 
 def boot(kernel: Path, archive: Path, disk: Path, log: Path, *, minutes: float, shift: int) -> str:
     """Run the machine to its end and return what it printed."""
-    image = next((kernel / "boot").glob("vmlinuz-*"))
+    image = next(kernel.rglob("vmlinuz*"))  # in boot/, or beside its modules
     command = [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "2048",
         *(["-icount", f"shift={shift}"] if shift >= 0 else []),
