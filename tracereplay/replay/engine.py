@@ -128,12 +128,14 @@ class Replay:
         self._done = 0
         self.machine = zeros_on_lines(1, st.MACHINE)
         self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
+        m = self.machine[0]
         # mm/swap_state.c: a new VMA and a new kernel begin with 4 hits; where readahead follows slots,
         # other swap-ins have used those up.
-        self.machine[0]["ra_hits"] = 4 if vma_readahead or fresh_boot else 0
-        m = self.machine[0]
+        m["ra_hits"] = 4 if vma_readahead or fresh_boot else 0
         self.classes = class_table(int(m["allocator"]))
         self.writes = np.zeros(int(m["device_depth"]) + PLUG_PAGES, st.WRITE)
+        by_address = m["page_cluster"] > 0 and m["vma_readahead"]
+        self.neighbours = zeros_on_lines(2 * size if by_address else 0, np.uint32)
         self.slots = self._make_slots(unique_pages)
         m["own_clock"] = 0 if clock_has_stalls else 1
         if flush_times_ns is not None:
@@ -230,12 +232,10 @@ class Replay:
             m["max_seq"] = MIN_NR_GENS + 1  # mm/vmscan.c:lru_gen_init_lruvec()
 
     def _make_slots(self, unique_pages: int) -> npt.NDArray[np.uint32]:
-        """Return what readahead looks neighbours up in; empty where nothing is read ahead."""
+        """Return the pages of slots; empty where readahead does not follow them."""
         m = self.machine[0]
         slots = np.zeros(0, np.uint32)
-        if m["page_cluster"] > 0 and m["vma_readahead"]:
-            slots = zeros_on_lines(2 * self.state.size, np.uint32)
-        elif m["page_cluster"] > 0:
+        if m["page_cluster"] > 0 and not m["vma_readahead"]:
             # Swap as large as the trace needs: so large that an empty run is nearly always found.
             m["slot_room"] = min(int(m["swap_slots_total"]), 16 * unique_pages + CLUSTER) + 1
             slots = new_slots(int(m["slot_room"]), clusters=bool(m["slot_clusters"]))
@@ -255,7 +255,8 @@ class Replay:
         for name in st.DECIDED_AT:
             machine[name] = 0
         arrays = (machine, self.flushes, self.classes)
-        sizes = (self.state.size, self.slots.size, self.tlb.size, self.writes.size)
+        sized = (self.state, self.slots, self.neighbours, self.tlb, self.writes)
+        sizes = tuple(each.size for each in sized)
         contents = tuple(each.tobytes() for each in arrays)
         return self._entry, self.scenario.reclaim, self._rows, sizes, contents
 
@@ -292,17 +293,16 @@ class Replay:
         self._marks[:] = other._marks
         self.tlb[:] = other.tlb
         self._filled = other._filled
-        by_address = bool(self.machine[0]["vma_readahead"])
-        if by_address:
-            self.slots = other.slots  # who is beside whom: the same for all
-        else:  # room for sixteen times the pages: what was never used stays untouched memory
+        self.neighbours = other.neighbours  # the same for all
+        if self.slots.size:
+            # Room for sixteen times the pages: what was never used stays untouched memory.
             top, room = (int(other.machine[0][name]) for name in ("slot_top", "slot_room"))
             self.slots[:top] = other.slots[:top]
             self.slots[room:] = other.slots[room:]
         if self._late_after(other):
             self.pages["slot"][st.FIRST_PAGE : used] = 0
             self.samples["swap_slots"] = 0
-            if self.slots.size and not by_address:
+            if self.slots.size:
                 clusters = bool(self.machine[0]["slot_clusters"])
                 self.slots = new_slots(int(self.machine[0]["slot_room"]), clusters=clusters)
 
@@ -393,10 +393,10 @@ class Replay:
         page_ids, above : int64, shape (pairs,)
         begins_table : bool, shape (pairs,): the upper one is the first of a page table
         """
-        if self.machine[0]["vma_readahead"] and self.slots.size:
+        if self.neighbours.size:
             ends = begins_table * int(TABLE_ENDS)
-            self.slots[2 * (page_ids + st.FIRST_PAGE) + 1] = above + st.FIRST_PAGE | ends
-            self.slots[2 * (above + st.FIRST_PAGE)] = page_ids + st.FIRST_PAGE | ends
+            self.neighbours[2 * (page_ids + st.FIRST_PAGE) + 1] = above + st.FIRST_PAGE | ends
+            self.neighbours[2 * (above + st.FIRST_PAGE)] = page_ids + st.FIRST_PAGE | ends
 
     def use_page_tables(self, tables: PageTables) -> None:
         """Tell where pages stand in page tables, for models that look there; may still grow."""
@@ -445,6 +445,7 @@ class Replay:
                 is_write,
                 time_ns,
                 (next_use, lookup),
+                self.neighbours,
                 self.flushes,
                 first_row,
                 start,

@@ -761,7 +761,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
 
 
 @inner
-def prefetch_ahead(m: Any, pages: Any, pool: Any, slots: Any, page_ids: Any, row: Any) -> None:
+def prefetch_ahead(m: Any, pages: Any, pool: Any, neighbours: Any, page_ids: Any, row: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now."""
     soon = np.uint64(m["soon"] & SOON_ROWS)
     if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
@@ -778,8 +778,8 @@ def prefetch_ahead(m: Any, pages: Any, pool: Any, slots: Any, page_ids: Any, row
             nth = leading_zeros(soon) - (63 - FAR_AHEAD)
             coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
             prefetch(pool[0], np.int64(pages[coming]["zspage"]))
-            if m["vma_readahead"] and slots.size > 0:
-                prefetch(slots, 2 * coming)
+            if neighbours.size > 0:
+                prefetch(neighbours, 2 * coming)
 
 
 def build_loop(
@@ -881,6 +881,7 @@ def build_loop(
         classes: Any,
         writes: Any,
         slots: Any,
+        neighbours: Any,
         times: Any,
         page: Any,
     ) -> Any:
@@ -897,11 +898,11 @@ def build_loop(
             return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
         service = np.int64(-1)
         if m["vma_readahead"]:
-            begin, count = address_window(m, slots, page)
+            begin, count = address_window(m, neighbours, page)
             alone = count == 1
             other = page
-            while begin < 0 and state[np.int64(neighbour(slots, 2 * other))] & SEEN:
-                other = np.int64(neighbour(slots, 2 * other))
+            while begin < 0 and state[np.int64(neighbour(neighbours, 2 * other))] & SEEN:
+                other = np.int64(neighbour(neighbours, 2 * other))
                 begin += 1
             count += begin  # what lies before the page table's first entry is cut off
             slot = np.int64(0)
@@ -918,7 +919,7 @@ def build_loop(
         for step in range(count):
             if m["vma_readahead"]:
                 if step > 0:
-                    other = np.int64(neighbour(slots, 2 * other + 1))
+                    other = np.int64(neighbour(neighbours, 2 * other + 1))
                 if not state[other] & SEEN:
                     break
             else:
@@ -966,11 +967,13 @@ def build_loop(
         """Replay rows of a batch until its end, an OOM kill, or a full event buffer; return rows done.
 
         batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses, heap keys)
-            int64 or empty, flushes FLUSH, first row in the trace, first row to replay)
+            int64 or empty, neighbours uint32 or empty (swap.address_window()), flushes FLUSH, first
+            row in the trace, first row to replay)
+        slots : uint32, see slots.new_slots(); empty where readahead does not follow slots
         out : (events EVENT, samples SAMPLE, tlb uint32: pages whose translation is cached,
             direct-mapped, a power of two; empty where that is not modelled)
         """
-        page_ids, is_write, time_ns, ahead, flushes, first_row, start = batch
+        page_ids, is_write, time_ns, ahead, neighbours, flushes, first_row, start = batch
         times = (flushes, ahead[1])
         events, samples, tlb = out
         has_tlb = tlb.size > 0
@@ -987,7 +990,7 @@ def build_loop(
             write = is_write[row]
             if m["events"] + 2 > events.size:
                 return row
-            prefetch_ahead(m, pages, pool, slots, page_ids, row)
+            prefetch_ahead(m, pages, pool, neighbours, page_ids, row)
             access = first_row + row
             now = time_ns[row] if timed else access * m["touch_ns"]
             m["stat_updates"] += UPDATES_PER_FAULT
@@ -1046,9 +1049,11 @@ def build_loop(
                 m["clock_ns"] += m["major_fault_ns"]
                 if has(pages, page, IN_ZSWAP):
                     size = stored_length(m, pages, page)
-                if m["page_cluster"] > 0 and slots.size > 0:
+                if m["page_cluster"] > 0:
                     service = np.int64(
-                        read_around(m, state, pages, pool, classes, writes, slots, times, page)
+                        read_around(
+                            m, state, pages, pool, classes, writes, slots, neighbours, times, page
+                        )
                     )
                 else:
                     service = np.int64(
