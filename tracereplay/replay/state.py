@@ -159,6 +159,9 @@ EVENT = np.dtype(
     align=True,
 )
 
+_names = EVENT.names or ()
+COUNTED = _names[_names.index("scanned") : _names.index("beside")]  # in `ev_…` until the next row
+
 BACKGROUND = 255  # service of events that no touch waits for: the writeback worker's own work
 
 MINOR, SWAP_CACHE, ZERO, ZSWAP, ZSWAP_RAW, DEVICE = range(6)  # order of schema.SERVICES
@@ -435,7 +438,7 @@ _SUMS = ("resident_sum", "pool_sum", "stored_sum")
 
 MACHINE = np.dtype(
     [(name, np.int64) for name in (*_SETTINGS, *_STATE, *COUNTERS, *_SUMS)]
-    + [(f"ev_{name}", np.int64) for name in (EVENT.names or ())[3:]]
+    + [(f"ev_{name}", np.int64) for name in COUNTED]
     + [("oom_at_access", np.int64)],
     align=True,
 )
