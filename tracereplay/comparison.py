@@ -30,7 +30,7 @@ from tracereplay.policies import POLICIES, find_policy
 from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
-from tracereplay.replay.page_tables import PageTables
+from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.sharing import Group, feed_all, group
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
@@ -44,7 +44,6 @@ from tracereplay.units import (
     parse_size_or_percent,
 )
 
-_TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _KERNEL_MINIMUM_BYTES = 1 << 18
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -312,38 +311,27 @@ class _KnownPages:
     def update(self) -> None:
         if self._trace.pages_numbered == self._count:
             return
-        pages, spaces, pids = self._trace.page_keys()
-        pages, spaces = pages[self._count :], spaces[self._count :]
+        every_page, every_space, pids = self._trace.page_keys()
+        pages, spaces = every_page[self._count :], every_space[self._count :]
         self._count += pages.size
         bits = np.zeros(pages.size, np.uint8)
-        shift = np.uint64(_TABLE_SHIFT)
+        shift = np.uint64(TABLE_SHIFT)
         bits[_first_of(self._tables, pages >> shift, spaces)] |= np.uint8(NEW_TABLE)
         bits[_first_of(self._middles, pages >> (shift + shift), spaces)] |= np.uint8(NEW_MIDDLE)
         if self._walked:
             self._page_tables.add(pages, spaces)
-        neighbours = self._neighbours()
+        cases = [case for each in self._groups for case in each.held]
+        by_address = any(case.replay.neighbours.size for case in cases)
+        beside = pages_beside(every_page, every_space) if by_address else None
         drawn: dict[str, PageContents] = {
             codec: content.for_pages(pages, spaces, pids)
             for codec, content in self._contents.items()
         }
-        for case in (case for each in self._groups for case in each.held):
+        for case in cases:
             of = drawn[case.scenario.codec]
             case.replay.add_pages(of.compressed_bytes, of.zero_filled, of.same_filled, bits)
-            case.replay.add_neighbours(*neighbours)
-
-    def _neighbours(
-        self,
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Return ids of pages, of those one address above, and whether these begin a page table."""
-        pages, spaces, _ = self._trace.page_keys()
-        order = np.lexsort((pages, spaces))
-        sorted_pages, sorted_spaces = pages[order], spaces[order]
-        adjacent = (sorted_pages[1:] == sorted_pages[:-1] + np.uint64(1)) & (
-            sorted_spaces[1:] == sorted_spaces[:-1]
-        )
-        begins = sorted_pages[1:][adjacent] % np.uint64(1 << _TABLE_SHIFT) == 0
-        below, above = order[:-1][adjacent], order[1:][adjacent]
-        return below.astype(np.int64), above.astype(np.int64), begins
+            if beside:
+                case.replay.add_neighbours(*beside)
 
 
 def _first_of(

@@ -37,7 +37,7 @@ from tracereplay.host.run import line_sizes
 from tracereplay.reclaim import RECLAIM, find_reclaim
 from tracereplay.replay import state as st
 from tracereplay.replay.engine import Replay
-from tracereplay.replay.page_tables import PageTables
+from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.schema import codec_column
 from tracereplay.touch_times import (
@@ -82,7 +82,6 @@ _TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those r
 # counters hang on it.
 READ_PHASES = 5
 FLUSH_PHASES = 20  # phases of the periodic flush, where no read of the statistics fixed them
-_TABLE_SHIFT = 9  # pages under one page table, log2, on x86-64
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
 _NS_PER_US = 1000
@@ -647,14 +646,10 @@ def load_workload(run: RecordedRun) -> Workload:
         else np.zeros(pages.size, np.bool_)
     )
     bits = np.zeros(pages.size, np.uint8)
-    _, first = np.unique(pages >> np.uint64(_TABLE_SHIFT), return_index=True)
+    _, first = np.unique(pages >> np.uint64(TABLE_SHIFT), return_index=True)
     bits[first] |= np.uint8(st.NEW_TABLE)
-    _, first = np.unique(pages >> np.uint64(2 * _TABLE_SHIFT), return_index=True)
+    _, first = np.unique(pages >> np.uint64(2 * TABLE_SHIFT), return_index=True)
     bits[first] |= np.uint8(st.NEW_MIDDLE)
-    order = np.argsort(pages)
-    upper = pages[order][1:]
-    adjacent = upper == pages[order][:-1] + np.uint64(1)
-    begins_table = upper[adjacent] % np.uint64(1 << _TABLE_SHIFT) == 0
     tables = PageTables(pages.size)
     tables.add(pages)
     is_write = trace["is_write"].to_numpy()
@@ -670,7 +665,7 @@ def load_workload(run: RecordedRun) -> Workload:
             else np.full(pages.size, _LINES_PER_PAGE, np.uint8)
         ),
         bits,
-        (order[:-1][adjacent], order[1:][adjacent], begins_table),
+        pages_beside(pages),
         tables,
         None,
         None,

@@ -29,7 +29,6 @@ FOOTPRINT_POINTS = 2000
 # takes. From queueing work to an idle CPU running it: 17 to 25 us measured on a virtual machine. The
 # ends: half of that and a quarter less work, as where it finds clean pages; twice and half as much more.
 WORKER_TIMING = {"nominal": (25_000, 4), "early": (12_000, 3), "late": (50_000, 6)}
-_PAGES_PER_TABLE_SHIFT = 9  # entries of one page table on x86-64
 _ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
 _MGLRU_RULES = {"6.1": st.MGLRU_6_1, "6.12": st.MGLRU_6_12, "6.14": st.MGLRU_6_14}
 MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks

@@ -19,6 +19,25 @@ LEAVES_SHIFT = TABLE_SHIFT - LEAF_SHIFT
 UInt32s = npt.NDArray[np.uint32]
 
 
+def pages_beside(
+    pages: npt.NDArray[np.uint64], spaces: UInt32s | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return ids of pages, of those one address above, and whether these begin a page table.
+
+    Parameters
+    ----------
+    pages : uint64, virtual page number of each id
+    spaces : uint32, number of its address space; None where there is one
+    """
+    order = np.argsort(pages) if spaces is None else np.lexsort((pages, spaces))
+    ascending = pages[order]
+    adjacent = ascending[1:] == ascending[:-1] + np.uint64(1)
+    if spaces is not None:
+        adjacent &= spaces[order][1:] == spaces[order][:-1]
+    begins = ascending[1:][adjacent] % np.uint64(1 << TABLE_SHIFT) == 0
+    return order[:-1][adjacent], order[1:][adjacent], begins
+
+
 class PageTables:
     """Numbers leaves and tables as pages become known; shared by every scenario of a comparison."""
 
