@@ -141,12 +141,11 @@ class Scenario:
 
     def __post_init__(self) -> None:
         find_policy(self.policy)
-        for kind, value, known in (
-            ("kernel", self.kernel, tuple(KERNELS)),
-            ("cgroup version", self.cgroup, ("v1", "v2")),
-        ):
-            if value not in known:
-                raise unknown_name(kind, value, list(known))
+        if self.kernel not in KERNELS:  # the name most like it may have the least like rules
+            known = ", ".join(sorted(KERNELS, key=lambda name: [int(n) for n in name.split(".")]))
+            raise SettingsError(f"unknown kernel {self.kernel!r}; there are rules of {known}")
+        if self.cgroup not in ("v1", "v2"):
+            raise unknown_name("cgroup version", self.cgroup, ["v1", "v2"])
         known_allocators = KERNELS[self.kernel].allocators
         if self.allocator not in known_allocators:
             raise SettingsError(
