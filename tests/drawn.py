@@ -170,7 +170,7 @@ def draw_contents(rng, numbers, *, tables):
 
 def draw_case(rng, policy, reclaim, limit_pages, pages):
     kernel = rng.choice(("6.18", "6.18", "6.12", "6.1"))
-    if kernel == "6.18" and reclaim != "mglru" and rng.random() < 0.4:
+    if kernel == "6.18" and rng.random() < 0.4:
         kernel = "7.3"
     allocators = ("zsmalloc", "zsmalloc", "ideal") + (
         () if kernel in ("6.18", "7.3") else ("zbud", "z3fold")

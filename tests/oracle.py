@@ -556,6 +556,7 @@ class Page:
     dirty: bool = False
     active: bool = False
     referenced: bool = False
+    again: int = 0  # accesses found beyond that one; while evicted, those its shadow tells (7.3)
     workingset: bool = False
     reclaim: bool = False
     writeback: bool = False
@@ -1798,7 +1799,7 @@ class Generations(Oracle):
 
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         super().__init__(case, contents)
-        self.version = {"6.1": 1, "6.12": 2, "6.18": 3}[case.kernel]
+        self.version = {"6.1": 1, "6.12": 2, "6.18": 3, "7.3": 4}[case.kernel]
         self.lists: list[list[Page]] = [[], [], [], []]
         self.youngest = 3
         self.oldest = 0
@@ -1812,8 +1813,9 @@ class Generations(Oracle):
         self.looked_up: set[int] = set()  # page tables whose own entry is accessed
         self.have_walk = False
         self.in_worker = False
-        self.tiers = [dict.fromkeys(("evicted", "refaulted", "protected"), 0) for _ in range(2)]
-        self.averages = [{"refaulted": 0, "total": 0} for _ in range(2)]
+        # By tier: accessed once or never, twice (7.3), of the working set.
+        self.tiers = [dict.fromkeys(("evicted", "refaulted", "protected"), 0) for _ in range(3)]
+        self.averages = [{"refaulted": 0, "total": 0} for _ in range(3)]
 
     # -- sizes -------------------------------------------------------------------------------------
 
@@ -1831,7 +1833,7 @@ class Generations(Oracle):
     def seq_for(self, page: Page, rotated: bool) -> int:
         fresh = not page.swapcache
         going = page.reclaim and (page.dirty or page.writeback)
-        if self.version == 3:
+        if self.version >= 3:
             if page.active:
                 back = 1 if page.workingset else 2
             elif rotated:
@@ -1839,7 +1841,8 @@ class Generations(Oracle):
             elif fresh or going:
                 back = 2
             else:
-                back = 3 if page.workingset else 4
+                spared = page.workingset or (self.version == 4 and page.referenced)
+                back = 3 if spared else 4
             return max(self.oldest, self.youngest + 1 - back)
         if page.active:
             return self.youngest
@@ -1882,8 +1885,17 @@ class Generations(Oracle):
         self.pending = []
 
     def folio_add_lru(self, page: Page) -> None:
-        page.active = True
+        if self.version == 4 and not page.workingset:
+            page.referenced = True
+        else:
+            page.active = True
         self.add_quietly(page)
+
+    def tier(self, page: Page) -> int:
+        """lru_tier_from_refs(), folio_lru_refs()."""
+        if page.workingset:
+            return 2
+        return 1 if self.version == 4 and page.referenced and page.again else 0
 
     def add_quietly(self, page: Page) -> None:
         self.pending.append(page)
@@ -1899,18 +1911,21 @@ class Generations(Oracle):
         self.in_worker = False
 
     def workingset_refault(self, page: Page) -> None:
-        was_workingset = page.workingset
+        was_workingset, was_twice, page.again = page.workingset, page.again > 0, 0
         page.workingset = page.active = page.referenced = False
-        since = self.youngest - 3 if self.version == 3 else self.oldest
+        since = self.youngest - 3 if self.version >= 3 else self.oldest
         recent = page.shadow_age >= self.began.get(since, 0)
         if recent or self.version > 1:
             self.count["workingset_refault_anon"] += 1
         if not recent:
             return
-        if self.version == 2 or (self.version == 3 and not self.in_worker):
+        in_fault = not self.in_worker
+        if self.version == 2 or (
+            in_fault and (self.version == 3 or (self.version == 4 and was_workingset))
+        ):
             self.count["workingset_activate_anon"] += 1
-        if self.version == 3:
-            self.tiers[was_workingset]["refaulted"] += 1
+        if self.version >= 3:
+            self.tiers[2 if was_workingset else int(was_twice)]["refaulted"] += 1
             page.workingset = was_workingset
             self.count["workingset_restore_anon"] += was_workingset
         elif not self.in_worker:
@@ -1924,17 +1939,25 @@ class Generations(Oracle):
     # -- promotion -----------------------------------------------------------------------------------
 
     def second_access(self, page: Page) -> bool:
-        """lru_gen_set_refs() (6.14)."""
+        """lru_gen_set_refs() (6.14); from 7.3 on the third makes it one of the working set."""
         if not page.referenced and not page.workingset:
             page.referenced = True
             return False
-        page.referenced, page.workingset = False, True
+        if self.version == 4 and not page.referenced:
+            page.referenced = True
+        elif self.version == 4 and not page.again:
+            page.again = 1
+        else:
+            page.referenced, page.again, page.workingset = False, 0, True
         return True
 
     def promote(self, page: Page) -> None:
         """folio_update_gen()."""
-        if self.version == 3:
-            if self.second_access(page):
+        if self.version >= 3:
+            if not page.referenced and not page.workingset:
+                page.referenced = True
+            elif page.gen is not None:
+                page.referenced, page.again, page.workingset = False, 0, True
                 page.gen = self.youngest % 4
         elif page.gen is None:
             page.referenced = True
@@ -1968,7 +1991,7 @@ class Generations(Oracle):
             page = self.pages.get(number)
             if page is None or not page.mapped or not page.young:
                 continue
-            if self.version == 3 and page.gen is None:
+            if self.version >= 3 and page.gen is None:
                 continue
             page.young = False
             found.append(page)
@@ -1983,7 +2006,9 @@ class Generations(Oracle):
         found = self.accessed(range(first, first + 64))
         marked = []
         for other in found:
-            if self.version == 3:
+            if self.version >= 3 and self.have_walk:
+                self.promote(other)
+            elif self.version >= 3:
                 if self.second_access(other) and other.gen != self.youngest % 4:
                     self.folio_activate(other)
             elif other.gen is None:
@@ -2033,7 +2058,7 @@ class Generations(Oracle):
         """folio_inc_gen(): return the list the page belongs on now."""
         assert page.gen is not None
         if page.gen == self.oldest % 4:
-            page.referenced = False
+            page.referenced, page.again = False, 0
             if self.version < 3:
                 page.workingset = False
             page.gen = (self.oldest + 1) % 4
@@ -2058,7 +2083,7 @@ class Generations(Oracle):
             listed = self.lists[self.oldest % 4]
             while can_swap and listed:
                 page = listed.pop()
-                self.tiers[page.workingset]["protected"] += 1
+                self.tiers[self.tier(page)]["protected"] += 1
                 self.lists[self.move_up(page)].append(page)
             self.set_oldest(self.oldest + 1)
         self.youngest += 1
@@ -2070,7 +2095,7 @@ class Generations(Oracle):
         while can_swap and anon <= last and not self.lists[anon % 4]:
             anon += 1
         file = max(self.file_oldest, last + 1)
-        if self.version == 3:
+        if self.version >= 3:
             if (anon, file) == (self.oldest, self.file_oldest):
                 return False
             if can_swap and file < last < anon:
@@ -2088,23 +2113,28 @@ class Generations(Oracle):
 
     # -- eviction ----------------------------------------------------------------------------------------
 
-    def protects_workingset(self) -> bool:
-        """get_tier_idx(), positive_ctrl_err() (6.14)."""
-        (rest, rest_average), (hot, hot_average) = zip(self.tiers, self.averages, strict=True)
+    def spares(self, tier: int) -> bool:
+        """positive_ctrl_err() of a tier against the first (6.14)."""
+        both = list(zip(self.tiers, self.averages, strict=True))
+        (rest, rest_average), (hot, hot_average) = both[0], both[tier]
         refaulted = hot["refaulted"] + hot_average["refaulted"]
         total = hot["evicted"] + hot["protected"] + hot_average["total"]
         others = rest["refaulted"] + rest_average["refaulted"]
         of_all = rest["evicted"] + rest["protected"] + rest_average["total"]
         return refaulted >= 64 and refaulted * (of_all + 64) * 2 > (others + 1) * total * 3
 
-    def isolate(self) -> tuple[int, list[Page]]:
+    def isolate(self, most: int) -> tuple[int, list[Page]]:
         """scan_folios(), sort_folio(): return (pages looked at, those taken, oldest first)."""
         if self.youngest - self.oldest == 1:
             return 0, []
         oldest = self.oldest % 4
-        protects = self.version == 3 and self.protects_workingset()
+        spared: tuple[int, ...] = ()  # tiers that move up instead: get_tier_idx()
+        if self.version == 4 and self.spares(1):
+            spared = (1, 2)
+        elif self.version >= 3 and self.spares(2):
+            spared = (2,)
         scanned, taken = 0, []
-        while self.lists[oldest] and len(taken) < 64 and scanned < 4096:
+        while self.lists[oldest] and len(taken) < 64 and scanned < most:
             page = self.lists[oldest][-1]
             scanned += 1
             if page.gen != oldest:
@@ -2114,11 +2144,11 @@ class Generations(Oracle):
                 self.unlist(page)
                 self.lists[self.move_up(page)].append(page)
                 self.count["workingset_activate_anon"] += 1
-            elif protects and page.workingset:
+            elif self.tier(page) in spared:
+                self.tiers[self.tier(page)]["protected"] += 1
                 self.unlist(page)
                 self.lists[self.move_up(page)].insert(0, page)
-                self.tiers[1]["protected"] += 1
-            elif self.version != 2 and page.writeback:
+            elif self.version in (1, 3) and page.writeback:
                 self.unlist(page)
                 self.lists[self.move_up(page)].insert(0, page)
                 page.reclaim = True
@@ -2126,13 +2156,15 @@ class Generations(Oracle):
                 if self.version < 3:
                     page.workingset = page.workingset and page.referenced
                     page.referenced = False
-                if self.version != 2:
+                if self.version in (1, 3):
                     page.reclaim = False
+                if not page.referenced:
+                    page.again = 0
                 self.leave(page)
                 taken.append(page)
         self.count["reclaim_scanned"] += len(taken)
         self.updates += len(taken)
-        return (scanned if taken or scanned == 4096 else 0), taken
+        return (scanned if taken or scanned == most or self.version == 4 else 0), taken
 
     def shrink_page(self, page: Page) -> str:
         """shrink_folio_list() for one page."""
@@ -2149,7 +2181,7 @@ class Generations(Oracle):
                 self.complete_writes()
         if page.mapped and page.young:
             self.look_around(page)
-            if self.version == 3:
+            if self.version >= 3:
                 twice = self.second_access(page)
             else:
                 twice, page.referenced = page.referenced, True
@@ -2158,17 +2190,18 @@ class Generations(Oracle):
             page.referenced = False
         fate = self.evict(page)
         if fate == "freed":
-            self.tiers[page.workingset]["evicted"] += 1
+            self.tiers[self.tier(page)]["evicted"] += 1
+            page.again = int(self.tier(page) == 1)
             self.free_page(page)
         return self.activate(page) if fate == "activate" else fate
 
     def goes_back(self, page: Page, again: bool) -> bool:
         """What evict_folios() does with a page that stays; False: try it once more."""
-        if self.version == 3:
+        if self.version >= 3:
             if not (again or page.active or page.mapped or page.dirty or page.writeback):
                 return False
             if self.seq_for(page, False) == self.oldest:
-                page.referenced, page.active = False, True
+                page.referenced, page.again, page.active = False, 0, True
             return True
         if page.reclaim and (page.dirty or page.writeback):
             page.referenced = page.referenced or page.workingset
@@ -2180,11 +2213,16 @@ class Generations(Oracle):
         page.active = True
         return True
 
-    def evict_folios(self, can_swap: bool) -> tuple[int, int, bool]:
-        scanned, taken = self.isolate() if can_swap else (0, [])
-        scanned += self.leave_empty_behind(can_swap)
-        if self.gens(can_swap) <= 2:
-            scanned = 0
+    def evict_folios(self, can_swap: bool, most: int) -> tuple[int, int, bool]:
+        if self.version == 4:
+            self.leave_empty_behind(can_swap)
+        scanned, taken = self.isolate(most) if can_swap else (0, [])
+        if self.version == 4 and scanned:
+            self.leave_empty_behind(can_swap)
+        elif self.version < 4:
+            scanned += self.leave_empty_behind(can_swap)
+            if self.gens(can_swap) <= 2:
+                scanned = 0
         freed, again, any_taken = 0, False, bool(taken)
         while taken:
             staying = []
@@ -2206,7 +2244,7 @@ class Generations(Oracle):
     def gens(self, can_swap: bool) -> int:
         if not can_swap:
             return self.youngest - self.file_oldest + 1
-        oldest = min(self.oldest, self.file_oldest) if self.version == 3 else self.oldest
+        oldest = min(self.oldest, self.file_oldest) if self.version >= 3 else self.oldest
         return self.youngest - oldest + 1
 
     def scan_target(self, can_swap: bool, priority: int) -> int:
@@ -2246,13 +2284,25 @@ class Generations(Oracle):
         can_swap = self.can_swap()
         scanned = freed = 0
         swapped = False
-        while True:
+        left = 0  # try_to_shrink_lruvec() of 7.3 has one sum a level
+        if can_swap:
+            left = sum(self.size(seq) for seq in range(self.oldest, self.youngest + 1)) >> priority
+        while self.version == 4 and left > 0:
+            gens = self.gens(can_swap)
+            if gens <= 2 or (gens == 3 and priority < 12):
+                self.grow_old(can_swap)
+            looked, now_freed, _ = self.evict_folios(can_swap, min(left, 64))
+            freed += now_freed
+            left -= looked
+            if not looked or freed_before + freed >= 32:
+                break
+        while self.version < 4:
             if self.version == 1:
                 can_swap = self.can_swap()
             target = self.scan_target(can_swap, priority)
             if not target:
                 break
-            looked, now_freed, any_taken = self.evict_folios(can_swap)
+            looked, now_freed, any_taken = self.evict_folios(can_swap, 4096)
             freed += now_freed
             scanned += looked
             swapped = swapped or any_taken

@@ -77,7 +77,9 @@ def gauges_of_generations(m, twin):
         twin.file_oldest,
     )
     assert m["walks"] == twin.walks
-    for name, tier, average in zip(("tier", "workingset"), twin.tiers, twin.averages, strict=True):
+    for name, tier, average in zip(
+        ("tier", "twice", "workingset"), twin.tiers, twin.averages, strict=True
+    ):
         for what in ("evicted", "refaulted", "protected"):
             assert m[f"{name}_{what}"] == tier[what]
         assert m[f"{name}_avg_refaulted"] == average["refaulted"]

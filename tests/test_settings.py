@@ -22,7 +22,6 @@ def scenario(**settings):
         ({"cgroup": "v3"}, "unknown cgroup version 'v3'; did you mean v"),
         ({"allocator": "zbud"}, "kernel 6.18 has no allocator 'zbud'; it has zsmalloc, ideal"),
         ({"allocator": "slab", "kernel": "6.1"}, "kernel 6.1 has no allocator 'slab'"),
-        ({"kernel": "7.3", "reclaim": "mglru"}, "kernel 7.3 with mglru: its generations work"),
         ({"memory_limit_bytes": 4095}, "a memory limit below one page"),
         ({"accept_threshold_percent": 101}, "accept threshold: 0 to 100 percent"),
         ({"accept_threshold_percent": -1}, "accept threshold: 0 to 100 percent"),

@@ -1049,7 +1049,7 @@ def validate(
             continue
         try:
             each = load_run(path)
-        except SettingsError as error:  # of a kernel that is known, but not with this reclaim
+        except SettingsError as error:  # of a kernel that is known, but not with such settings
             skipped(f"{path.stem}: skipped: {error}")
             continue
         missing = [str(p) for p in (each.trace, each.pages) if not p.is_file()]

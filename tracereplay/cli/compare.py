@@ -78,11 +78,7 @@ def compare(
     ] = None,
     kernel: Annotated[
         str,
-        typer.Option(
-            "--kernel",
-            help="Whose rules: 6.1, 6.12, 6.18, 7.3 (two lists).",
-            rich_help_panel=_MODEL,
-        ),
+        typer.Option("--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.3.", rich_help_panel=_MODEL),
     ] = "6.18",
     cgroup: Annotated[
         Literal["v1", "v2"],

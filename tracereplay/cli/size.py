@@ -77,11 +77,7 @@ def size(
     ] = None,
     kernel: Annotated[
         str,
-        typer.Option(
-            "--kernel",
-            help="Whose rules: 6.1, 6.12, 6.18, 7.3 (two lists).",
-            rich_help_panel=_MODEL,
-        ),
+        typer.Option("--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.3.", rich_help_panel=_MODEL),
     ] = "6.18",
     cgroup: Annotated[
         Literal["v1", "v2"],

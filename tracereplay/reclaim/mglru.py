@@ -9,21 +9,24 @@ here                                 kernel, versions
 ===================================  ==================================================================
 _refault                             mm/workingset.c:lru_gen_refault(): recent while min_seq stands (6.1,
                                      6.12), while max_seq is less than 4 ahead (6.14)
-_add, _add_quietly                   mm/swap.c:folio_add_lru(): PG_active in a fault, not in reclaim
+_add, _add_quietly                   mm/swap.c:folio_add_lru(): PG_active in a fault, not in reclaim; 7.3
+                                     (mm/folio.c): only the working set, any other counts as accessed
 generations.join_generation          include/linux/mm_inline.h:lru_gen_add_folio()
 _walk_page_tables                    walk_mm(), walk_pmd_range(), walk_pte_range(), iterate_mm_list()
 _promote                             folio_update_gen(); 6.14: the second access promotes
-_look_around                         lru_gen_look_around(); 6.14: walk_update_folio(), lru_gen_set_refs()
+_look_around, _set_refs              lru_gen_look_around(); 6.14: walk_update_folio(), lru_gen_set_refs();
+                                     7.3: the third access makes a page one of the working set
 _activate_later, _drain              mm/swap.c:folio_activate(), lru_add_drain(), batches of 15, 31
 _open_generation, _move_up           inc_max_seq(), inc_min_seq(), folio_inc_gen()
 _close_generations                   try_to_inc_min_seq(), reset_ctrl_pos()
-_protects_workingset                 get_tier_idx(), positive_ctrl_err() (6.14)
+_protects_twice, _protects_workingset  get_tier_idx(), positive_ctrl_err(): tiers 1 (7.3) and 3 (6.14)
 _isolate                             scan_folios(), sort_folio(), isolate_folio()
 _shrink_page                         shrink_folio_list(), folio_check_references() or
                                      lru_gen_folio_check_references() (6.14)
 _evict_batch                         evict_folios()
-_scan_target                         should_run_aging(), get_nr_to_scan()
-_shrink                              lru_gen_shrink_lruvec(), should_abort_scan()
+_scan_target, _ages_first            should_run_aging(), get_nr_to_scan()
+_shrink                              lru_gen_shrink_lruvec(), should_abort_scan(); 7.3:
+                                     try_to_shrink_lruvec() ages before a batch, and ends at 32 freed
 _reclaim                             do_try_to_free_pages()
 generations.rotate_generation        mm/swap.c:folio_rotate_reclaimable(), lru_move_tail()
 ===================================  ==================================================================
@@ -85,6 +88,7 @@ from tracereplay.replay.state import (
     MGLRU_6_1,
     MGLRU_6_12,
     MGLRU_6_14,
+    MGLRU_7_3,
     OFF_LIST,
     PENDING,
     PG_ACTIVE,
@@ -136,12 +140,18 @@ def _set_min_seq(m: Any, pages: Any, seq: Any) -> None:
     m["tier_avg_refaulted"] = (m["tier_avg_refaulted"] + m["tier_refaulted"]) // 2
     total = m["tier_avg_total"] + m["tier_evicted"] + m["tier_protected"]
     m["tier_avg_total"] = total // 2
+    m["twice_avg_refaulted"] = (m["twice_avg_refaulted"] + m["twice_refaulted"]) // 2
+    total = m["twice_avg_total"] + m["twice_evicted"] + m["twice_protected"]
+    m["twice_avg_total"] = total // 2
     m["workingset_avg_refaulted"] = (m["workingset_avg_refaulted"] + m["workingset_refaulted"]) // 2
     total = m["workingset_avg_total"] + m["workingset_evicted"] + m["workingset_protected"]
     m["workingset_avg_total"] = total // 2
     m["tier_refaulted"] = 0
     m["tier_evicted"] = 0
     m["tier_protected"] = 0
+    m["twice_refaulted"] = 0
+    m["twice_evicted"] = 0
+    m["twice_protected"] = 0
     m["workingset_refaulted"] = 0
     m["workingset_evicted"] = 0
     m["workingset_protected"] = 0
@@ -151,7 +161,9 @@ def _set_min_seq(m: Any, pages: Any, seq: Any) -> None:
 def _refault(m: Any, pages: Any, page: Any) -> None:
     """Note that an evicted page is back; mm/workingset.c:lru_gen_refault()."""
     was_workingset = has(pages, page, PG_WORKINGSET)
+    was_twice = pages[page]["later"] > 0
     clear_flags(pages, page, PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
+    pages[page]["later"] = 0
     reworked = m["mglru_rules"] >= MGLRU_6_14
     since = m["max_seq"] - (MAX_NR_GENS - 1) if reworked else m["min_seq"]
     # Evicted after the oldest generation came to `since`: both ages as distances from now.
@@ -164,12 +176,14 @@ def _refault(m: Any, pages: Any, page: Any) -> None:
     if not recent:
         return
     if reworked:
-        if in_fault:
+        if in_fault and (was_workingset or m["mglru_rules"] < MGLRU_7_3):
             m["workingset_activate_anon"] += 1
         if was_workingset:
             m["workingset_refaulted"] += 1
             set_flags(pages, page, PG_WORKINGSET)
             m["workingset_restore_anon"] += 1
+        elif was_twice:
+            m["twice_refaulted"] += 1
         else:
             m["tier_refaulted"] += 1
         return
@@ -203,8 +217,14 @@ def _add_quietly(m: Any, pages: Any, page: Any) -> None:
 
 @inner
 def _add(m: Any, pages: Any, page: Any) -> None:
-    """Add a page that a fault brought in: it is active; mm/swap.c:folio_add_lru()."""
-    set_flags(pages, page, PG_ACTIVE)
+    """Add a page that a fault brought in: it is active; mm/swap.c:folio_add_lru().
+
+    7.3: a page of the working set is, any other counts as accessed (mm/folio.c).
+    """
+    if m["mglru_rules"] >= MGLRU_7_3 and not has(pages, page, PG_WORKINGSET):
+        set_flags(pages, page, PG_REFERENCED)
+    else:
+        set_flags(pages, page, PG_ACTIVE)
     _add_quietly(m, pages, page)
 
 
@@ -225,6 +245,7 @@ def _promote(m: Any, pages: Any, page: Any) -> None:
         if off_list:
             return
         clear_flags(pages, page, PG_REFERENCED)
+        pages[page]["later"] = 0
         set_flags(pages, page, PG_WORKINGSET)
     else:
         if off_list:
@@ -235,11 +256,22 @@ def _promote(m: Any, pages: Any, page: Any) -> None:
 
 
 @inner
-def _set_refs(pages: Any, page: Any) -> Any:
-    """Note an access that the rmap walk found, True for a second one; lru_gen_set_refs() (6.14)."""
+def _set_refs(m: Any, pages: Any, page: Any) -> Any:
+    """Note an access that the rmap walk found, True for a second one; lru_gen_set_refs() (6.14).
+
+    7.3: only the third lets a page belong to the working set.
+    """
     if not has(pages, page, PG_REFERENCED | PG_WORKINGSET):
         set_flags(pages, page, PG_REFERENCED)
         return False
+    if m["mglru_rules"] >= MGLRU_7_3:
+        if not has(pages, page, PG_REFERENCED):
+            set_flags(pages, page, PG_REFERENCED)
+            return True
+        if pages[page]["later"] == 0:
+            pages[page]["later"] = 1
+            return True
+        pages[page]["later"] = 0
     clear_flags(pages, page, PG_REFERENCED)
     set_flags(pages, page, PG_WORKINGSET)
     return True
@@ -311,7 +343,9 @@ def _look_around(m: Any, state: Any, pages: Any, tables: Any, page: Any) -> None
         state[other] = state[other] & ~np.uint8(YOUNG)
         young += 1
         if rules >= MGLRU_6_14:
-            if _set_refs(pages, other) and head_named(pages, other) != youngest:
+            if m["mm_walk"]:
+                _promote(m, pages, other)
+            elif _set_refs(m, pages, other) and head_named(pages, other) != youngest:
                 _activate_later(m, pages, marks, other)
         elif off_list:
             set_flags(pages, other, PG_REFERENCED)
@@ -429,9 +463,29 @@ def _move_up(m: Any, pages: Any, page: Any) -> Any:
         return head_named(pages, page)  # promoted by number only
     forget = PG_REFERENCED if m["mglru_rules"] >= MGLRU_6_14 else PG_REFERENCED | PG_WORKINGSET
     clear_flags(pages, page, forget)
+    pages[page]["later"] = 0
     head = head_of(m["min_seq"] + 1)
     change_generation(pages, page, head)
     return head
+
+
+@inner
+def _is_twice(m: Any, pages: Any, page: Any) -> Any:
+    """Tell whether a page was found accessed twice and is not of the working set: folio_lru_refs()."""
+    if m["mglru_rules"] < MGLRU_7_3 or has(pages, page, PG_WORKINGSET):
+        return False
+    return has(pages, page, PG_REFERENCED) and pages[page]["later"] > 0
+
+
+@inner
+def _note_protected(m: Any, pages: Any, page: Any) -> None:
+    """Count a page of the oldest generation that moves up, by tier."""
+    if has(pages, page, PG_WORKINGSET):
+        m["workingset_protected"] += 1
+    elif _is_twice(m, pages, page):
+        m["twice_protected"] += 1
+    else:
+        m["tier_protected"] += 1
 
 
 @inner
@@ -445,10 +499,7 @@ def _open_generation(m: Any, pages: Any, can_swap: Any) -> None:
             page = np.int64(pages[oldest]["prev"])
             if page == oldest:
                 break
-            if has(pages, page, PG_WORKINGSET):
-                m["workingset_protected"] += 1
-            else:
-                m["tier_protected"] += 1
+            _note_protected(m, pages, page)
             head = _move_up(m, pages, page)
             unlink(pages, page)
             link_tail(pages, head, page)
@@ -499,30 +550,52 @@ def _close_generations(m: Any, pages: Any, can_swap: Any) -> Any:
 
 
 @inner
-def _protects_workingset(m: Any) -> Any:
-    """Tell whether the working set refaults half as much again as the rest; get_tier_idx() (6.14)."""
-    refaulted = m["workingset_avg_refaulted"] + m["workingset_refaulted"]
+def _refaults_more(m: Any, refaulted: Any, total: Any) -> Any:
+    """Tell whether pages refault half as much again as the first tier; positive_ctrl_err()."""
     if refaulted < MIN_LRU_BATCH:
         return False
-    total = m["workingset_avg_total"] + m["workingset_evicted"] + m["workingset_protected"]
     others = m["tier_avg_refaulted"] + m["tier_refaulted"]
     of_all = m["tier_avg_total"] + m["tier_evicted"] + m["tier_protected"]
     return refaulted * (of_all + MIN_LRU_BATCH) * 2 > (others + 1) * total * 3
 
 
 @inner
-def _isolate(m: Any, pages: Any) -> Any:
+def _protects_twice(m: Any) -> Any:
+    """Tell whether pages found accessed twice are spared, and with them the working set (7.3)."""
+    return m["mglru_rules"] >= MGLRU_7_3 and _refaults_more(
+        m,
+        m["twice_avg_refaulted"] + m["twice_refaulted"],
+        m["twice_avg_total"] + m["twice_evicted"] + m["twice_protected"],
+    )
+
+
+@inner
+def _protects_workingset(m: Any) -> Any:
+    """Tell whether the working set is spared; get_tier_idx() (6.14)."""
+    return _refaults_more(
+        m,
+        m["workingset_avg_refaulted"] + m["workingset_refaulted"],
+        m["workingset_avg_total"] + m["workingset_evicted"] + m["workingset_protected"],
+    )
+
+
+@inner
+def _isolate(m: Any, pages: Any, most: Any) -> Any:
     """Take up to 64 pages from the old end of the oldest generation; return how many were looked at.
 
+    most : pages to look at
+
     Others are sorted on the way: promoted pages go where their number says, pages of the working set
-    where it is protected, and pages under writeback (not in 6.12) to the next generation. 0 where
-    nothing was isolated.
+    where it is protected, and pages under writeback (6.1, 6.14) to the next generation. 0 where
+    nothing was isolated (until 6.14).
     """
     if m["max_seq"] - m["min_seq"] + 1 == MIN_NR_GENS:
         return np.int64(0)
     rules = m["mglru_rules"]
     oldest = head_of(m["min_seq"])
-    protects = rules >= MGLRU_6_14 and _protects_workingset(m)
+    protects_twice = _protects_twice(m)
+    protects = protects_twice or (rules >= MGLRU_6_14 and _protects_workingset(m))
+    by_writeback = rules in (MGLRU_6_1, MGLRU_6_14)
     scanned = np.int64(0)
     isolated = np.int64(0)
     ahead = np.int64(pages[oldest]["prev"])
@@ -545,13 +618,13 @@ def _isolate(m: Any, pages: Any) -> Any:
             link_tail(pages, head, page)
             m["workingset_activate_anon"] += 1
             m["pgrefill"] += 1
-        elif protects and workingset:
+        elif (protects and workingset) or (protects_twice and _is_twice(m, pages, page)):
+            _note_protected(m, pages, page)
             head = _move_up(m, pages, page)
             unlink(pages, page)
             link_head(pages, head, page)
-            m["workingset_protected"] += 1
             m["pgrefill"] += 1
-        elif rules != MGLRU_6_12 and has(pages, page, PG_WRITEBACK):
+        elif by_writeback and has(pages, page, PG_WRITEBACK):
             head = _move_up(m, pages, page)
             set_flags(pages, page, PG_RECLAIM)
             unlink(pages, page)
@@ -562,17 +635,21 @@ def _isolate(m: Any, pages: Any) -> Any:
                 if not has(pages, page, PG_REFERENCED):
                     clear_flags(pages, page, PG_WORKINGSET)
                 clear_flags(pages, page, PG_REFERENCED)
-            if rules != MGLRU_6_12:
+            if by_writeback:
                 clear_flags(pages, page, PG_RECLAIM)
+            if not has(pages, page, PG_REFERENCED):
+                pages[page]["later"] = 0
             leave_generation(pages, page)
             link_head(pages, ISOLATED, page)
             isolated += 1
-        if scanned == MAX_LRU_BATCH or isolated >= MIN_LRU_BATCH:
+        if scanned == most or isolated >= MIN_LRU_BATCH:
             break
     m["reclaim_scanned"] += isolated
     m["ev_scanned"] += isolated
     m["stat_updates"] += isolated
-    return scanned if isolated > 0 or scanned == MAX_LRU_BATCH else np.int64(0)
+    if rules < MGLRU_7_3 and isolated == 0 and scanned < most:
+        return np.int64(0)
+    return scanned
 
 
 @inner
@@ -603,7 +680,7 @@ def _shrink_page(
             state[page] = state[page] & ~np.uint8(YOUNG)
         _look_around(m, state, pages, tables, page)
         if rules >= MGLRU_6_14:
-            activate = _set_refs(pages, page)
+            activate = _set_refs(m, pages, page)
         else:
             state[page] = state[page] & ~np.uint8(YOUNG)
             # In 6.1 the look-around comes by the page itself, which then counts as accessed twice.
@@ -621,10 +698,14 @@ def _shrink_page(
             place = np.int64(tables[0][page])
             table_flags[np.int64(tables[2][place >> 5]) >> 4] |= np.uint8(TABLE_YOUNG)
         if fate == FREED:
+            twice = _is_twice(m, pages, page)
             if has(pages, page, PG_WORKINGSET):
                 m["workingset_evicted"] += 1
+            elif twice:
+                m["twice_evicted"] += 1
             else:
                 m["tier_evicted"] += 1
+            pages[page]["later"] = 1 if twice else 0
             forget_page(m, state, pages, page)  # OFF_LIST stays: it is on no list
             return True
         if fate == OFF_LRU:
@@ -654,6 +735,7 @@ def _put_back(m: Any, state: Any, pages: Any, page: Any, skip_retry: Any) -> Any
             return False
         if would_join_oldest(m, pages, page):
             clear_flags(pages, page, PG_REFERENCED)
+            pages[page]["later"] = 0
             set_flags(pages, page, PG_ACTIVE)
     elif flags & PG_RECLAIM and flags & (PG_DIRTY | PG_WRITEBACK):
         if flags & PG_WORKINGSET:
@@ -678,15 +760,23 @@ def _evict_batch(
     slots: Any,
     tables: Any,
     can_swap: Any,
+    most: Any,
 ) -> Any:
     """Isolate and reclaim a batch; return (pages looked at, pages freed, whether any was isolated)."""
     scanned = np.int64(0)
-    if can_swap:
-        scanned = _isolate(m, pages)
-    if _close_generations(m, pages, can_swap):
-        scanned += 1
-    if _nr_gens(m, can_swap) <= MIN_NR_GENS:
-        scanned = np.int64(0)
+    if m["mglru_rules"] >= MGLRU_7_3:
+        _close_generations(m, pages, can_swap)
+        if can_swap:
+            scanned = _isolate(m, pages, most)
+        if scanned:
+            _close_generations(m, pages, can_swap)
+    else:
+        if can_swap:
+            scanned = _isolate(m, pages, most)
+        if _close_generations(m, pages, can_swap):
+            scanned += 1
+        if _nr_gens(m, can_swap) <= MIN_NR_GENS:
+            scanned = np.int64(0)
     freed = np.int64(0)
     had_pages = pages[ISOLATED]["prev"] != ISOLATED
     skip_retry = False
@@ -760,6 +850,15 @@ def _scan_target(m: Any, state: Any, pages: Any, tables: Any, can_swap: Any, pri
 
 
 @inner
+def _ages_first(m: Any, can_swap: Any, priority: Any) -> Any:
+    """Tell whether a batch is preceded by an aging; should_run_aging() (7.3)."""
+    generations = _nr_gens(m, can_swap)
+    if generations <= MIN_NR_GENS:
+        return True
+    return priority != DEF_PRIORITY and generations == MIN_NR_GENS + 1
+
+
+@inner
 def _can_swap(m: Any) -> Any:
     """Tell whether anonymous pages are evicted at all; get_swappiness()."""
     if m["swappiness"] == 0:
@@ -808,22 +907,41 @@ def _shrink(
     scanned = np.int64(0)
     freed = np.int64(0)
     swapping: Any = False
+    left = np.int64(0)  # pages to look at (7.3: set once a level, and spent)
+    if m["mglru_rules"] >= MGLRU_7_3 and can_swap:
+        for seq in range(m["min_seq"], m["max_seq"] + 1):
+            left += size_of(pages, seq)
+        left >>= priority
     while True:
-        if m["mglru_rules"] == MGLRU_6_1:
-            can_swap = _can_swap(m)
-        target = _scan_target(m, state, pages, tables, can_swap, priority)
+        most: Any = np.int64(MAX_LRU_BATCH)
+        if m["mglru_rules"] >= MGLRU_7_3:
+            target = left
+            if target > 0 and _ages_first(m, can_swap, priority):
+                _age(m, state, pages, tables, can_swap)
+            most = min(left, np.int64(MIN_LRU_BATCH))
+        else:
+            if m["mglru_rules"] == MGLRU_6_1:
+                can_swap = _can_swap(m)
+            target = _scan_target(m, state, pages, tables, can_swap, priority)
         if target <= 0:
             break
         looked_at, now_freed, had_pages = _evict_batch(
-            m, state, pages, pool, classes, writes, slots, tables, can_swap
+            m, state, pages, pool, classes, writes, slots, tables, can_swap, most
         )
         freed += now_freed
         if had_pages:
             swapping = True
         scanned += looked_at
-        if looked_at == 0 or scanned >= target:
+        if looked_at == 0:
             break
-        if m["mglru_rules"] == MGLRU_6_1:  # should_abort_scan(); later it never stops a cgroup
+        if m["mglru_rules"] >= MGLRU_7_3:
+            if freed_before + freed >= SWAP_CLUSTER_MAX:  # should_abort_scan()
+                break
+            left -= looked_at
+            continue
+        if scanned >= target:
+            break
+        if m["mglru_rules"] == MGLRU_6_1:  # should_abort_scan(); then it never stops a cgroup
             if m["max_seq"] - began > 1:
                 break
             if swapping and freed_before + freed >= SWAP_CLUSTER_MAX:

@@ -30,7 +30,12 @@ FOOTPRINT_POINTS = 2000
 # ends: half of that and a quarter less work, as where it finds clean pages; twice and half as much more.
 WORKER_TIMING = {"nominal": (25_000, 4), "early": (12_000, 3), "late": (50_000, 6)}
 _ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
-_MGLRU_RULES = {"6.1": st.MGLRU_6_1, "6.12": st.MGLRU_6_12, "6.14": st.MGLRU_6_14}
+_MGLRU_RULES = {
+    "6.1": st.MGLRU_6_1,
+    "6.12": st.MGLRU_6_12,
+    "6.14": st.MGLRU_6_14,
+    "7.3": st.MGLRU_7_3,
+}
 MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
 
@@ -173,7 +178,7 @@ class Replay:
         generations = scenario.reclaim == "mglru"
         values: dict[str, int] = {
             "generations": generations,
-            "mglru_rules": _MGLRU_RULES[profile.mglru] if profile.mglru else 0,
+            "mglru_rules": _MGLRU_RULES[profile.mglru],
             "limit_pages": limit // PAGE_BYTES,
             "limit_bytes": limit,
             "charge_pool": scenario.cgroup == "v2" and not policy.synchronous,

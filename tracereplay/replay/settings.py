@@ -34,8 +34,8 @@ class KernelProfile:
     worker_whole_page : one run of the worker frees one page of the allocator (6.1)
     header_bytes : kept with each object of zbud and z3fold (6.1)
     mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
-        found accessed twice to be promoted and lru_gen_folio_seq() places it; None where the model has
-        none: 7.3 counts references of anonymous pages as well (folio_add_lru(), lru_gen_set_refs())
+        found accessed twice to be promoted and lru_gen_folio_seq() places it; 7.3, where a fault counts
+        as an access (folio_add_lru()) and reclaim ages in between (try_to_shrink_lruvec())
     mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
         pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
     swap_clusters : a rotational swap device is cut into clusters as well
@@ -60,7 +60,7 @@ class KernelProfile:
     zsmalloc_writeback: bool = True
     worker_whole_page: bool = False
     header_bytes: int = 0
-    mglru: Literal["6.1", "6.12", "6.14"] | None = "6.14"
+    mglru: Literal["6.1", "6.12", "6.14", "7.3"] = "6.14"
     mapped_only: bool = True
     swap_clusters: bool = True
     cost_by_statistics: bool = False
@@ -69,7 +69,7 @@ class KernelProfile:
 
 KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
-    "7.3": KernelProfile(name="7.3", mglru=None, cost_by_statistics=True),
+    "7.3": KernelProfile(name="7.3", mglru="7.3", cost_by_statistics=True),
     "6.12": KernelProfile(
         name="6.12",
         stores_raw=False,
@@ -151,11 +151,6 @@ class Scenario:
             raise SettingsError(
                 f"kernel {self.kernel} has no allocator {self.allocator!r}; "
                 f"it has {', '.join(known_allocators)}"
-            )
-        if self.reclaim == "mglru" and KERNELS[self.kernel].mglru is None:
-            raise SettingsError(
-                f"kernel {self.kernel} with mglru: its generations work otherwise than those of 6.18 "
-                "and are not modelled; take --kernel 6.18 or --reclaim two-list"
             )
         if self.memory_limit_bytes < 4096:
             raise SettingsError("a memory limit below one page")

@@ -64,7 +64,9 @@ _PAGE_FIELDS = {
     "prev": (np.uint32, 0),
     "next": (np.uint32, 4),
     "place": (np.uint32, 8),  # in the zswap order, 0 where it is not in it
-    "later": (np.uint32, 12),  # a page some way behind it on its LRU list: what to prefetch
+    # A page some way behind it on its LRU list: what to prefetch. With mglru: accesses found beyond
+    # PG_REFERENCED, also while evicted (7.3).
+    "later": (np.uint32, 12),
     "shadow": (np.uint32, 16),  # nonresident age when it was evicted or kept: also its order
     "slot": (np.uint32, 20),  # swap slot, 0 (the header's) without one
     "zspage": (np.uint32, 24),  # allocator record that holds its object
@@ -378,12 +380,17 @@ _STATE = (
     "mm_walk",  # this reclaim has walked the page tables (6.1 looks around differently then)
     "activating",  # pages in the batch of folio_activate()
     "pgrefill",  # pages sorted to another generation
-    # of two tiers, pages that are not of the working set and pages that are (6.14)
+    # of tiers: pages that are not of the working set and pages that are (6.14)
     "tier_evicted",
     "tier_refaulted",
     "tier_protected",
     "tier_avg_refaulted",
     "tier_avg_total",
+    "twice_evicted",  # pages found accessed twice, not of the working set (7.3)
+    "twice_refaulted",
+    "twice_protected",
+    "twice_avg_refaulted",
+    "twice_avg_total",
     "workingset_evicted",
     "workingset_refaulted",
     "workingset_protected",
@@ -445,7 +452,7 @@ MACHINE = np.dtype(
 
 TO_DEVICE, KEEP, STORE_RAW, LINK = range(4)
 ZSMALLOC, ZSMALLOC_6_1, ZBUD, Z3FOLD, IDEAL = range(5)
-MGLRU_6_1, MGLRU_6_12, MGLRU_6_14 = range(3)
+MGLRU_6_1, MGLRU_6_12, MGLRU_6_14, MGLRU_7_3 = range(4)
 NEVER = 1 << 62
 
 
