@@ -36,6 +36,7 @@ from tracereplay.costs import load_costs
 from tracereplay.dense import DenseIds
 from tracereplay.distances import StackDistances
 from tracereplay.lru_grid import ZERO_FILLED, LruGrid
+from tracereplay.miss_curve import are_few
 from tracereplay.policies import POLICIES
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
@@ -113,7 +114,7 @@ def one_lru(trace: Input, runs: int) -> Iterator[Row]:
 
         yield from compete(
             f"LRU at {percent} %, from page numbers",
-            lambda c=capacity: one_size(trace.pages, c),
+            lambda c=capacity: int(side_by_side(trace.pages, np.array([c]))[0]),
             {
                 "libcachesim": lambda: theirs(fitted=False),
                 "libcachesim, table fitted": lambda: theirs(fitted=True),
@@ -137,13 +138,14 @@ def curve(trace: Input, runs: int) -> Iterator[Row]:
 
 
 def many_sizes(trace: Input, runs: int) -> Iterator[Row]:
-    """All sizes by one curve, against a replay of each on all cores.
+    """All sizes in one pass, as `curve` takes them, against a replay of each on all cores.
 
     Every fourth is replayed, once, and stands for its neighbours too: all take minutes.
     """
     unique = trace.unique
     capacities = np.linspace(unique / SIZES, unique, SIZES).astype(np.int64)
-    took = median(runs, lambda: every_size(number(trace.pages), 0))
+    assert np.array_equal(sizes_at_once(trace.pages, capacities), trace.misses[capacities])
+    took = median(runs, lambda: sizes_at_once(trace.pages, capacities))
     some = capacities[2::4]
     jobs = [(trace.path, capacity, trace.pages.size) for capacity in some.tolist()]
     with multiprocessing.get_context("spawn").Pool(cores()) as pool:
@@ -370,12 +372,18 @@ def number(pages: np.ndarray) -> np.ndarray:
     return np.concatenate([ids.number(part) for part in batches(pages)])
 
 
-def one_size(pages: np.ndarray, capacity: int) -> int:
+def side_by_side(pages: np.ndarray, capacities: np.ndarray) -> np.ndarray:
     ids = DenseIds()
-    lru = LruGrid(np.array([capacity]))
+    lru = LruGrid(capacities)
     for part in batches(pages):
         lru.add(ids.number(part))
-    return int(lru.misses()[0])
+    return lru.misses()
+
+
+def sizes_at_once(pages: np.ndarray, capacities: np.ndarray) -> np.ndarray:
+    if are_few(int(capacities[0]), capacities.size):
+        return side_by_side(pages, capacities)
+    return every_size(number(pages), 0)[capacities]
 
 
 def every_size(page_ids: np.ndarray, unique: int) -> np.ndarray:

@@ -82,6 +82,32 @@ def test_squeezing_the_line_changes_nothing(seed, pages):
     assert narrow.written_back().tolist() == wide.written_back().tolist()
 
 
+@settings(max_examples=60)
+@given(
+    st.integers(0, 1 << 30),
+    st.sampled_from([2, 40, 300, 2000]),
+    st.sampled_from(["skewed", "loop", "both", "any"]),
+    st.lists(st.integers(1, 2500), min_size=1, max_size=5, unique=True).map(sorted),
+    st.lists(st.integers(0, 3000), max_size=3),
+    st.booleans(),
+)
+def test_memories_alone_miss_as_the_oracle_does(seed, pages, kind, capacities, cuts, narrow):
+    rng = np.random.default_rng(seed)
+    drawn = {
+        "skewed": np.minimum(rng.zipf(1.2, 3000) - 1, pages - 1),
+        "loop": np.arange(3000) % pages,
+        "any": rng.integers(0, pages, 3000),
+    }
+    drawn["both"] = np.where(rng.random(3000) < 0.5, drawn["loop"], drawn["skewed"])
+    with pytest.MonkeyPatch.context() as patch:
+        if narrow:
+            patch.setattr(lru_grid, "_LEAST_POSITIONS", 64)
+            patch.setattr(lru_grid, "_POSITIONS_PER_PAGE", 2)
+        grid = grid_of(drawn[kind], capacities, cuts=cuts)
+    ids = drawn[kind].tolist()
+    assert grid.misses().tolist() == [oracle.lru_misses(ids, capacity) for capacity in capacities]
+
+
 @dataclasses.dataclass
 class FixedContents:
     compressed_bytes: np.ndarray

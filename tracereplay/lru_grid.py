@@ -5,6 +5,11 @@ part of it, and the pool behind it, filled in the order of the same recency, is 
 So a memory or a pool is one number, the position of its oldest page, and that number only grows.
 One access costs one look at its page's position; sizes that hold the page have nothing to do.
 
+Without pools, no size is looked at per access. Positions of a block of accesses are written down
+first, and then each size counts those before its oldest page: these are misses whatever happens in
+the block. If none lies among the pages that they push out, they are all, and the oldest page moves
+by their number at once; only otherwise the size takes the block access by access.
+
 Exact for an exact LRU that gives up one page per fault, a pool limited by bytes that are charged
 nowhere else, pages that leave the pool when they come back, and eviction from the pool's oldest
 end. Sizes may differ from page to page: a pool never takes back what it gave up, so its content
@@ -18,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import inline, kernel, popcount, prefetch
+from tracereplay._jit import inline, inner, item_at, kernel, popcount, prefetch, put_at
 from tracereplay.dense import PageIds
 from tracereplay.distances import Counts
 from tracereplay.errors import InputError
@@ -46,10 +51,15 @@ ZERO_FILLED = 0  # of one that needs no place at all: it is never lost
 _LEAST_POSITIONS = 1 << 20
 _MOST_POSITIONS = 1 << 31
 _POSITIONS_PER_PAGE = 8
-_ROWS = 1 << 16
-_AHEAD_PAGE = 32
-_NEVER = -1
-_FORGOTTEN = -2  # was used, and no memory or pool can still hold it
+_BLOCK = 256
+_AHEAD_PAGE = 64
+# No page takes the first positions: two of them stand for pages that have none, so that an access
+# need not ask whether it is the first.
+_NEVER = 0
+_FORGOTTEN = 1  # was used, and no memory or pool can still hold it
+_FIRST = 64
+_JUST_USED = 0xFFFF_FFFF  # stands for the position of a page used twice in a row: a hit everywhere
+_EMPTY_WORDS = _BLOCK // 64 + 1  # of hole bits: room to look for pages that are not there
 
 
 @inline
@@ -79,39 +89,158 @@ def _push(pools: Any, holes: Any, stored: Any, victim: Any) -> None:
                 pools[pool]["written_back"] += 1
 
 
-@kernel
-def _touch(page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any) -> None:
-    """Take these accesses through every memory and pool.
+@inline
+def _behind_pages(holes: Any, position: Any, count: Any) -> Any:
+    """Return the position behind the next `count` pages from here on, at least one."""
+    word = position >> 6
+    pages = ~holes[word] & (np.uint64(0xFFFF_FFFF_FFFF_FFFF) << np.uint64(position & 63))
+    left = np.int64(count)
+    here = np.int64(popcount(pages))
+    while here < left:
+        left -= here
+        word += 1
+        pages = ~holes[word]
+        here = np.int64(popcount(pages))
+    # Halve what is left of the word: without branches, which nobody could predict.
+    behind = word << 6
+    width = np.int64(32)
+    while width > 0:
+        low = np.int64(popcount(pages & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))))
+        beyond = np.int64(left > low)
+        left -= beyond * low
+        pages >>= np.uint64(beyond * width)
+        behind += beyond * width
+        width >>= 1
+    return behind + 1
 
-    page_ids uint32 (rows,); line: last int32 (pages,), holes uint64 (positions / 64,), next int64
-    (1,); sizes: of each page uint16 (pages,) and of each position uint16 (positions,), both empty
-    without pools; memories MEMORY (n,) by rising size; pools POOL (n, limits).
+
+@inline
+def _count_before(places: Any, position: Any) -> Any:
+    """Return how many positions of a block stand before this one; in 32 bits, 16 at once."""
+    count = np.uint32(0)
+    end = np.uint32(position)
+    for number in range(_BLOCK):
+        count = np.uint32(count + np.uint32(places[number] < end))
+    return np.int64(count)
+
+
+@inner
+def _replay_in_order(places: Any, holes: Any, memory: Any, bound: Any) -> None:
+    """Take a block through a memory access by access; its oldest page will not pass the bound.
+
+    Positions from there on are hits, those before its oldest page misses: only for one between the
+    two it has to be known which pages left before.
+    """
+    oldest = memory["oldest"]
+    for number in range(_BLOCK):
+        place = np.int64(places[number])
+        if oldest <= place < bound:
+            holes[place >> 6] &= ~(np.uint64(1) << np.uint64(place & 63))
+    misses = np.int64(0)
+    marker = oldest
+    leave = -memory["room"]  # pages that have to leave before the memory is looked at again
+    for number in range(_BLOCK):
+        place = np.int64(places[number])
+        is_miss = np.int64(place < oldest)
+        leave += is_miss
+        misses += is_miss
+        if oldest <= place < bound:
+            if leave > 0:
+                marker = _behind_pages(holes, marker, leave)
+                leave = 0
+            holes[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+            is_miss = np.int64(place < marker)
+            leave += is_miss
+            misses += is_miss
+    if leave > 0:
+        marker = _behind_pages(holes, marker, leave)
+        leave = 0
+    memory["oldest"] = marker
+    memory["room"] = -leave
+    memory["misses"] += misses
+
+
+@inner
+def _take_block(places: Any, holes: Any, memory: Any, misses: Any) -> None:
+    """Take a block through a memory; `misses` positions stand before its oldest page."""
+    bound = memory["oldest"]
+    possible = misses
+    while possible > memory["room"]:
+        bound = _behind_pages(holes, memory["oldest"], possible - memory["room"])
+        before_bound = _count_before(places, bound)
+        if before_bound == possible:
+            break
+        possible = before_bound
+    if possible > misses:
+        _replay_in_order(places, holes, memory, bound)
+        return
+    memory["oldest"] = bound
+    memory["room"] = max(memory["room"] - misses, 0)
+    memory["misses"] += misses
+
+
+@kernel
+def _touch(page_ids: Any, line: Any, memories: Any, places: Any) -> None:
+    """Take these accesses through every memory.
+
+    page_ids uint32 (rows,); line: last uint32 (pages,), holes uint64 (positions / 64,), next int64
+    (1,); memories MEMORY (n,) by rising size; places uint32 (_BLOCK,): positions of a block.
+    """
+    last, holes, next_position = line
+    position = next_position[0]
+    for start in range(0, page_ids.size, _BLOCK):
+        stop = min(start + _BLOCK, page_ids.size)
+        ahead = min(_AHEAD_PAGE, page_ids.size - stop)
+        for row in range(start, stop):
+            prefetch(last, item_at(page_ids, row + ahead))
+            page = item_at(page_ids, row)
+            place = np.int64(item_at(last, page))
+            if place == position - 1:  # the page of the access before
+                put_at(places, row - start, _JUST_USED)
+                continue
+            put_at(places, row - start, place)
+            holes[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+            put_at(last, page, position)
+            position += 1
+        for number in range(stop - start, _BLOCK):
+            places[number] = _JUST_USED
+        for number in range(memories.size):
+            misses = _count_before(places, memories[number]["oldest"])
+            if misses == 0:
+                break
+            _take_block(places, holes, memories[number], misses)
+    next_position[0] = position
+
+
+@kernel
+def _touch_with_pools(page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any) -> None:
+    """Take these accesses through every memory and pool, one by one.
+
+    As _touch(), and sizes: of each page uint16 (pages,) and of each position uint16 (positions,);
+    pools POOL (n, limits).
     """
     last, holes, next_position = line
     of_page, stored = sizes
     rows = page_ids.size
     position = next_position[0]
-    has_pools = pools.shape[1] > 0
     for row in range(rows):
         if row + _AHEAD_PAGE < rows:
             prefetch(last, page_ids[row + _AHEAD_PAGE])
         page = page_ids[row]
         before = np.int64(last[page])
-        if before >= 0:
-            if before == position - 1:
-                continue
-            holes[before >> 6] |= np.uint64(1) << np.uint64(before & 63)
+        if before == position - 1:
+            continue
+        holes[before >> 6] |= np.uint64(1) << np.uint64(before & 63)
         last[page] = position
-        if has_pools:
-            stored[position] = of_page[page]
+        stored[position] = of_page[page]
         position += 1
         for number in range(memories.size):
             if before >= memories[number]["oldest"]:
                 break
             memories[number]["misses"] += 1
-            if has_pools and before != _NEVER and of_page[page] == ZERO_FILLED:
+            if before != _NEVER and of_page[page] == ZERO_FILLED:
                 memories[number]["zero_fills"] += 1
-            elif has_pools and of_page[page] != REFUSED:
+            elif of_page[page] != REFUSED:
                 for pool in range(pools.shape[1]):
                     if before >= pools[number, pool]["oldest"]:
                         pools[number, pool]["loads"] += 1
@@ -121,8 +250,7 @@ def _touch(page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any) -> N
             else:
                 victim = _next_page(holes, memories[number]["oldest"])
                 memories[number]["oldest"] = victim + 1
-                if has_pools:
-                    _push(pools[number], holes, stored, victim)
+                _push(pools[number], holes, stored, victim)
     next_position[0] = position
 
 
@@ -146,7 +274,7 @@ def _squeeze(line: Any, stored: Any, before_word: Any, memories: Any, pools: Any
         kept = min(kept, memories[number]["oldest"])
         for pool in range(pools.shape[1]):
             kept = min(kept, pools[number, pool]["oldest"])
-    first = _packed(holes, before_word, kept)
+    first = _packed(holes, before_word, kept) - _FIRST
     if stored.size:
         for position in range(kept, next_position[0]):
             is_hole = (holes[position >> 6] >> np.uint64(position & 63)) & np.uint64(1)
@@ -156,7 +284,7 @@ def _squeeze(line: Any, stored: Any, before_word: Any, memories: Any, pools: Any
         own = np.int64(last[page])
         if own >= kept:
             last[page] = _packed(holes, before_word, own) - first
-        elif own >= 0:
+        elif own >= _FIRST:
             last[page] = _FORGOTTEN
     for number in range(memories.size):
         oldest = _packed(holes, before_word, memories[number]["oldest"])
@@ -191,27 +319,21 @@ class LruGrid:
         limits = np.empty(0, np.int64) if pool_limits_bytes is None else pool_limits_bytes
         self._memories = np.zeros(capacities_pages.size, MEMORY)
         self._memories["room"] = capacities_pages
+        self._memories["oldest"] = _FIRST
         self._pools = np.zeros((capacities_pages.size, limits.size), POOL)
         self._pools["limit_bytes"] = limits
+        self._pools["oldest"] = _FIRST
         self._has_pools = bool(limits.size)
         self._of_page = np.empty(0, np.uint16) if stored_bytes is None else stored_bytes
-        self._last = np.full(max(expected_pages, 1), _NEVER, np.int32)
-        self._next = np.zeros(1, np.int64)
-        self._holes = np.empty(0, np.uint64)
-        self._stored = np.empty(0, np.uint16)
-        self._make_line(_positions_for(self._last.size))
-
-    def _make_line(self, positions: int) -> None:
-        if positions == self._positions:
-            self._holes.fill(0)
-        else:
-            self._holes = np.zeros((positions >> 6) + 1, np.uint64)
-        if self._has_pools:
-            self._stored.resize(positions, refcheck=False)
+        self._last = np.zeros(max(expected_pages, 1), np.uint32)
+        self._next = np.full(1, _FIRST)
+        self._places = np.empty(_BLOCK, np.uint32)
+        self._holes = np.zeros(_words_for(self._last.size), np.uint64)
+        self._stored = np.empty(self._end if self._has_pools else 0, np.uint16)
 
     @property
-    def _positions(self) -> int:
-        return (self._holes.size - 1) << 6
+    def _end(self) -> int:
+        return (self._holes.size - _EMPTY_WORDS) << 6
 
     def add(self, page_ids: PageIds) -> None:
         """Take these accesses; uint32, shape (rows,)."""
@@ -220,31 +342,37 @@ class LruGrid:
         self._make_room(int(page_ids.max()) + 1)
         start = 0
         while start < page_ids.size:
-            room = self._positions - int(self._next[0])
+            room = self._end - int(self._next[0])
             if not room:
-                self._squeeze(self._positions)
+                self._squeeze()
                 continue
-            part = page_ids[start : start + min(room, _ROWS)]
+            part = page_ids[start : start + room]
             line = (self._last, self._holes, self._next)
-            _touch(part, line, (self._of_page, self._stored), self._memories, self._pools)
+            if self._has_pools:
+                sizes = (self._of_page, self._stored)
+                _touch_with_pools(part, line, sizes, self._memories, self._pools)
+            else:
+                _touch(part, line, self._memories, self._places)
             start += part.size
 
     def _make_room(self, pages: int) -> None:
         if pages > self._last.size:
             if pages > _MOST_POSITIONS // 2:
                 raise InputError("more than 2**30 distinct pages; split the trace, or --sample it")
-            more = (1 << (pages - 1).bit_length()) - self._last.size
-            self._last = np.concatenate([self._last, np.full(more, _NEVER, np.int32)])
-        positions = _positions_for(self._last.size)
-        if positions > self._positions:
-            self._squeeze(positions)
+            # In place, where the allocator can; what is new is zero: never used, and no hole.
+            self._last.resize(1 << (pages - 1).bit_length(), refcheck=False)
+        words = _words_for(self._last.size)
+        if words > self._holes.size:
+            self._holes.resize(words, refcheck=False)
+            if self._has_pools:
+                self._stored.resize(self._end, refcheck=False)
 
-    def _squeeze(self, positions: int) -> None:
+    def _squeeze(self) -> None:
         before_word = np.zeros(self._holes.size, np.uint32)
         np.cumsum(np.bitwise_count(self._holes[:-1]), out=before_word[1:])
         line = (self._last, self._holes, self._next)
         _squeeze(line, self._stored, before_word, self._memories, self._pools)
-        self._make_line(positions)
+        self._holes.fill(0)
 
     def misses(self) -> Counts:
         """Return the misses of each memory, first touches included; int64, shape (memories,)."""
@@ -263,6 +391,8 @@ class LruGrid:
         return self._pools["written_back"].copy()
 
 
-def _positions_for(pages: int) -> int:
+def _words_for(pages: int) -> int:
+    """Return the words of hole bits, with those that stay empty before and behind the positions."""
     wanted = max(pages * _POSITIONS_PER_PAGE, _LEAST_POSITIONS)
-    return int(min(1 << (wanted - 1).bit_length(), _MOST_POSITIONS))
+    positions = min(1 << (wanted - 1).bit_length(), _MOST_POSITIONS)
+    return int((_FIRST + positions) >> 6) + _EMPTY_WORDS

@@ -33,8 +33,11 @@ _PID = next(column for column in ACCESSES if column.name == "pid")
 
 Progress = Callable[[int], None]
 
-# Up to here it is faster to keep the sizes side by side than to measure distances.
+# Up to here it is faster to keep the sizes side by side than to measure distances; more of them
+# where all are large: of a small one any access may find its page among those about to leave.
 _FEW_SIZES = 3
+_FEW_LARGE_SIZES = 32
+_LARGE_PAGES = 1 << 14
 
 
 class PageContents(Protocol):
@@ -113,7 +116,7 @@ def curve(
     page_bytes, least_bytes = _limits(opened)
     if sizes is not None:
         check_sizes(sizes, least_bytes, opened.name)
-    if sizes is not None and 0 < len(sizes) <= _FEW_SIZES and not by_pid:
+    if sizes and not by_pid and are_few(min(sizes) // page_bytes, len(sizes)):
         return _few_sizes(opened, sizes, page_bytes, progress)
     counted = count_misses(opened, by_pid=by_pid, progress=progress)
     frames = []
@@ -273,6 +276,11 @@ def sampled_curve(
         misses_high=pl.Series(np.ceil(found.high).astype(np.int64)),
     )
     return frame.select(column.name for column in SAMPLED_CURVE)
+
+
+def are_few(smallest_pages: int, sizes: int) -> bool:
+    """Tell whether so many sizes are faster to keep side by side than to read off a curve."""
+    return sizes <= (_FEW_LARGE_SIZES if smallest_pages >= _LARGE_PAGES else _FEW_SIZES)
 
 
 def _few_sizes(
