@@ -30,6 +30,22 @@ def test_ids_follow_first_use_and_survive_growth_of_the_table():
     assert list(zip(back_pages.tolist(), back_spaces.tolist(), strict=True)) == list(seen)
 
 
+@pytest.mark.parametrize("batch", [1, 511, 512, 513, 40_000])
+def test_neighbours_of_one_space_are_numbered_by_first_use_in_any_batches(batch):
+    rng = np.random.default_rng(2)
+    pages = (0x7F0000005 + rng.integers(0, 30_000, 40_000)).astype(np.uint64)
+    step = batch if batch > 1 else pages.size // 3  # one row, and then long batches at odd places
+    starts = list(range(batch, pages.size, step))
+
+    ids = DenseIds()
+    got = np.concatenate([ids.number(part) for part in np.split(pages, starts)])
+
+    seen: dict[int, int] = {}
+    assert got.tolist() == [seen.setdefault(page, len(seen)) for page in pages.tolist()]
+    assert ids.keys()[0].tolist() == list(seen)
+    assert not ids.keys()[1].any()
+
+
 def test_batches_of_any_size_hold_the_same_rows(tmp_path):
     frame = pl.DataFrame(
         {
