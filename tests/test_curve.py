@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import tracereplay
 from tracereplay import distances as distances_module
 from tracereplay.cli import app
-from tracereplay.distances import StackDistances, holes_before, make_hole, new_tree
+from tracereplay.distances import StackDistances, holes_before, make_hole, new_tree, widen_tree
 from tracereplay.errors import SettingsError
 from tracereplay.miss_curve import knees
 from tracereplay.report.miss_curve import write_curve_plot
@@ -78,13 +78,19 @@ def test_squeezing_the_holes_out_changes_nothing(seed, pages):
 
 
 @pytest.mark.parametrize("positions", [1 << 11, 1 << 16, 1 << 20, 1 << 25])
-def test_the_tree_counts_holes_on_every_level(positions):
+@pytest.mark.parametrize("before", [1 << 11, 1 << 17, 1 << 22, 1 << 24])
+def test_the_tree_counts_holes_on_every_level_however_it_grew(positions, before):
     rng = np.random.default_rng(positions)
-    tree = new_tree(positions)
-    holes = np.unique(rng.integers(0, positions, 300))
+    tree = new_tree(min(before, positions))
+    early = np.unique(rng.integers(0, min(before, positions), 100))
+    for hole in rng.permutation(early).tolist():
+        make_hole(tree, hole)
+    widen_tree(tree, positions, early.size)
+    holes = np.setdiff1d(rng.integers(0, positions, 300), early)
     edges = [0, 63, 64, 2047, 2048, 65535, 65536, (1 << 20) - 1, 1 << 20, (1 << 24) - 1, 1 << 24]
     for hole in rng.permutation(holes).tolist():
         make_hole(tree, hole)
+    holes = np.union1d(holes, early)
     for position in {*holes.tolist(), *(e for e in edges if e < positions), positions - 1}:
         assert holes_before(tree, position) == np.searchsorted(holes, position)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import add_after, inline, kernel, popcount, prefetch
+from tracereplay._jit import add_after, inline, item_at, kernel, popcount, prefetch, put_at
 from tracereplay.dense import PageIds
 from tracereplay.errors import InputError
 
@@ -27,6 +27,7 @@ POSITIONS_PER_PAGE = 4
 _LEAST_POSITIONS = 1 << 16
 _MOST_POSITIONS = 1 << 31
 _ROWS = 1 << 16  # rows between two tallies: their distances stay in cache
+_BLOCK = 1024  # rows that share how far ahead is looked: no row asks whether the batch ends before
 _NEVER = -1
 FIRST_USE = 0xFFFF_FFFF  # the distance of a page that was not used before
 
@@ -39,13 +40,30 @@ LINE = np.dtype([("next", np.int64), ("holes", np.int64)])
 
 def new_tree(positions: int) -> tuple[npt.NDArray[Any], ...]:
     """Return an empty tree over a power of two of positions: hole bits, then the levels' counts."""
+    types = (np.uint64, np.uint16, np.uint16, np.uint32, np.uint32, np.int64)
+    return tuple(
+        np.zeros(size, kind) for size, kind in zip(_level_sizes(positions), types, strict=True)
+    )
+
+
+def widen_tree(tree: tuple[npt.NDArray[Any], ...], positions: int, holes: int) -> None:
+    """Put empty positions behind those of a tree that has so many holes."""
+    parts = tree[5].size
+    for level, size in zip(tree, _level_sizes(positions), strict=True):
+        # In place, where the allocator can; nodes begun already count for all their positions.
+        level.resize(size, refcheck=False)
+    tree[5][parts:] = holes
+
+
+def _level_sizes(positions: int) -> tuple[int, ...]:
+    words = positions >> 6
     return (
-        np.zeros(positions >> 6, np.uint64),
-        np.zeros(positions >> 6, np.uint16),
-        np.zeros(max(32, positions >> 11), np.uint16),
-        np.zeros(max(16, positions >> 16), np.uint32),
-        np.zeros(max(16, positions >> 20), np.uint32),
-        np.zeros(max(1, positions >> 24), np.int64),
+        words,
+        words,
+        max(32, positions >> 11),
+        max(16, positions >> 16),
+        max(16, positions >> 20),
+        max(1, positions >> 24),
     )
 
 
@@ -82,31 +100,32 @@ def _measure(page_ids: Any, last: Any, line: Any, tree: Any, distances: Any) -> 
     page_ids uint32 (rows,), last int32 (pages,): position of each page or -1, line LINE (1,) with
     room for all rows, distances uint32 (rows,).
     """
-    rows = page_ids.size
     position = line[0]["next"]
     holes = line[0]["holes"]
-    for row in range(rows):
-        if row + _AHEAD_PAGE < rows:
-            prefetch(last, page_ids[row + _AHEAD_PAGE])
-        if row + _AHEAD_POSITION < rows:
-            soon = np.int64(last[page_ids[row + _AHEAD_POSITION]])
-            if soon >= 0:
-                prefetch(tree[0], soon >> 6)
-                prefetch(tree[1], soon >> 6)
-        page = page_ids[row]
-        before = np.int64(last[page])
-        if before < 0:
-            distances[row] = FIRST_USE
-        elif before == position - 1:  # the page of the access before
-            distances[row] = 0
-            continue
-        else:
-            holes_between = holes - holes_before(tree, before)
-            distances[row] = position - before - 1 - holes_between
-            make_hole(tree, before)
-            holes += 1
-        last[page] = position
-        position += 1
+    for start in range(0, page_ids.size, _BLOCK):
+        stop = min(start + _BLOCK, page_ids.size)
+        page_ahead = min(_AHEAD_PAGE, page_ids.size - stop)
+        position_ahead = min(_AHEAD_POSITION, page_ids.size - stop)
+        for row in range(start, stop):
+            prefetch(last, item_at(page_ids, row + page_ahead))
+            soon = np.int64(item_at(last, item_at(page_ids, row + position_ahead)))
+            # A page without a position is asked for as well: nothing faults, and no branch misses.
+            prefetch(tree[0], soon >> 6)
+            prefetch(tree[1], soon >> 6)
+            page = item_at(page_ids, row)
+            before = np.int64(item_at(last, page))
+            if before < 0:
+                put_at(distances, row, FIRST_USE)
+            elif before == position - 1:  # the page of the access before
+                put_at(distances, row, 0)
+                continue
+            else:
+                holes_between = holes - holes_before(tree, before)
+                put_at(distances, row, position - before - 1 - holes_between)
+                make_hole(tree, before)
+                holes += 1
+            put_at(last, page, position)
+            position += 1
     line[0]["next"] = position
     line[0]["holes"] = holes
 
@@ -125,13 +144,19 @@ def _drop(pages: Any, last: Any, line: Any, tree: Any) -> None:
 def _tally(distances: Any, histogram: Any) -> Any:
     """Count the distances; return how many were no first use."""
     rows = distances.size
-    counted = 0
-    for row in range(rows):
-        if row + _AHEAD_PAGE < rows and distances[row + _AHEAD_PAGE] != FIRST_USE:
-            prefetch(histogram, distances[row + _AHEAD_PAGE])
-        if distances[row] != FIRST_USE:
-            histogram[distances[row]] += 1
-            counted += 1
+    counted = np.int64(0)
+    for start in range(0, rows, _BLOCK):
+        stop = min(start + _BLOCK, rows)
+        ahead = min(_AHEAD_PAGE, rows - stop)
+        for row in range(start, stop):
+            soon = item_at(distances, row + ahead)
+            prefetch(histogram, np.int64(0 if soon == FIRST_USE else soon))
+            distance = np.int64(item_at(distances, row))
+            # Without a branch: which use is a first one cannot be predicted.
+            is_reuse = np.int64(distance != FIRST_USE)
+            place = distance * is_reuse
+            put_at(histogram, place, item_at(histogram, place) + is_reuse)
+            counted += is_reuse
     return counted
 
 
@@ -181,7 +206,7 @@ class RecencyLine:
         while start < page_ids.size:
             room = self._tree[0].size * 64 - int(self._line[0]["next"])
             if not room:
-                self._squeeze(self._tree[0].size * 64)
+                self._squeeze()
                 continue
             stop = min(start + room, page_ids.size)
             part = distances[start:stop]
@@ -200,21 +225,19 @@ class RecencyLine:
         if pages > self._last.size:
             if pages > _MOST_POSITIONS // 2:
                 raise InputError("more than 2**30 distinct pages; split the trace, or --sample it")
-            more = (1 << (pages - 1).bit_length()) - self._last.size
-            self._last = np.concatenate([self._last, np.full(more, _NEVER, np.int32)])
+            known = self._last.size
+            self._last.resize(1 << (pages - 1).bit_length(), refcheck=False)
+            self._last[known:] = _NEVER
         positions = _positions_for(self._last.size)
         if positions > self._tree[0].size * 64:
-            self._squeeze(positions)
+            widen_tree(self._tree, positions, int(self._line[0]["holes"]))
 
-    def _squeeze(self, positions: int) -> None:
+    def _squeeze(self) -> None:
         _squeeze(self._last, self._tree)
         self._line[0]["next"] -= self._line[0]["holes"]
         self._line[0]["holes"] = 0
-        if positions == self._tree[0].size * 64:
-            for level in self._tree:
-                level.fill(0)
-        else:
-            self._tree = new_tree(positions)
+        for level in self._tree:
+            level.fill(0)
 
 
 class StackDistances:
