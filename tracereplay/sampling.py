@@ -101,7 +101,7 @@ def _choose(pages: Any, spaces: Any, salt: Any, highest: Any, flags: Any, rows: 
             if words[word] != 0:
                 for flag in range(8 * word, 8 * word + 8):
                     rows[chosen] = start + flag
-                    chosen += in_sample[flag]
+                    chosen += int(in_sample[flag])
     return chosen
 
 
