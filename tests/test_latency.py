@@ -22,7 +22,7 @@ from tracereplay.latency import (
     LatencyModel,
     percentiles,
 )
-from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT, ZSWAP, ZSWAP_RAW
+from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT, SWAP_CACHE, ZSWAP, ZSWAP_RAW
 from tracereplay.schema import CODECS, LATENCY, SERVICES, polars_schema
 from tracereplay.touch_times import TimedRun, fit_device, fit_faults, predict_touches, slow_touches
 
@@ -161,11 +161,49 @@ def test_a_load_beside_the_page_before_waits_for_memory_half_as_often() -> None:
     events["service"] = ZSWAP_RAW
     events["touched_pages"] = 16_383
     events["clock_ns"] = [0, 1_000_000]
-    events["beside"] = [0, 1]
+    events["near"] = [0, 1]
     events["access"] = 7  # the same draws
     alone, beside = LatencyModel(one).latencies(events).tolist()
     saved = costs.faults["load_misses"] * float(costs.memory_ns(16_384 * 4096)) / 2
     assert alone - beside == pytest.approx(saved, abs=2)
+
+
+def test_a_page_that_came_in_long_ago_waits_for_memory_in_the_swap_cache_too() -> None:
+    costs = load_costs()
+    one = dataclasses.replace(costs, fault_spread=Quantiles.constant(1.0))
+    events = np.zeros(2, EVENT)
+    events["service"] = SWAP_CACHE
+    events["touched_pages"] = 16_383
+    events["clock_ns"] = [0, 1_000_000]
+    events["near"] = [0, 1]
+    long_ago, just_now = LatencyModel(one).latencies(events).tolist()
+    assert just_now == pytest.approx(costs.faults["swap_cache_ns"], abs=1)
+    # A load waits for zswap's entry and object as well: two of six.
+    waits = costs.faults["load_misses"] * float(costs.memory_ns(16_384 * 4096)) * 4 / 6
+    assert long_ago - just_now == pytest.approx(waits, abs=2)
+
+
+def test_the_replay_tells_which_pages_came_in_just_now() -> None:
+    # 300 pages in memory for 256: 0 has left, and brings 1 and 2 in with it. 1 is met at once, 2 when
+    # 64 more first touches have been.
+    seen = []
+    case = oracle.Case(
+        policy="store-raw", reclaim="two-list", limit_bytes=256 * 4096, pool_limit_pages=1000,
+        cgroup="v1", page_cluster=2,
+    )  # fmt: skip
+    content = {"zero": False, "same": False, "compressed": 1000, "new_tables": 0}
+    fill = list(range(300))
+    late = list(range(300, 364))  # first touches: faults that bring nothing in
+    pages = [*fill, 0, 1, *late, 2]
+    rows = len(pages)
+    drawn = with_rows(
+        case, dict.fromkeys(range(364), content), pages, [False] * rows, [None] * rows
+    )
+    feed(make_replay(drawn), drawn, on_events=lambda events: seen.append(events.copy()))
+    events = np.concatenate(seen)
+    hits = events[events["service"] == SWAP_CACHE]
+    assert hits["access"].tolist() == [301, 366]
+    assert hits["near"].tolist() == [1, 0]
 
 
 def test_the_replay_tells_which_page_faults_beside_the_last_one() -> None:
@@ -179,7 +217,7 @@ def test_the_replay_tells_which_page_faults_beside_the_last_one() -> None:
     rows = len(pages)
     drawn = with_rows(case, dict.fromkeys(range(20), content), pages, [False] * rows, [None] * rows)
     feed(make_replay(drawn), drawn, on_events=lambda events: seen.append(events.copy()))
-    beside = np.concatenate(seen)["beside"].tolist()
+    beside = np.concatenate(seen)["near"].tolist()
     assert beside[1:20] == [1] * 19
     assert beside[20:] == [0, 0, 0, 1]
 

@@ -43,6 +43,8 @@ _MEMORY_STEPS = 8  # per doubling of the memory in use
 # Of the answers of memory a load waits for, those about what neighbours share: the page table's entry,
 # the slot's, and the leaf of zswap's tree; the others are its entry, its object and the page itself.
 BESIDE_SHARE = 0.5
+# And those that a page in the swap cache waits for as well: all but zswap's entry and object.
+IN_MEMORY_SHARE = 4 / 6
 _IN_FLIGHT = 1024  # writes whose completion a reclaim may wait for
 
 _COST = np.dtype(
@@ -365,10 +367,11 @@ def _latencies(
             factor = spread[_MINOR, draw & _MASK]
             now += np.int64((cost["minor_fault_ns"] + cold_ns) * factor)
         elif service == SWAP_CACHE:
-            now += np.int64(cost["swap_cache_ns"] * factor)
+            misses = IN_MEMORY_SHARE * cost["load_misses"] * np.float64(1 - event["near"])
+            now += np.int64((cost["swap_cache_ns"] + misses * memory_ns) * factor)
         else:
             if service in (ZSWAP, ZSWAP_RAW):
-                misses = cost["load_misses"] * (1.0 - BESIDE_SHARE * np.float64(event["beside"]))
+                misses = cost["load_misses"] * (1.0 - BESIDE_SHARE * np.float64(event["near"]))
                 cold_ns += misses * memory_ns
             now += np.int64((cost["major_fault_ns"] + cold_ns) * factor)
             ahead = np.float64(event["read_ahead"])

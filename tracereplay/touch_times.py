@@ -165,7 +165,7 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     between = faults["minor_fault_ns"] + faults["cold_page_ns"] / 2
     faults["warm_ratio"] = float((touch[warm] < between).mean())
     faults["major_fault_ns"] = faults["minor_fault_ns"]
-    swap_cache = quiet & (events["service"] == SWAP_CACHE)
+    swap_cache = quiet & (events["service"] == SWAP_CACHE) & (events["near"] > 0)
     if swap_cache.sum() >= _ENOUGH:
         faults["swap_cache_ns"] = float(np.median(touch[swap_cache]))
 
@@ -175,7 +175,7 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
         raise InputError(f"{run.name}: too few loads of raw pages to fit costs to")
     # A new page is needed as well: warm or not, as for first touches.
     fixed += (1 - faults["warm_ratio"]) * faults["cold_page_ns"]
-    answers = memory * (1.0 - BESIDE_SHARE * events["beside"])
+    answers = memory * (1.0 - BESIDE_SHARE * events["near"])
     waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
     faults["load_misses"] = max(float(np.median(waits[waits > 0])), 0.0)
     packed = quiet & (events["service"] == ZSWAP)

@@ -86,6 +86,9 @@ UPDATES_PER_FAULT = 7
 UPDATES_PER_EVICTION = 6
 # Page table entries in a cache line. Pages are numbered by first touch, as they lie in most programs.
 BESIDE_PAGES = 8
+# Faults after which a page that was read ahead has left the caches: as many pages, with what reclaim
+# compresses meanwhile, are half of a second-level cache of 1 MiB.
+WARM_FAULTS = 64
 FAR_AHEAD = 40  # rows
 STATE_AHEAD = 24  # before them
 SOON_ROWS = (1 << FAR_AHEAD) - 1
@@ -291,6 +294,11 @@ def _out_of_memory(m: Any, access: Any, row: Any) -> Any:
 
 
 @inner
+def _faults_so_far(m: Any) -> Any:
+    return m["pgmajfault"] + m["minor_faults"]
+
+
+@inner
 def _note_peaks(m: Any) -> None:
     m["resident_pages_peak"] = max(m["resident_pages_peak"], m["resident_pages"])
     m["pool_pages_peak"] = max(m["pool_pages_peak"], m["pool_pages"])
@@ -331,12 +339,21 @@ def note_time(m: Any, samples: Any, access: Any) -> None:
 
 @inner
 def _emit(
-    m: Any, events: Any, access: Any, clock_ns: Any, service: Any, size: Any, page: Any
+    m: Any,
+    events: Any,
+    access: Any,
+    clock_ns: Any,
+    service: Any,
+    size: Any,
+    page: Any,
+    is_warm: Any,
 ) -> None:
     at = m["events"]
-    events[at]["beside"] = 0
+    events[at]["near"] = 0
     if service != BACKGROUND:
-        events[at]["beside"] = abs(page - m["faulted"]) < BESIDE_PAGES
+        events[at]["near"] = is_warm or (
+            service != SWAP_CACHE and abs(page - m["faulted"]) < BESIDE_PAGES
+        )
         m["faulted"] = page
     events[at]["access"] = access
     events[at]["clock_ns"] = clock_ns
@@ -869,6 +886,7 @@ def build_loop(
             set_flags(pages, page, SWAPCACHE | NEVER_MAPPED | PG_DIRTY)
         else:
             set_flags(pages, page, SWAPCACHE | NEVER_MAPPED)
+        pages[page]["shadow"] = _faults_so_far(m)
         add(m, pages, page)
         return service
 
@@ -1002,9 +1020,10 @@ def build_loop(
             if m["worker_active"]:
                 run_worker(m, state, pages, pool, classes, writes, slots)
                 if m["ev_written_back"]:
-                    _emit(m, events, access, began_ns, BACKGROUND, 0, page)
+                    _emit(m, events, access, began_ns, BACKGROUND, 0, page, False)
                 bits = state[page]  # it may have brought this very page into the swap cache
             size = np.int64(0)
+            is_warm: Any = False
             if (
                 bits & MAPPED
             ):  # 6.1: first write after a read fault; mm/memory.c:do_wp_page() reuses
@@ -1018,6 +1037,9 @@ def build_loop(
                 service = np.int64(SWAP_CACHE)
                 m["clock_ns"] += m["minor_fault_ns"]
                 m["minor_faults"] += 1
+                if has(pages, page, NEVER_MAPPED):
+                    since = np.uint32(_faults_so_far(m) - np.int64(pages[page]["shadow"]))
+                    is_warm = since <= WARM_FAULTS
                 forget_kept(m, pages, page)
                 if has(pages, page, LINKED):
                     forget_entry(m, pages, pool, classes, page)
@@ -1068,7 +1090,7 @@ def build_loop(
             if has_tlb:
                 tlb[page & tlb_mask] = page
             _note_peaks(m)
-            _emit(m, events, access, began_ns, service, size, page)
+            _emit(m, events, access, began_ns, service, size, page, is_warm)
             if m["own_clock"]:
                 m["clock_lead_ns"] += m["clock_ns"] - began_ns
 

@@ -67,7 +67,9 @@ _PAGE_FIELDS = {
     # A page some way behind it on its LRU list: what to prefetch. With mglru: accesses found beyond
     # PG_REFERENCED, also while evicted (7.3).
     "later": (np.uint32, 12),
-    "shadow": (np.uint32, 16),  # nonresident age when it was evicted or kept: also its order
+    # Nonresident age when it was evicted or kept: also its order. Of a page brought in and not mapped
+    # yet: faults by then.
+    "shadow": (np.uint32, 16),
     "slot": (np.uint32, 20),  # swap slot, 0 (the header's) without one
     "zspage": (np.uint32, 24),  # allocator record that holds its object
     "flags": (np.uint16, 28),
@@ -156,13 +158,15 @@ EVENT = np.dtype(
         ("read_ahead", np.uint32),  # further pages read from the device by readahead
         ("read_ahead_loads", np.uint32),  # further pages loaded from zswap by readahead
         ("waits", np.uint32),  # times reclaim slept for I/O
-        ("beside", np.uint8),  # the page is beside the last one that faulted
+        # What answers it is in the caches: the page is beside the last one that faulted, or, in the
+        # swap cache, came in a few faults ago.
+        ("near", np.uint8),
     ],
     align=True,
 )
 
 _names = EVENT.names or ()
-COUNTED = _names[_names.index("scanned") : _names.index("beside")]  # in `ev_…` until the next row
+COUNTED = _names[_names.index("scanned") : _names.index("near")]  # in `ev_…` until the next row
 
 BACKGROUND = 255  # service of events that no touch waits for: the writeback worker's own work
 
