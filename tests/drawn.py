@@ -171,9 +171,9 @@ def draw_contents(rng, numbers, *, tables):
 def draw_case(rng, policy, reclaim, limit_pages, pages):
     kernel = rng.choice(("6.18", "6.18", "6.12", "6.1"))
     if kernel == "6.18" and rng.random() < 0.4:
-        kernel = "7.3"
+        kernel = rng.choice(("7.2", "7.3"))
     allocators = ("zsmalloc", "zsmalloc", "ideal") + (
-        () if kernel in ("6.18", "7.3") else ("zbud", "z3fold")
+        () if kernel in ("6.18", "7.2", "7.3") else ("zbud", "z3fold")
     )
     pool = rng.choice((0, 1, 2, 4, 8, 16, 32, 1000))
     flush = rng.choice((0, 0, 2_000_000_000, 1_000_000, 50_000))

@@ -73,6 +73,7 @@ class Kernel:
 
 KERNELS = {
     "7.3": Kernel(cost_by_statistics=True),
+    "7.2": Kernel(),
     "6.18": Kernel(),
     "6.12": Kernel(mapped_only=False, swap_clusters=False),
     "6.1": Kernel(
@@ -556,7 +557,7 @@ class Page:
     dirty: bool = False
     active: bool = False
     referenced: bool = False
-    again: int = 0  # accesses found beyond that one; while evicted, those its shadow tells (7.3)
+    again: int = 0  # accesses found beyond that one; while evicted, those its shadow tells (7.2)
     workingset: bool = False
     reclaim: bool = False
     writeback: bool = False
@@ -648,7 +649,7 @@ class Oracle:
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         self.case = case
         self.rules = POLICIES[case.policy]
-        if case.policy == "shrinker" and case.kernel not in ("6.18", "7.3"):
+        if case.policy == "shrinker" and case.kernel not in ("6.18", "7.2", "7.3"):
             # Raw stores came with 6.18; the shrinker did not bring them to older kernels.
             self.rules = dataclasses.replace(self.rules, incompressible="device")
         self.kernel = KERNELS[case.kernel]
@@ -1799,7 +1800,7 @@ class Generations(Oracle):
 
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         super().__init__(case, contents)
-        self.version = {"6.1": 1, "6.12": 2, "6.18": 3, "7.3": 4}[case.kernel]
+        self.version = {"6.1": 1, "6.12": 2, "6.18": 3, "7.2": 4, "7.3": 4}[case.kernel]
         self.lists: list[list[Page]] = [[], [], [], []]
         self.youngest = 3
         self.oldest = 0
@@ -1813,7 +1814,7 @@ class Generations(Oracle):
         self.looked_up: set[int] = set()  # page tables whose own entry is accessed
         self.have_walk = False
         self.in_worker = False
-        # By tier: accessed once or never, twice (7.3), of the working set.
+        # By tier: accessed once or never, twice (7.2), of the working set.
         self.tiers = [dict.fromkeys(("evicted", "refaulted", "protected"), 0) for _ in range(3)]
         self.averages = [{"refaulted": 0, "total": 0} for _ in range(3)]
 
@@ -1939,7 +1940,7 @@ class Generations(Oracle):
     # -- promotion -----------------------------------------------------------------------------------
 
     def second_access(self, page: Page) -> bool:
-        """lru_gen_set_refs() (6.14); from 7.3 on the third makes it one of the working set."""
+        """lru_gen_set_refs() (6.14); from 7.2 on the third makes it one of the working set."""
         if not page.referenced and not page.workingset:
             page.referenced = True
             return False
@@ -2284,7 +2285,7 @@ class Generations(Oracle):
         can_swap = self.can_swap()
         scanned = freed = 0
         swapped = False
-        left = 0  # try_to_shrink_lruvec() of 7.3 has one sum a level
+        left = 0  # try_to_shrink_lruvec() of 7.2 has one sum a level
         if can_swap:
             left = sum(self.size(seq) for seq in range(self.oldest, self.youngest + 1)) >> priority
         while self.version == 4 and left > 0:

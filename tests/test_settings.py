@@ -18,7 +18,7 @@ def scenario(**settings):
     [
         ({"policy": "stor-raw"}, "unknown policy 'stor-raw'; did you mean store-raw"),
         ({"policy": "zzz"}, "unknown policy 'zzz'; known: no-zswap, "),
-        ({"kernel": "6.21"}, "unknown kernel '6.21'; there are rules of 6.1, 6.12, 6.18, 7.3"),
+        ({"kernel": "6.21"}, "unknown kernel '6.21'; there are rules of 6.1, 6.12, 6.18, 7.2, 7.3"),
         ({"cgroup": "v3"}, "unknown cgroup version 'v3'; did you mean v"),
         ({"allocator": "zbud"}, "kernel 6.18 has no allocator 'zbud'; it has zsmalloc, ideal"),
         ({"allocator": "slab", "kernel": "6.1"}, "kernel 6.1 has no allocator 'slab'"),

@@ -78,7 +78,9 @@ def compare(
     ] = None,
     kernel: Annotated[
         str,
-        typer.Option("--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.3.", rich_help_panel=_MODEL),
+        typer.Option(
+            "--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.2, 7.3.", rich_help_panel=_MODEL
+        ),
     ] = "6.18",
     cgroup: Annotated[
         Literal["v1", "v2"],

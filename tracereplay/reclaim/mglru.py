@@ -9,23 +9,23 @@ here                                 kernel, versions
 ===================================  ==================================================================
 _refault                             mm/workingset.c:lru_gen_refault(): recent while min_seq stands (6.1,
                                      6.12), while max_seq is less than 4 ahead (6.14)
-_add, _add_quietly                   mm/swap.c:folio_add_lru(): PG_active in a fault, not in reclaim; 7.3
+_add, _add_quietly                   mm/swap.c:folio_add_lru(): PG_active in a fault, not in reclaim; 7.2
                                      (mm/folio.c): only the working set, any other counts as accessed
 generations.join_generation          include/linux/mm_inline.h:lru_gen_add_folio()
 _walk_page_tables                    walk_mm(), walk_pmd_range(), walk_pte_range(), iterate_mm_list()
 _promote                             folio_update_gen(); 6.14: the second access promotes
 _look_around, _set_refs              lru_gen_look_around(); 6.14: walk_update_folio(), lru_gen_set_refs();
-                                     7.3: the third access makes a page one of the working set
+                                     7.2: the third access makes a page one of the working set
 _activate_later, _drain              mm/swap.c:folio_activate(), lru_add_drain(), batches of 15, 31
 _open_generation, _move_up           inc_max_seq(), inc_min_seq(), folio_inc_gen()
 _close_generations                   try_to_inc_min_seq(), reset_ctrl_pos()
-_protects_twice, _protects_workingset  get_tier_idx(), positive_ctrl_err(): tiers 1 (7.3) and 3 (6.14)
+_protects_twice, _protects_workingset  get_tier_idx(), positive_ctrl_err(): tiers 1 (7.2) and 3 (6.14)
 _isolate                             scan_folios(), sort_folio(), isolate_folio()
 _shrink_page                         shrink_folio_list(), folio_check_references() or
                                      lru_gen_folio_check_references() (6.14)
 _evict_batch                         evict_folios()
 _scan_target, _ages_first            should_run_aging(), get_nr_to_scan()
-_shrink                              lru_gen_shrink_lruvec(), should_abort_scan(); 7.3:
+_shrink                              lru_gen_shrink_lruvec(), should_abort_scan(); 7.2:
                                      try_to_shrink_lruvec() ages before a batch, and ends at 32 freed
 _reclaim                             do_try_to_free_pages()
 generations.rotate_generation        mm/swap.c:folio_rotate_reclaimable(), lru_move_tail()
@@ -88,7 +88,7 @@ from tracereplay.replay.state import (
     MGLRU_6_1,
     MGLRU_6_12,
     MGLRU_6_14,
-    MGLRU_7_3,
+    MGLRU_7_2,
     OFF_LIST,
     PENDING,
     PG_ACTIVE,
@@ -176,7 +176,7 @@ def _refault(m: Any, pages: Any, page: Any) -> None:
     if not recent:
         return
     if reworked:
-        if in_fault and (was_workingset or m["mglru_rules"] < MGLRU_7_3):
+        if in_fault and (was_workingset or m["mglru_rules"] < MGLRU_7_2):
             m["workingset_activate_anon"] += 1
         if was_workingset:
             m["workingset_refaulted"] += 1
@@ -219,9 +219,9 @@ def _add_quietly(m: Any, pages: Any, page: Any) -> None:
 def _add(m: Any, pages: Any, page: Any) -> None:
     """Add a page that a fault brought in: it is active; mm/swap.c:folio_add_lru().
 
-    7.3: a page of the working set is, any other counts as accessed (mm/folio.c).
+    7.2: a page of the working set is, any other counts as accessed (mm/folio.c).
     """
-    if m["mglru_rules"] >= MGLRU_7_3 and not has(pages, page, PG_WORKINGSET):
+    if m["mglru_rules"] >= MGLRU_7_2 and not has(pages, page, PG_WORKINGSET):
         set_flags(pages, page, PG_REFERENCED)
     else:
         set_flags(pages, page, PG_ACTIVE)
@@ -259,12 +259,12 @@ def _promote(m: Any, pages: Any, page: Any) -> None:
 def _set_refs(m: Any, pages: Any, page: Any) -> Any:
     """Note an access that the rmap walk found, True for a second one; lru_gen_set_refs() (6.14).
 
-    7.3: only the third lets a page belong to the working set.
+    7.2: only the third lets a page belong to the working set.
     """
     if not has(pages, page, PG_REFERENCED | PG_WORKINGSET):
         set_flags(pages, page, PG_REFERENCED)
         return False
-    if m["mglru_rules"] >= MGLRU_7_3:
+    if m["mglru_rules"] >= MGLRU_7_2:
         if not has(pages, page, PG_REFERENCED):
             set_flags(pages, page, PG_REFERENCED)
             return True
@@ -472,7 +472,7 @@ def _move_up(m: Any, pages: Any, page: Any) -> Any:
 @inner
 def _is_twice(m: Any, pages: Any, page: Any) -> Any:
     """Tell whether a page was found accessed twice and is not of the working set: folio_lru_refs()."""
-    if m["mglru_rules"] < MGLRU_7_3 or has(pages, page, PG_WORKINGSET):
+    if m["mglru_rules"] < MGLRU_7_2 or has(pages, page, PG_WORKINGSET):
         return False
     return has(pages, page, PG_REFERENCED) and pages[page]["later"] > 0
 
@@ -561,8 +561,8 @@ def _refaults_more(m: Any, refaulted: Any, total: Any) -> Any:
 
 @inner
 def _protects_twice(m: Any) -> Any:
-    """Tell whether pages found accessed twice are spared, and with them the working set (7.3)."""
-    return m["mglru_rules"] >= MGLRU_7_3 and _refaults_more(
+    """Tell whether pages found accessed twice are spared, and with them the working set (7.2)."""
+    return m["mglru_rules"] >= MGLRU_7_2 and _refaults_more(
         m,
         m["twice_avg_refaulted"] + m["twice_refaulted"],
         m["twice_avg_total"] + m["twice_evicted"] + m["twice_protected"],
@@ -647,7 +647,7 @@ def _isolate(m: Any, pages: Any, most: Any) -> Any:
     m["reclaim_scanned"] += isolated
     m["ev_scanned"] += isolated
     m["stat_updates"] += isolated
-    if rules < MGLRU_7_3 and isolated == 0 and scanned < most:
+    if rules < MGLRU_7_2 and isolated == 0 and scanned < most:
         return np.int64(0)
     return scanned
 
@@ -764,7 +764,7 @@ def _evict_batch(
 ) -> Any:
     """Isolate and reclaim a batch; return (pages looked at, pages freed, whether any was isolated)."""
     scanned = np.int64(0)
-    if m["mglru_rules"] >= MGLRU_7_3:
+    if m["mglru_rules"] >= MGLRU_7_2:
         _close_generations(m, pages, can_swap)
         if can_swap:
             scanned = _isolate(m, pages, most)
@@ -851,7 +851,7 @@ def _scan_target(m: Any, state: Any, pages: Any, tables: Any, can_swap: Any, pri
 
 @inner
 def _ages_first(m: Any, can_swap: Any, priority: Any) -> Any:
-    """Tell whether a batch is preceded by an aging; should_run_aging() (7.3)."""
+    """Tell whether a batch is preceded by an aging; should_run_aging() (7.2)."""
     generations = _nr_gens(m, can_swap)
     if generations <= MIN_NR_GENS:
         return True
@@ -907,14 +907,14 @@ def _shrink(
     scanned = np.int64(0)
     freed = np.int64(0)
     swapping: Any = False
-    left = np.int64(0)  # pages to look at (7.3: set once a level, and spent)
-    if m["mglru_rules"] >= MGLRU_7_3 and can_swap:
+    left = np.int64(0)  # pages to look at (7.2: set once a level, and spent)
+    if m["mglru_rules"] >= MGLRU_7_2 and can_swap:
         for seq in range(m["min_seq"], m["max_seq"] + 1):
             left += size_of(pages, seq)
         left >>= priority
     while True:
         most: Any = np.int64(MAX_LRU_BATCH)
-        if m["mglru_rules"] >= MGLRU_7_3:
+        if m["mglru_rules"] >= MGLRU_7_2:
             target = left
             if target > 0 and _ages_first(m, can_swap, priority):
                 _age(m, state, pages, tables, can_swap)
@@ -934,7 +934,7 @@ def _shrink(
         scanned += looked_at
         if looked_at == 0:
             break
-        if m["mglru_rules"] >= MGLRU_7_3:
+        if m["mglru_rules"] >= MGLRU_7_2:
             if freed_before + freed >= SWAP_CLUSTER_MAX:  # should_abort_scan()
                 break
             left -= looked_at

@@ -34,7 +34,7 @@ _MGLRU_RULES = {
     "6.1": st.MGLRU_6_1,
     "6.12": st.MGLRU_6_12,
     "6.14": st.MGLRU_6_14,
-    "7.3": st.MGLRU_7_3,
+    "7.2": st.MGLRU_7_2,
 }
 MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}

@@ -23,7 +23,7 @@ from tracereplay.replay.state import (
     GENERATIONS,
     MGLRU_6_12,
     MGLRU_6_14,
-    MGLRU_7_3,
+    MGLRU_7_2,
     OFF_LIST,
     PG_ACTIVE,
     PG_DIRTY,
@@ -105,7 +105,7 @@ def _seq_for(m: Any, pages: Any, page: Any, reclaiming: Any) -> Any:
         elif fresh or writing:
             age = MIN_NR_GENS
         else:
-            if m["mglru_rules"] >= MGLRU_7_3 and has(pages, page, PG_REFERENCED):
+            if m["mglru_rules"] >= MGLRU_7_2 and has(pages, page, PG_REFERENCED):
                 workingset = 1
             age = MAX_NR_GENS - workingset
         return max(youngest - age + 1, oldest)

@@ -34,7 +34,7 @@ class KernelProfile:
     worker_whole_page : one run of the worker frees one page of the allocator (6.1)
     header_bytes : kept with each object of zbud and z3fold (6.1)
     mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
-        found accessed twice to be promoted and lru_gen_folio_seq() places it; 7.3, where a fault counts
+        found accessed twice to be promoted and lru_gen_folio_seq() places it; 7.2, where a fault counts
         as an access (folio_add_lru()) and reclaim ages in between (try_to_shrink_lruvec())
     mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
         pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
@@ -60,7 +60,7 @@ class KernelProfile:
     zsmalloc_writeback: bool = True
     worker_whole_page: bool = False
     header_bytes: int = 0
-    mglru: Literal["6.1", "6.12", "6.14", "7.3"] = "6.14"
+    mglru: Literal["6.1", "6.12", "6.14", "7.2"] = "6.14"
     mapped_only: bool = True
     swap_clusters: bool = True
     cost_by_statistics: bool = False
@@ -69,7 +69,8 @@ class KernelProfile:
 
 KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
-    "7.3": KernelProfile(name="7.3", mglru="7.3", cost_by_statistics=True),
+    "7.2": KernelProfile(name="7.2", mglru="7.2"),
+    "7.3": KernelProfile(name="7.3", mglru="7.2", cost_by_statistics=True),
     "6.12": KernelProfile(
         name="6.12",
         stores_raw=False,

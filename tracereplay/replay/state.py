@@ -65,7 +65,7 @@ _PAGE_FIELDS = {
     "next": (np.uint32, 4),
     "place": (np.uint32, 8),  # in the zswap order, 0 where it is not in it
     # A page some way behind it on its LRU list: what to prefetch. With mglru: accesses found beyond
-    # PG_REFERENCED, also while evicted (7.3).
+    # PG_REFERENCED, also while evicted (7.2).
     "later": (np.uint32, 12),
     # Nonresident age when it was evicted or kept: also its order. Of a page brought in and not mapped
     # yet: faults by then.
@@ -390,7 +390,7 @@ _STATE = (
     "tier_protected",
     "tier_avg_refaulted",
     "tier_avg_total",
-    "twice_evicted",  # pages found accessed twice, not of the working set (7.3)
+    "twice_evicted",  # pages found accessed twice, not of the working set (7.2)
     "twice_refaulted",
     "twice_protected",
     "twice_avg_refaulted",
@@ -456,7 +456,7 @@ MACHINE = np.dtype(
 
 TO_DEVICE, KEEP, STORE_RAW, LINK = range(4)
 ZSMALLOC, ZSMALLOC_6_1, ZBUD, Z3FOLD, IDEAL = range(5)
-MGLRU_6_1, MGLRU_6_12, MGLRU_6_14, MGLRU_7_3 = range(4)
+MGLRU_6_1, MGLRU_6_12, MGLRU_6_14, MGLRU_7_2 = range(4)
 NEVER = 1 << 62
 
 
