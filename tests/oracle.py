@@ -69,13 +69,14 @@ class Kernel:
     mapped_only: bool = True
     swap_clusters: bool = True
     cost_by_statistics: bool = False
+    lone_worker_ns: int = 2_000_000
 
 
 KERNELS = {
-    "7.3": Kernel(cost_by_statistics=True),
+    "7.3": Kernel(cost_by_statistics=True, lone_worker_ns=0),
     "7.2": Kernel(),
     "6.18": Kernel(),
-    "6.12": Kernel(mapped_only=False, swap_clusters=False),
+    "6.12": Kernel(mapped_only=False, swap_clusters=False, lone_worker_ns=0),
     "6.1": Kernel(
         zeromap=False,
         same_filled=True,
@@ -92,6 +93,7 @@ KERNELS = {
         poor_counter=None,
         mapped_only=False,
         swap_clusters=False,
+        lone_worker_ns=0,
     ),
 }
 
@@ -1040,7 +1042,7 @@ class Oracle:
         self.worker_running = self.worker_pending = False
         self.worker_failures = 0
         # On the only CPU the thread that woke it yields to it at the next page.
-        self.worker_time = self.now + (0 if self.case.one_cpu else 25_000)
+        self.worker_time = self.now + (self.kernel.lone_worker_ns if self.case.one_cpu else 25_000)
 
     def zswap_store(self, page: Page) -> str:
         """Return stored, refused, keep, or link."""

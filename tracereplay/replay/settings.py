@@ -42,6 +42,10 @@ class KernelProfile:
         (mm/swapfile.c:cluster_alloc_swap_entry(), since 6.13)
     cost_by_statistics : what reclaim has cost is read from statistics, as old as those are
         (prepare_scan_control(), 7.3), not noted at once (mm/swap.c:lru_note_cost())
+    lone_worker_ns : with one CPU, until the writeback worker that a store woke runs. At once where
+        cond_resched() yields; under PREEMPT_LAZY (Debian since 6.16) it does not, and the running task
+        keeps its slice (kernel/sched/fair.c, RUN_TO_PARITY) until a tick finds it over: half a tick of
+        250 Hz. 7.3 lets the woken one run again.
     allocators : the ones this kernel has
     """
 
@@ -64,19 +68,21 @@ class KernelProfile:
     mapped_only: bool = True
     swap_clusters: bool = True
     cost_by_statistics: bool = False
+    lone_worker_ns: int = 2_000_000
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
 KERNELS: dict[str, KernelProfile] = {
     "6.18": KernelProfile(name="6.18"),
     "7.2": KernelProfile(name="7.2", mglru="7.2"),
-    "7.3": KernelProfile(name="7.3", mglru="7.2", cost_by_statistics=True),
+    "7.3": KernelProfile(name="7.3", mglru="7.2", cost_by_statistics=True, lone_worker_ns=0),
     "6.12": KernelProfile(
         name="6.12",
         stores_raw=False,
         mglru="6.12",
         mapped_only=False,
         swap_clusters=False,
+        lone_worker_ns=0,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
     "6.1": KernelProfile(
@@ -98,6 +104,7 @@ KERNELS: dict[str, KernelProfile] = {
         mglru="6.1",
         mapped_only=False,
         swap_clusters=False,
+        lone_worker_ns=0,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
 }
