@@ -69,6 +69,7 @@ class Kernel:
     mapped_only: bool = True
     swap_clusters: bool = True
     cost_by_statistics: bool = False
+    yields: bool = False
     lone_worker_ns: int = 2_000_000
 
 
@@ -76,7 +77,7 @@ KERNELS = {
     "7.3": Kernel(cost_by_statistics=True, lone_worker_ns=0),
     "7.2": Kernel(),
     "6.18": Kernel(),
-    "6.12": Kernel(mapped_only=False, swap_clusters=False, lone_worker_ns=0),
+    "6.12": Kernel(mapped_only=False, swap_clusters=False, yields=True, lone_worker_ns=0),
     "6.1": Kernel(
         zeromap=False,
         same_filled=True,
@@ -93,6 +94,7 @@ KERNELS = {
         poor_counter=None,
         mapped_only=False,
         swap_clusters=False,
+        yields=True,
         lone_worker_ns=0,
     ),
 }
@@ -1184,7 +1186,8 @@ class Oracle:
             else:
                 self.worker_failures += 1
             took = self.now + 1_000 - self.worker_time
-            self.worker_time += 2 * took if self.case.one_cpu else took
+            in_turns = self.case.one_cpu and self.kernel.yields
+            self.worker_time += 2 * took if in_turns else took
             self.now = here
             if self.pool_pages <= self.accept_pages or self.worker_failures == 16:
                 self.worker_on, self.worker_pending = self.worker_pending, False

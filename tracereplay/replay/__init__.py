@@ -84,9 +84,10 @@ The worker runs beside the faulting thread
     queued by a store that finds the pool full (6.1: above the limit), once at a time; once more
         where that happens while it runs, beside it on another CPU
         zswap_store(), queue_work(shrink_wq), kernel/workqueue.c:process_one_work() clears pending
-    begins 25 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once (6.18, 7.2:
-        at the next tick) and takes turns with the faulting thread, so all it does takes twice as long,
-        but for the time that thread sleeps in a read of the device
+    begins 25 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once and takes
+        turns with the faulting thread, so all it does takes twice as long, but for the time that
+        thread sleeps in a read of the device; 6.18, 7.2: begins at the next tick, 7.3: at once, and
+        keeps the CPU
         shrink_folio_list(), cond_resched(); mm/filemap.c:folio_wait_bit_common();
         kernel/sched/fair.c, PREEMPT_LAZY and RUN_TO_PARITY
         that it begins at once is read off one run of 6.12 (pool_limit_hit 2,084; at once 2,052, after

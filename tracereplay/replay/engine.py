@@ -149,12 +149,13 @@ class Replay:
         delay_ns, pace = WORKER_TIMING[worker_timing]
         if one_cpu:
             # The thread that woke it yields after each page (mm/vmscan.c:shrink_folio_list(),
-            # cond_resched()), or not before the next tick; two that want to run take turns. Recorded
+            # cond_resched()), and two that want to run take turns; or not before the next tick. Recorded
             # runs of 6.12 show the former: 2,084 stores met the limit, as many as 16 second chances a
             # run take; with 25 us it is 2,838. Those of 6.18 show the latter: 6,700 and 14,986, and 954
             # and 81 pages written back; with half a tick 6,770 and 14,957, 949 and 66.
-            delay_ns = KERNELS[scenario.kernel].lone_worker_ns
-            pace *= 2
+            profile = KERNELS[scenario.kernel]
+            delay_ns = profile.lone_worker_ns
+            pace *= 2 if profile.yields else 1
         m["worker_delay_ns"] = delay_ns
         m["worker_pace"] = pace
         m["one_cpu"] = int(one_cpu)

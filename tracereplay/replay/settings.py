@@ -42,10 +42,12 @@ class KernelProfile:
         (mm/swapfile.c:cluster_alloc_swap_entry(), since 6.13)
     cost_by_statistics : what reclaim has cost is read from statistics, as old as those are
         (prepare_scan_control(), 7.3), not noted at once (mm/swap.c:lru_note_cost())
+    yields : cond_resched() lets another task run, so that two on one CPU take turns: not under
+        PREEMPT_LAZY, as Debian builds since 6.16
     lone_worker_ns : with one CPU, until the writeback worker that a store woke runs. At once where
-        cond_resched() yields; under PREEMPT_LAZY (Debian since 6.16) it does not, and the running task
-        keeps its slice (kernel/sched/fair.c, RUN_TO_PARITY) until a tick finds it over: half a tick of
-        250 Hz. 7.3 lets the woken one run again.
+        tasks yield; else the running one keeps its slice (kernel/sched/fair.c, RUN_TO_PARITY) until a
+        tick finds it over: half a tick of 250 Hz. In 7.3 one that is woken goes first again
+        (wakeup_preempt_fair(), resched_curr_lazy()).
     allocators : the ones this kernel has
     """
 
@@ -68,6 +70,7 @@ class KernelProfile:
     mapped_only: bool = True
     swap_clusters: bool = True
     cost_by_statistics: bool = False
+    yields: bool = False
     lone_worker_ns: int = 2_000_000
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
@@ -82,6 +85,7 @@ KERNELS: dict[str, KernelProfile] = {
         mglru="6.12",
         mapped_only=False,
         swap_clusters=False,
+        yields=True,
         lone_worker_ns=0,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
@@ -104,6 +108,7 @@ KERNELS: dict[str, KernelProfile] = {
         mglru="6.1",
         mapped_only=False,
         swap_clusters=False,
+        yields=True,
         lone_worker_ns=0,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
     ),
