@@ -42,6 +42,16 @@ def grid_of(pages, capacities, limits=None, stored=None, cuts=()):
     return grid
 
 
+def pages_of(kind, rng, pages, accesses=3000):
+    drawn = {
+        "skewed": np.minimum(rng.zipf(1.2, accesses) - 1, pages - 1),
+        "loop": np.arange(accesses) % pages,
+        "any": rng.integers(0, pages, accesses),
+    }
+    drawn["both"] = np.where(rng.random(accesses) < 0.5, drawn["loop"], drawn["skewed"])
+    return drawn[kind]
+
+
 @given(
     page_lists,
     st.lists(stored_sizes, min_size=PAGES, max_size=PAGES),
@@ -93,19 +103,47 @@ def test_squeezing_the_line_changes_nothing(seed, pages):
 )
 def test_memories_alone_miss_as_the_oracle_does(seed, pages, kind, capacities, cuts, narrow):
     rng = np.random.default_rng(seed)
-    drawn = {
-        "skewed": np.minimum(rng.zipf(1.2, 3000) - 1, pages - 1),
-        "loop": np.arange(3000) % pages,
-        "any": rng.integers(0, pages, 3000),
-    }
-    drawn["both"] = np.where(rng.random(3000) < 0.5, drawn["loop"], drawn["skewed"])
+    drawn = pages_of(kind, rng, pages)
     with pytest.MonkeyPatch.context() as patch:
         if narrow:
             patch.setattr(lru_grid, "_LEAST_POSITIONS", 64)
             patch.setattr(lru_grid, "_POSITIONS_PER_PAGE", 2)
-        grid = grid_of(drawn[kind], capacities, cuts=cuts)
-    ids = drawn[kind].tolist()
+        grid = grid_of(drawn, capacities, cuts=cuts)
+    ids = drawn.tolist()
     assert grid.misses().tolist() == [oracle.lru_misses(ids, capacity) for capacity in capacities]
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 1 << 30),
+    st.sampled_from([2, 40, 300, 700]),
+    st.sampled_from(["skewed", "loop", "both", "any"]),
+    st.lists(st.integers(1, 600), min_size=1, max_size=3, unique=True).map(sorted),
+    st.lists(st.integers(0, 250_000) | st.integers(0, 9000), min_size=1, max_size=3),
+    st.lists(st.integers(0, 3000), max_size=3),
+    st.booleans(),
+)
+def test_misses_taken_through_pools_by_blocks_are_those_of_each_replay(
+    seed, pages, kind, capacities, limits, cuts, narrow
+):
+    # Some blocks touch no page that leaves in them, some do, in the memory, a pool, or both.
+    rng = np.random.default_rng(seed)
+    drawn = pages_of(kind, rng, pages)
+    stored = rng.choice([0, 1, 300, 1500, 4096, REFUSED], pages)
+    with pytest.MonkeyPatch.context() as patch:
+        if narrow:
+            patch.setattr(lru_grid, "_LEAST_POSITIONS", 64)
+            patch.setattr(lru_grid, "_POSITIONS_PER_PAGE", 2)
+        grid = grid_of(drawn, capacities, limits, stored, cuts)
+    by_page = {page: None if size == REFUSED else int(size) for page, size in enumerate(stored)}
+    for number, capacity in enumerate(capacities):
+        for pool, limit in enumerate(limits):
+            assert (
+                grid.misses()[number],
+                grid.loads()[number, pool],
+                grid.zero_fills()[number],
+                grid.written_back()[number, pool],
+            ) == oracle.ram_and_pool(drawn.tolist(), by_page, capacity, limit)
 
 
 @dataclasses.dataclass

@@ -10,6 +10,10 @@ first, and then each size counts those before its oldest page: these are misses 
 the block. If none lies among the pages that they push out, they are all, and the oldest page moves
 by their number at once; only otherwise the size takes the block access by access.
 
+Pools take the misses of their memory by blocks too: those from the pool's oldest page on find their
+page there, and the most that the bytes exceed the limit on the way tells how much is written back.
+Again that is all unless a miss lies among the pages written back; then it goes miss by miss.
+
 Exact for an exact LRU that gives up one page per fault, a pool limited by bytes that are charged
 nowhere else, pages that leave the pool when they come back, and eviction from the pool's oldest
 end. Sizes may differ from page to page: a pool never takes back what it gave up, so its content
@@ -34,6 +38,7 @@ MEMORY = np.dtype(
         ("room", np.int64),  # pages it can still take without giving one up
         ("misses", np.int64),
         ("zero_fills", np.int64),  # of these, of a page that is known to be all zeros
+        ("stored", np.int64),  # pages given up that took place in its pools
     ]
 )
 POOL = np.dtype(
@@ -42,7 +47,6 @@ POOL = np.dtype(
         ("limit_bytes", np.int64),
         ("bytes", np.int64),
         ("loads", np.int64),  # misses of the memory that found their page here
-        ("written_back", np.int64),  # pages pushed out at the oldest end
     ]
 )
 REFUSED = 0xFFFF  # stored size of a page that no pool takes: it goes to the device at once
@@ -52,14 +56,20 @@ _LEAST_POSITIONS = 1 << 20
 _MOST_POSITIONS = 1 << 31
 _POSITIONS_PER_PAGE = 8
 _BLOCK = 256
+# With pools: pages written back are found with less work by larger blocks; small memories push out
+# pages of the same block, which then takes longer.
+_LEAST_BLOCK = 32
+_MOST_BLOCK = 512
+_CHUNK = 64  # positions whose bytes are added up at once
 _AHEAD_PAGE = 64
 # No page takes the first positions: two of them stand for pages that have none, so that an access
 # need not ask whether it is the first.
 _NEVER = 0
 _FORGOTTEN = 1  # was used, and no memory or pool can still hold it
+_OF_ZEROS = 2  # was used, and needs no pool
 _FIRST = 64
 _JUST_USED = 0xFFFF_FFFF  # stands for the position of a page used twice in a row: a hit everywhere
-_EMPTY_WORDS = _BLOCK // 64 + 1  # of hole bits: room to look for pages that are not there
+_EMPTY_WORDS = _MOST_BLOCK // 64 + 1  # of hole bits: room to look for pages that are not there
 
 
 @inline
@@ -71,22 +81,6 @@ def _next_page(holes: Any, position: Any) -> Any:
         word += 1
         pages = ~holes[word]
     return (word << 6) + np.int64(popcount(~pages & (pages - np.uint64(1))))
-
-
-@inline
-def _push(pools: Any, holes: Any, stored: Any, victim: Any) -> None:
-    """Store the memory's victim in its pools, and write back what no longer fits."""
-    victim_bytes = np.int64(stored[victim])
-    if victim_bytes == REFUSED:
-        victim_bytes = np.int64(0)
-    for pool in range(pools.size):
-        pools[pool]["bytes"] += victim_bytes
-        while pools[pool]["bytes"] > pools[pool]["limit_bytes"]:
-            oldest = _next_page(holes, pools[pool]["oldest"])
-            pools[pool]["oldest"] = oldest + 1
-            if stored[oldest] != REFUSED and stored[oldest] != ZERO_FILLED:
-                pools[pool]["bytes"] -= np.int64(stored[oldest])
-                pools[pool]["written_back"] += 1
 
 
 @inline
@@ -115,12 +109,12 @@ def _behind_pages(holes: Any, position: Any, count: Any) -> Any:
 
 
 @inline
-def _count_before(places: Any, position: Any) -> Any:
-    """Return how many positions of a block stand before this one; in 32 bits, 16 at once."""
+def _count_before(places: Any, size: Any, position: Any) -> Any:
+    """Return how many of the first places stand before this position; in 32 bits, 16 at once."""
     count = np.uint32(0)
     end = np.uint32(position)
-    for number in range(_BLOCK):
-        count = np.uint32(count + np.uint32(places[number] < end))
+    for number in range(size):
+        count = np.uint32(count + np.uint32(item_at(places, number) < end))
     return np.int64(count)
 
 
@@ -167,7 +161,7 @@ def _take_block(places: Any, holes: Any, memory: Any, misses: Any) -> None:
     possible = misses
     while possible > memory["room"]:
         bound = _behind_pages(holes, memory["oldest"], possible - memory["room"])
-        before_bound = _count_before(places, bound)
+        before_bound = _count_before(places, _BLOCK, bound)
         if before_bound == possible:
             break
         possible = before_bound
@@ -205,52 +199,223 @@ def _touch(page_ids: Any, line: Any, memories: Any, places: Any) -> None:
         for number in range(stop - start, _BLOCK):
             places[number] = _JUST_USED
         for number in range(memories.size):
-            misses = _count_before(places, memories[number]["oldest"])
+            misses = _count_before(places, _BLOCK, memories[number]["oldest"])
             if misses == 0:
                 break
             _take_block(places, holes, memories[number], misses)
     next_position[0] = position
 
 
-@kernel
-def _touch_with_pools(page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any) -> None:
-    """Take these accesses through every memory and pool, one by one.
+@inner
+def _take_misses_in_order(faults: Any, count: Any, holes: Any, stored: Any, memory: Any) -> Any:
+    """As _take_misses(), access by access: whether one is a miss may depend on those before."""
+    places, in_pool, sizes, victims = faults
+    oldest = memory["oldest"]
+    for number in range(count):
+        place = np.int64(places[number])
+        if place >= oldest:
+            holes[place >> 6] &= ~(np.uint64(1) << np.uint64(place & 63))
+            stored[place] = sizes[number]
+    marker = oldest
+    misses = np.int64(0)
+    for number in range(count):
+        place = np.int64(places[number])
+        if place >= oldest:
+            holes[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+            stored[place] = 0
+        if place >= marker:
+            continue
+        victims[misses] = 0
+        if memory["room"] > 0:
+            memory["room"] -= 1
+        else:
+            victim = _next_page(holes, marker)
+            victims[misses] = stored[victim]
+            marker = victim + 1
+        places[misses] = places[number]
+        in_pool[misses] = in_pool[number]
+        sizes[misses] = sizes[number]
+        misses += 1
+    memory["oldest"] = marker
+    return misses
 
-    As _touch(), and sizes: of each page uint16 (pages,) and of each position uint16 (positions,);
-    pools POOL (n, limits).
+
+@inner
+def _take_misses(faults: Any, count: Any, holes: Any, stored: Any, memory: Any) -> Any:
+    """Keep the misses of this memory among those of the next smaller one; return their number.
+
+    Write down the bytes of the page that each pushes out. What misses here misses in all smaller
+    memories, and all pages touched in the block are holes with no bytes already.
+    """
+    places, in_pool, sizes, victims = faults
+    oldest = memory["oldest"]
+    misses = _count_before(places, count, oldest)
+    room = min(memory["room"], misses)
+    for number in range(room):
+        put_at(victims, number, 0)
+    marker = oldest
+    if misses > room:
+        word = oldest >> 6
+        pages = ~item_at(holes, word) & (np.uint64(0xFFFF_FFFF_FFFF_FFFF) << np.uint64(oldest & 63))
+        victim = oldest
+        for number in range(room, misses):
+            while pages == np.uint64(0):
+                word += 1
+                pages = ~item_at(holes, word)
+            victim = (word << 6) + np.int64(popcount(~pages & (pages - np.uint64(1))))
+            pages &= pages - np.uint64(1)
+            put_at(victims, number, item_at(stored, victim))
+        marker = victim + 1
+    if _count_before(places, count, marker) > misses:
+        misses = _take_misses_in_order(faults, count, holes, stored, memory)
+    else:
+        kept = np.int64(0)
+        end = np.uint32(oldest)
+        for number in range(count):
+            place = item_at(places, number)
+            put_at(places, kept, place)
+            put_at(in_pool, kept, item_at(in_pool, number))
+            put_at(sizes, kept, item_at(sizes, number))
+            kept += np.int64(place < end)
+        memory["oldest"] = marker
+        memory["room"] -= room
+    given_up = np.int64(0)
+    zero_fills = np.int64(0)
+    for number in range(misses):
+        given_up += np.int64(item_at(victims, number) > 0)
+        zero_fills += np.int64(item_at(in_pool, number) == np.uint32(_OF_ZEROS))
+    memory["stored"] += given_up
+    memory["zero_fills"] += zero_fills
+    memory["misses"] += misses
+    return misses
+
+
+@inline
+def _write_back(stored: Any, oldest: Any, end: Any, excess: Any) -> Any:
+    """Give up the oldest pages before `end` until they free that much; return where, and bytes."""
+    freed = np.int64(0)
+    while excess > 0 and oldest + _CHUNK <= end:
+        here = np.uint32(0)
+        for number in range(_CHUNK):
+            here = np.uint32(here + np.uint32(item_at(stored, oldest + number)))
+        if freed + np.int64(here) >= excess:
+            break
+        freed += np.int64(here)
+        oldest += _CHUNK
+    while freed < excess and oldest < end:
+        freed += np.int64(item_at(stored, oldest))
+        oldest += 1
+    return oldest, freed
+
+
+@inner
+def _load_in_order(faults: Any, misses: Any, stored: Any, end: Any, pool: Any, bound: Any) -> None:
+    """Take misses through a pool one by one; its oldest page will not pass the bound.
+
+    Only for one before the bound it has to be known which pages were written back before.
+    """
+    _, in_pool, sizes, victims = faults
+    first = pool["oldest"]
+    for number in range(misses):
+        place = np.int64(item_at(in_pool, number))
+        if first <= place < bound:
+            put_at(stored, place, item_at(sizes, number))
+    oldest = first
+    excess = pool["bytes"] - pool["limit_bytes"]
+    most = excess
+    loads = np.int64(0)
+    for number in range(misses):
+        place = np.int64(item_at(in_pool, number))
+        if first <= place < bound:
+            oldest, freed = _write_back(stored, oldest, end, most)
+            excess -= freed
+            most = excess
+            put_at(stored, place, 0)
+        is_load = np.int64(place >= oldest)
+        excess += np.int64(item_at(victims, number)) - is_load * np.int64(item_at(sizes, number))
+        most = max(most, excess)
+        loads += is_load
+    oldest, freed = _write_back(stored, oldest, end, most)
+    pool["oldest"] = oldest
+    pool["bytes"] = excess - freed + pool["limit_bytes"]
+    pool["loads"] += loads
+
+
+@inner
+def _load(faults: Any, misses: Any, stored: Any, end: Any, pool: Any) -> None:
+    """Take the misses of a memory, whose oldest page is now at `end`, through one of its pools."""
+    _, in_pool, sizes, victims = faults
+    bound = pool["oldest"]
+    while True:
+        excess = pool["bytes"] - pool["limit_bytes"]
+        most = excess
+        loads = np.int64(0)
+        sure = np.uint32(bound)
+        for number in range(misses):
+            is_load = np.int64(item_at(in_pool, number) >= sure)
+            back = is_load * np.int64(item_at(sizes, number))
+            excess += np.int64(item_at(victims, number)) - back
+            most = max(most, excess)
+            loads += is_load
+        oldest, freed = _write_back(stored, pool["oldest"], end, most)
+        if _count_before(in_pool, misses, oldest) == misses - loads:
+            break
+        bound = oldest
+    if bound > pool["oldest"]:
+        _load_in_order(faults, misses, stored, end, pool, oldest)
+        return
+    pool["oldest"] = oldest
+    pool["bytes"] = excess - freed + pool["limit_bytes"]
+    pool["loads"] += loads
+
+
+@kernel
+def _touch_with_pools(
+    page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any, faults: Any
+) -> None:
+    """Take these accesses through every memory and pool.
+
+    As _touch(), and sizes: of each page uint16 (pages,) and of each position uint16 (positions,),
+    0 for holes and for pages that no pool takes; pools POOL (n, limits); faults: of each access of a
+    block that misses in the memory before (block,): its position uint32, the same if a pool may hold
+    the page uint32, the bytes it takes there int32, and those of the page pushed out for it int32.
     """
     last, holes, next_position = line
     of_page, stored = sizes
-    rows = page_ids.size
+    places, in_pool, bytes_back, _ = faults
     position = next_position[0]
-    for row in range(rows):
-        if row + _AHEAD_PAGE < rows:
-            prefetch(last, page_ids[row + _AHEAD_PAGE])
-        page = page_ids[row]
-        before = np.int64(last[page])
-        if before == position - 1:
-            continue
-        holes[before >> 6] |= np.uint64(1) << np.uint64(before & 63)
-        last[page] = position
-        stored[position] = of_page[page]
-        position += 1
+    for start in range(0, page_ids.size, places.size):
+        stop = min(start + places.size, page_ids.size)
+        ahead = min(_AHEAD_PAGE, page_ids.size - stop)
+        count = np.int64(0)
+        for row in range(start, stop):
+            prefetch(last, item_at(page_ids, row + ahead))
+            prefetch(of_page, item_at(page_ids, row + ahead))
+            page = item_at(page_ids, row)
+            place = np.int64(item_at(last, page))
+            if place == position - 1:
+                continue
+            size = np.int64(item_at(of_page, page))
+            used = np.int64(size != REFUSED) * place
+            if size == ZERO_FILLED and place != _NEVER:
+                used = np.int64(_OF_ZEROS)
+            size = np.int64(size != REFUSED) * size
+            put_at(places, count, place)
+            put_at(in_pool, count, used)
+            put_at(bytes_back, count, size)
+            count += 1
+            holes[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+            put_at(stored, place, 0)
+            put_at(stored, position, size)
+            put_at(last, page, position)
+            position += 1
         for number in range(memories.size):
-            if before >= memories[number]["oldest"]:
+            count = _take_misses(faults, count, holes, stored, memories[number])
+            if count == 0:
                 break
-            memories[number]["misses"] += 1
-            if before != _NEVER and of_page[page] == ZERO_FILLED:
-                memories[number]["zero_fills"] += 1
-            elif of_page[page] != REFUSED:
-                for pool in range(pools.shape[1]):
-                    if before >= pools[number, pool]["oldest"]:
-                        pools[number, pool]["loads"] += 1
-                        pools[number, pool]["bytes"] -= np.int64(of_page[page])
-            if memories[number]["room"] > 0:
-                memories[number]["room"] -= 1
-            else:
-                victim = _next_page(holes, memories[number]["oldest"])
-                memories[number]["oldest"] = victim + 1
-                _push(pools[number], holes, stored, victim)
+            end = memories[number]["oldest"]
+            for pool in range(pools.shape[1]):
+                _load(faults, count, stored, end, pools[number, pool])
     next_position[0] = position
 
 
@@ -328,8 +493,11 @@ class LruGrid:
         self._last = np.zeros(max(expected_pages, 1), np.uint32)
         self._next = np.full(1, _FIRST)
         self._places = np.empty(_BLOCK, np.uint32)
+        block = min(max(int(capacities_pages[0]) // 4, _LEAST_BLOCK), _MOST_BLOCK)
+        kinds = (np.uint32, np.uint32, np.int32, np.int32)
+        self._faults = tuple(np.empty(block, kind) for kind in kinds)
         self._holes = np.zeros(_words_for(self._last.size), np.uint64)
-        self._stored = np.empty(self._end if self._has_pools else 0, np.uint16)
+        self._stored = np.empty(self._holes.size << 6 if self._has_pools else 0, np.uint16)
 
     @property
     def _end(self) -> int:
@@ -350,7 +518,7 @@ class LruGrid:
             line = (self._last, self._holes, self._next)
             if self._has_pools:
                 sizes = (self._of_page, self._stored)
-                _touch_with_pools(part, line, sizes, self._memories, self._pools)
+                _touch_with_pools(part, line, sizes, self._memories, self._pools, self._faults)
             else:
                 _touch(part, line, self._memories, self._places)
             start += part.size
@@ -365,7 +533,7 @@ class LruGrid:
         if words > self._holes.size:
             self._holes.resize(words, refcheck=False)
             if self._has_pools:
-                self._stored.resize(self._end, refcheck=False)
+                self._stored.resize(self._holes.size << 6, refcheck=False)
 
     def _squeeze(self) -> None:
         before_word = np.zeros(self._holes.size, np.uint32)
@@ -388,7 +556,12 @@ class LruGrid:
 
     def written_back(self) -> Counts:
         """Return how many pages each pool pushed out; int64, shape (memories, pools)."""
-        return self._pools["written_back"].copy()
+        # What was stored has come back, is still there, or was written back.
+        left = self._memories["stored"][:, np.newaxis] - self._pools["loads"]
+        for (memory, pool), oldest in np.ndenumerate(self._pools["oldest"]):
+            held = self._stored[oldest : self._memories["oldest"][memory]]
+            left[memory, pool] -= np.count_nonzero(held)
+        return left
 
 
 def _words_for(pages: int) -> int:
