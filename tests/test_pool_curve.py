@@ -146,6 +146,31 @@ def test_misses_taken_through_pools_by_blocks_are_those_of_each_replay(
             ) == oracle.ram_and_pool(drawn.tolist(), by_page, capacity, limit)
 
 
+def test_many_pages_written_back_in_one_block_are_those_of_a_replay():
+    rng = np.random.default_rng(8)
+    ids = pages_of("both", rng, 3000, 16_000)
+    stored = rng.choice([0, 300, 1500, 4096, REFUSED], 3000)
+    by_page = {page: None if size == REFUSED else int(size) for page, size in enumerate(stored)}
+    limits = [100_000, 400_000, 900_000]
+    grid = grid_of(ids, [1200], limits, stored)
+    for pool, limit in enumerate(limits):
+        _, loads, _, written_back = oracle.ram_and_pool(ids.tolist(), by_page, 1200, limit)
+        assert (grid.loads()[0, pool], grid.written_back()[0, pool]) == (loads, written_back)
+
+
+@pytest.mark.parametrize("pools", [16, 17, 35])
+def test_more_pools_than_are_summed_up_at_once_count_as_each_alone(pools):
+    rng = np.random.default_rng(pools)
+    ids = pages_of("any", rng, 700)
+    stored = rng.choice([0, 300, 1500, 4096, REFUSED], 700)
+    limits = rng.permutation(np.linspace(0, 900_000, pools).astype(int)).tolist()
+    grid = grid_of(ids, [90, 500], limits, stored)
+    for number, limit in enumerate(limits):
+        alone = grid_of(ids, [90, 500], [limit], stored)
+        assert grid.loads()[:, number].tolist() == alone.loads()[:, 0].tolist()
+        assert grid.written_back()[:, number].tolist() == alone.written_back()[:, 0].tolist()
+
+
 @dataclasses.dataclass
 class FixedContents:
     compressed_bytes: np.ndarray

@@ -61,6 +61,11 @@ _BLOCK = 256
 _LEAST_BLOCK = 32
 _MOST_BLOCK = 512
 _CHUNK = 64  # positions whose bytes are added up at once
+_LANES = 16  # pools whose misses are summed up at once: their oldest positions, and from here on
+_CHANGE = 16  # by how much their bytes grow, above _NO_CHANGE
+_MOST = 32  # the most that was on the way
+_LOADS = 48
+_NO_CHANGE = 1 << 30
 _AHEAD_PAGE = 64
 # No page takes the first positions: two of them stand for pages that have none, so that an access
 # need not ask whether it is the first.
@@ -290,6 +295,33 @@ def _take_misses(faults: Any, count: Any, holes: Any, stored: Any, memory: Any) 
     return misses
 
 
+@inner
+def _load_in_order(faults: Any, misses: Any, stored: Any, pool: Any) -> None:
+    """Take the misses of a memory through a pool one by one: pages may leave it before their use."""
+    _, in_pool, sizes, victims = faults
+    first = pool["oldest"]
+    for number in range(misses):
+        place = np.int64(item_at(in_pool, number))
+        if place >= first:
+            put_at(stored, place, item_at(sizes, number))
+    oldest = first
+    excess = pool["bytes"] - pool["limit_bytes"]
+    loads = np.int64(0)
+    for number in range(misses):
+        place = np.int64(item_at(in_pool, number))
+        if place >= first:
+            put_at(stored, place, 0)
+        is_load = np.int64(place >= oldest)
+        loads += is_load
+        excess += np.int64(item_at(victims, number)) - is_load * np.int64(item_at(sizes, number))
+        while excess > 0:
+            excess -= np.int64(item_at(stored, oldest))
+            oldest += 1
+    pool["oldest"] = oldest
+    pool["bytes"] = excess + pool["limit_bytes"]
+    pool["loads"] += loads
+
+
 @inline
 def _write_back(stored: Any, oldest: Any, end: Any, excess: Any) -> Any:
     """Give up the oldest pages before `end` until they free that much; return where, and bytes."""
@@ -308,80 +340,69 @@ def _write_back(stored: Any, oldest: Any, end: Any, excess: Any) -> Any:
     return oldest, freed
 
 
-@inner
-def _load_in_order(faults: Any, misses: Any, stored: Any, end: Any, pool: Any, bound: Any) -> None:
-    """Take misses through a pool one by one; its oldest page will not pass the bound.
+@inline
+def _sum_up(faults: Any, misses: Any, pools: Any, first: Any, sums: Any) -> None:
+    """Take the misses of a memory through the next _LANES pools, as if none wrote a page back.
 
-    Only for one before the bound it has to be known which pages were written back before.
+    All sums stand in one array of 32 bits, and its size is not known to the compiler: so it takes
+    the pools together in vectors, where it would write out 16 copies of the loop otherwise.
     """
     _, in_pool, sizes, victims = faults
-    first = pool["oldest"]
+    for lane in range(min(_LANES, pools.size - first)):
+        put_at(sums, lane, pools[first + lane]["oldest"])
+    for lane in range(_LANES):
+        put_at(sums, _CHANGE + lane, _NO_CHANGE)
+        put_at(sums, _MOST + lane, _NO_CHANGE)
+        put_at(sums, _LOADS + lane, 0)
+    lanes = sums.size // 4
     for number in range(misses):
-        place = np.int64(item_at(in_pool, number))
-        if first <= place < bound:
-            put_at(stored, place, item_at(sizes, number))
-    oldest = first
-    excess = pool["bytes"] - pool["limit_bytes"]
-    most = excess
-    loads = np.int64(0)
-    for number in range(misses):
-        place = np.int64(item_at(in_pool, number))
-        if first <= place < bound:
-            oldest, freed = _write_back(stored, oldest, end, most)
-            excess -= freed
-            most = excess
-            put_at(stored, place, 0)
-        is_load = np.int64(place >= oldest)
-        excess += np.int64(item_at(victims, number)) - is_load * np.int64(item_at(sizes, number))
-        most = max(most, excess)
-        loads += is_load
-    oldest, freed = _write_back(stored, oldest, end, most)
-    pool["oldest"] = oldest
-    pool["bytes"] = excess - freed + pool["limit_bytes"]
-    pool["loads"] += loads
+        place = item_at(in_pool, number)
+        size = np.uint32(item_at(sizes, number))
+        victim = np.uint32(item_at(victims, number))
+        for lane in range(lanes):
+            is_load = np.uint32(place >= item_at(sums, lane))
+            change = np.uint32(item_at(sums, _CHANGE + lane) + victim - is_load * size)
+            put_at(sums, _CHANGE + lane, change)
+            put_at(sums, _MOST + lane, max(item_at(sums, _MOST + lane), change))
+            put_at(sums, _LOADS + lane, np.uint32(item_at(sums, _LOADS + lane) + is_load))
 
 
 @inner
-def _load(faults: Any, misses: Any, stored: Any, end: Any, pool: Any) -> None:
-    """Take the misses of a memory, whose oldest page is now at `end`, through one of its pools."""
-    _, in_pool, sizes, victims = faults
-    bound = pool["oldest"]
-    while True:
-        excess = pool["bytes"] - pool["limit_bytes"]
-        most = excess
-        loads = np.int64(0)
-        sure = np.uint32(bound)
-        for number in range(misses):
-            is_load = np.int64(item_at(in_pool, number) >= sure)
-            back = is_load * np.int64(item_at(sizes, number))
-            excess += np.int64(item_at(victims, number)) - back
-            most = max(most, excess)
-            loads += is_load
-        oldest, freed = _write_back(stored, pool["oldest"], end, most)
-        if _count_before(in_pool, misses, oldest) == misses - loads:
-            break
-        bound = oldest
-    if bound > pool["oldest"]:
-        _load_in_order(faults, misses, stored, end, pool, oldest)
-        return
-    pool["oldest"] = oldest
-    pool["bytes"] = excess - freed + pool["limit_bytes"]
-    pool["loads"] += loads
+def _load(faults: Any, misses: Any, sums: Any, stored: Any, end: Any, pools: Any) -> None:
+    """Take the misses of a memory, whose oldest page is now at `end`, through its pools."""
+    in_pool = faults[1]
+    for number in range(pools.size):
+        lane = number % _LANES
+        if lane == 0:
+            _sum_up(faults, misses, pools, number, sums)
+        pool = pools[number]
+        most = np.int64(item_at(sums, _MOST + lane)) - _NO_CHANGE
+        excess = pool["bytes"] + most - pool["limit_bytes"]
+        oldest, freed = _write_back(stored, pool["oldest"], end, excess)
+        loads = np.int64(item_at(sums, _LOADS + lane))
+        if misses - _count_before(in_pool, misses, oldest) < loads:
+            _load_in_order(faults, misses, stored, pool)
+            continue
+        change = np.int64(item_at(sums, _CHANGE + lane)) - _NO_CHANGE
+        pool["oldest"] = oldest
+        pool["bytes"] += change - freed
+        pool["loads"] += loads
 
 
 @kernel
 def _touch_with_pools(
-    page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any, faults: Any
+    page_ids: Any, line: Any, sizes: Any, memories: Any, pools: Any, block: Any
 ) -> None:
     """Take these accesses through every memory and pool.
 
     As _touch(), and sizes: of each page uint16 (pages,) and of each position uint16 (positions,),
-    0 for holes and for pages that no pool takes; pools POOL (n, limits); faults: of each access of a
+    0 for holes and for pages that no pool takes; pools POOL (n, limits); block: of each access of a
     block that misses in the memory before (block,): its position uint32, the same if a pool may hold
-    the page uint32, the bytes it takes there int32, and those of the page pushed out for it int32.
+    the page uint32, the bytes it takes there int32, and those of the page pushed out for it int32; and uint32 (4 * _LANES,), see _sum_up().
     """
     last, holes, next_position = line
     of_page, stored = sizes
+    faults, sums = block
     places, in_pool, bytes_back, _ = faults
     position = next_position[0]
     for start in range(0, page_ids.size, places.size):
@@ -414,8 +435,7 @@ def _touch_with_pools(
             if count == 0:
                 break
             end = memories[number]["oldest"]
-            for pool in range(pools.shape[1]):
-                _load(faults, count, stored, end, pools[number, pool])
+            _load(faults, count, sums, stored, end, pools[number])
     next_position[0] = position
 
 
@@ -495,7 +515,8 @@ class LruGrid:
         self._places = np.empty(_BLOCK, np.uint32)
         block = min(max(int(capacities_pages[0]) // 4, _LEAST_BLOCK), _MOST_BLOCK)
         kinds = (np.uint32, np.uint32, np.int32, np.int32)
-        self._faults = tuple(np.empty(block, kind) for kind in kinds)
+        faults = tuple(np.empty(block, kind) for kind in kinds)
+        self._block = (faults, np.zeros(4 * _LANES, np.uint32))
         self._holes = np.zeros(_words_for(self._last.size), np.uint64)
         self._stored = np.empty(self._holes.size << 6 if self._has_pools else 0, np.uint16)
 
@@ -518,7 +539,7 @@ class LruGrid:
             line = (self._last, self._holes, self._next)
             if self._has_pools:
                 sizes = (self._of_page, self._stored)
-                _touch_with_pools(part, line, sizes, self._memories, self._pools, self._faults)
+                _touch_with_pools(part, line, sizes, self._memories, self._pools, self._block)
             else:
                 _touch(part, line, self._memories, self._places)
             start += part.size
