@@ -19,7 +19,8 @@ _look_around, _set_refs              lru_gen_look_around(); 6.14: walk_update_fo
 _activate_later, _drain              mm/swap.c:folio_activate(), lru_add_drain(), batches of 15, 31
 _open_generation, _move_up           inc_max_seq(), inc_min_seq(), folio_inc_gen()
 _close_generations                   try_to_inc_min_seq(), reset_ctrl_pos()
-_protects_twice, _protects_workingset  get_tier_idx(), positive_ctrl_err(): tiers 1 (7.2) and 3 (6.14)
+_protects_workingset                 get_tier_idx(), positive_ctrl_err(): the last tier (6.14)
+_protects_twice                      the same of tier 1 (7.2)
 _isolate                             scan_folios(), sort_folio(), isolate_folio()
 _shrink_page                         shrink_folio_list(), folio_check_references() or
                                      lru_gen_folio_check_references() (6.14)
