@@ -350,6 +350,10 @@ if _config.DISABLE_JIT:
         """Return the low 64 bits of a product of two uint64; numpy's scalars would warn."""
         return np.uint64(int(one) * int(other) & 0xFFFF_FFFF_FFFF_FFFF)
 
+    def wrapping_sum(one: Any, other: Any) -> Any:
+        """Return the low 64 bits of a sum of two uint64."""
+        return np.uint64((int(one) + int(other)) & 0xFFFF_FFFF_FFFF_FFFF)
+
     def popcount(word: Any) -> Any:
         """Return the number of set bits of a uint64."""
         return int(word).bit_count()
@@ -395,6 +399,11 @@ else:
     def wrapping_product(one: Any, other: Any) -> Any:
         """Return the low 64 bits of a product of two uint64."""
         return one * other
+
+    @inline
+    def wrapping_sum(one: Any, other: Any) -> Any:
+        """Return the low 64 bits of a sum of two uint64."""
+        return one + other
 
     # LLVM's own instructions, where numba has no word for them or leaves a loop in scalars: node
     # updates written as loops over uint16 cost 20 ns of a 12 ns access (measured).

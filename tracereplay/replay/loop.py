@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import apart, inner, item_at, leading_zeros, prefetch, put_at
+from tracereplay._jit import (
+    apart,
+    inner,
+    item_at,
+    leading_zeros,
+    prefetch,
+    put_at,
+    wrapping_product,
+    wrapping_sum,
+)
 from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
 from tracereplay.replay.slots import alloc_slot, free_slot, swap_is_full
@@ -227,10 +236,11 @@ def rewrite_contents(m: Any, pages: Any, classes: Any, page: Any) -> None:
     classes[count_at] += 1
     if classes[count_at] == 1:
         return
-    bits = np.uint64(m["rewrite_seed"]) + np.uint64(page) * np.uint64(0x9E3779B97F4A7C15)
-    bits += np.uint64(classes[count_at]) * np.uint64(0xD1B54A32D192ED03)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    of_page = wrapping_product(np.uint64(page), np.uint64(0x9E3779B97F4A7C15))
+    of_count = wrapping_product(np.uint64(classes[count_at]), np.uint64(0xD1B54A32D192ED03))
+    bits = wrapping_sum(wrapping_sum(np.uint64(m["rewrite_seed"]), of_page), of_count)
+    bits = wrapping_product(bits ^ (bits >> np.uint64(30)), np.uint64(0xBF58476D1CE4E5B9))
+    bits = wrapping_product(bits ^ (bits >> np.uint64(27)), np.uint64(0x94D049BB133111EB))
     bits ^= bits >> np.uint64(31)
     if np.int64(bits & np.uint64(0xFFFFFFFF)) < m["rewrite_threshold"]:
         row = np.int64((bits >> np.uint64(32)) * np.uint64(m["rewrite_rows"]) >> np.uint64(32))
