@@ -154,29 +154,28 @@ def test_reclaim_that_waits_sleeps_until_the_oldest_write_is_done() -> None:
     assert latency.tolist() == [2000, 0]
 
 
-def test_a_load_beside_the_page_before_waits_for_memory_half_as_often() -> None:
-    costs = load_costs()
-    one = dataclasses.replace(costs, fault_spread=Quantiles.constant(1.0))
+def far_and_near(costs: Costs, service: int) -> list[int]:
+    """Return the latency of a touch whose answer is not in the caches, and of one whose answer is."""
     events = np.zeros(2, EVENT)
-    events["service"] = ZSWAP_RAW
+    events["service"] = service
     events["touched_pages"] = 16_383
     events["clock_ns"] = [0, 1_000_000]
     events["near"] = [0, 1]
     events["access"] = 7  # the same draws
-    alone, beside = LatencyModel(one).latencies(events).tolist()
+    costs = dataclasses.replace(costs, fault_spread=Quantiles.constant(1.0))
+    return [int(each) for each in LatencyModel(costs).latencies(events)]
+
+
+def test_a_load_beside_the_page_before_waits_for_memory_half_as_often() -> None:
+    costs = load_costs()
+    alone, beside = far_and_near(costs, ZSWAP_RAW)
     saved = costs.faults["load_misses"] * float(costs.memory_ns(16_384 * 4096)) / 2
     assert alone - beside == pytest.approx(saved, abs=2)
 
 
 def test_a_page_that_came_in_long_ago_waits_for_memory_in_the_swap_cache_too() -> None:
     costs = load_costs()
-    one = dataclasses.replace(costs, fault_spread=Quantiles.constant(1.0))
-    events = np.zeros(2, EVENT)
-    events["service"] = SWAP_CACHE
-    events["touched_pages"] = 16_383
-    events["clock_ns"] = [0, 1_000_000]
-    events["near"] = [0, 1]
-    long_ago, just_now = LatencyModel(one).latencies(events).tolist()
+    long_ago, just_now = far_and_near(costs, SWAP_CACHE)
     assert just_now == pytest.approx(costs.faults["swap_cache_ns"], abs=1)
     # A load waits for zswap's entry and object as well: two of six.
     waits = costs.faults["load_misses"] * float(costs.memory_ns(16_384 * 4096)) * 4 / 6

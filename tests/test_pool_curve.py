@@ -31,6 +31,18 @@ stored_sizes = st.one_of(st.integers(1, 4096), st.sampled_from([0, 4096, REFUSED
 page_lists = st.lists(st.integers(0, PAGES - 1), max_size=80)
 
 
+def assert_as_replayed(grid, pages, stored, capacities, limits):
+    by_page = {page: None if size == REFUSED else int(size) for page, size in enumerate(stored)}
+    for number, capacity in enumerate(capacities):
+        for pool, limit in enumerate(limits):
+            assert (
+                grid.misses()[number],
+                grid.loads()[number, pool],
+                grid.zero_fills()[number],
+                grid.written_back()[number, pool],
+            ) == oracle.ram_and_pool(pages, by_page, capacity, limit)
+
+
 def grid_of(pages, capacities, limits=None, stored=None, cuts=()):
     grid = LruGrid(
         np.array(capacities),
@@ -63,15 +75,7 @@ def test_every_memory_and_pool_side_by_side_is_its_own_replay(
     pages, stored, capacities, limits, cuts
 ):
     grid = grid_of(pages, capacities, limits, stored, cuts)
-    by_page = {page: None if size == REFUSED else size for page, size in enumerate(stored)}
-    for number, capacity in enumerate(capacities):
-        for pool, limit in enumerate(limits):
-            assert (
-                grid.misses()[number],
-                grid.loads()[number, pool],
-                grid.zero_fills()[number],
-                grid.written_back()[number, pool],
-            ) == oracle.ram_and_pool(pages, by_page, capacity, limit)
+    assert_as_replayed(grid, pages, stored, capacities, limits)
 
 
 @settings(max_examples=15)
@@ -135,15 +139,7 @@ def test_misses_taken_through_pools_by_blocks_are_those_of_each_replay(
             patch.setattr(lru_grid, "_LEAST_POSITIONS", 64)
             patch.setattr(lru_grid, "_POSITIONS_PER_PAGE", 2)
         grid = grid_of(drawn, capacities, limits, stored, cuts)
-    by_page = {page: None if size == REFUSED else int(size) for page, size in enumerate(stored)}
-    for number, capacity in enumerate(capacities):
-        for pool, limit in enumerate(limits):
-            assert (
-                grid.misses()[number],
-                grid.loads()[number, pool],
-                grid.zero_fills()[number],
-                grid.written_back()[number, pool],
-            ) == oracle.ram_and_pool(drawn.tolist(), by_page, capacity, limit)
+    assert_as_replayed(grid, drawn.tolist(), stored, capacities, limits)
 
 
 def test_many_pages_written_back_in_one_block_are_those_of_a_replay():

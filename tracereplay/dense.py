@@ -125,9 +125,8 @@ def _number(pages: Any, spaces: Any, table: Any, ids: Any, known: Any, page_ids:
     pages uint64 (rows,), spaces uint32 (rows,) or (1,), table SLOT (2**k,), ids uint32 (groups x
     16,): id plus 1 of each page of a group, known KNOWN (1,), page_ids uint32 (rows,) is filled.
     """
-    slots = np.zeros(
-        _ROWS + _AHEAD, np.uint32
-    )  # what is prefetched behind the last row is any slot
+    # What is asked for behind the last row is any slot.
+    slots = np.zeros(_ROWS + _AHEAD, np.uint32)
     places = np.empty(_ROWS, np.uint32)
     known_pages = known[0]["pages"]
     start = 0
