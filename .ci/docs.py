@@ -1,9 +1,9 @@
 """Write what the documents say from what the package is: `make docs`.
 
-Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md, writes notebooks/tables.md from
-schema.py, and with `--picture` (`make picture`) draws the README's picture from a bundled trace.
-`--agreement DIR…` (`make agreement RUNS='DIR…'`) replays recorded kernel runs and writes
-notebooks/agreement.csv, of which the README's table of model against kernel is made.
+Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md and notebooks/agreement.md, writes
+notebooks/tables.md from schema.py, and with `--picture` (`make picture`) draws the README's picture from a
+bundled trace. `--agreement DIR…` (`make agreement RUNS='DIR…'`) replays recorded kernel runs and writes
+notebooks/agreement.csv, of which the tables of model against kernel are made.
 `--outputs` (`make outputs`) runs the README's commands and writes what they print below them.
 `--notebooks` (`make notebooks`) runs the notebooks and stores what they show, pictures made small.
 `--check` changes nothing and fails where a document is behind; the tests call it.
@@ -78,37 +78,55 @@ def read_agreement() -> pl.DataFrame:
     return frame.with_columns(at_limit=full.any().over("run"))
 
 
+def agreement_summary() -> str:
+    """Return the table of agreement by kernel and pool alone."""
+    return _agreement(["release", "at_limit"])
+
+
 def agreement_table() -> str:
+    """Return the table of agreement by everything that tells kinds of runs apart."""
+    return _agreement(["release", "reclaim", "cgroup", "at_limit"])
+
+
+def _agreement(by: list[str]) -> str:
     """Return |model / kernel - 1| per kind of run: median and worst, of runs that nobody killed."""
     import polars as pl
 
     frame = read_agreement()
-    killed = frame.filter(
-        pl.col("counter") == "oom_events", (pl.col("kernel") > 0) | (pl.col("model") > 0)
-    )["run"]
-    frame = frame.filter(~pl.col("run").is_in(killed.to_list()))
+    frame = frame.filter(~pl.col("run").is_in(ended_by_kill(frame)["run"].to_list()))
     kinds = sorted(
-        set(frame.select("release", "reclaim", "cgroup", "at_limit").rows()),
+        set(frame.select(by).rows()),
         key=lambda kind: (*(-int(part) for part in kind[0].split(".")), *kind[1:]),
     )
+    heads = ["Linux", *(_HEADS[name] for name in by[1:]), "runs"]
     lines = [
-        f"| Linux | reclaim | cgroup | pool | runs | {' | '.join(f'`{name}`' for name in COUNTERS)} |",
-        "|---|---|---|---|---|" + "---|" * len(COUNTERS),
+        f"| {' | '.join(heads)} | {' | '.join(f'`{name}`' for name in COUNTERS)} |",
+        "|---|" + "---|" * (len(by) + len(COUNTERS)),
     ]
     for kind in kinds:
-        release, reclaim, cgroup, at_limit = kind
-        rows = frame.filter(release=release, reclaim=reclaim, cgroup=cgroup, at_limit=at_limit)
-        cells = []
+        rows = frame.filter(**dict(zip(by, kind, strict=True)))
+        cells = [str(kind[0]), *(_CELLS.get(one, one) for one in kind[1:])]
+        cells.append(str(rows["run"].n_unique()))
         for name in COUNTERS:
             errors = rows.filter(
                 pl.col("counter") == name, pl.col("kernel") >= FEW, pl.col("error").is_not_null()
             )["error"].abs()
             cells.append(_errors(errors.to_list()))
-        lines.append(
-            f"| {release} | `{reclaim}` | {cgroup} | {'full' if at_limit else 'below its limit'} "
-            f"| {rows['run'].n_unique()} | {' | '.join(cells)} |"
-        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+_HEADS = {"reclaim": "reclaim", "cgroup": "cgroup", "at_limit": "pool"}
+_CELLS = {True: "full", False: "below its limit", "two-list": "`two-list`", "mglru": "`mglru`"}
+
+
+def ended_by_kill(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the `oom_events` of runs that an OOM kill ended, in the kernel or in the model."""
+    import polars as pl
+
+    return frame.filter(
+        pl.col("counter") == "oom_events", (pl.col("kernel") > 0) | (pl.col("model") > 0)
+    )
 
 
 def _errors(errors: list[float]) -> str:
@@ -129,13 +147,26 @@ def _percent(share: float) -> str:
     )
 
 
+def killed_summary() -> str:
+    """Return in a sentence how many runs an OOM kill ended, and where kernel and model differ."""
+    frame = read_agreement()
+    ends = list(ended_by_kill(frame).iter_rows(named=True))
+    alike = sum(row["kernel"] == row["model"] == 1 for row in ends)
+    others = [
+        f"`{row['run']}` {100 * row['kernel']:.0f} and {row['model']:.0%}".replace("%", " %")
+        for row in ends
+        if not row["kernel"] == row["model"] == 1
+    ]
+    return (
+        f"{len(ends)} of the {frame['run'].n_unique()} runs ended in an OOM kill, {alike} of them in every "
+        "repeat of kernel and model. Of the others these shares, kernel's and model's: "
+        f"{', '.join(others)}."
+    )
+
+
 def killed_table() -> str:
     """Return the share of replays that an OOM kill ended, kernel and model, of runs that have any."""
-    import polars as pl
-
-    ends = read_agreement().filter(
-        pl.col("counter") == "oom_events", (pl.col("kernel") > 0) | (pl.col("model") > 0)
-    )
+    ends = ended_by_kill(read_agreement())
     lines = ["| run | Linux | killed by the kernel | killed by the model |", "|---|---|---|---|"]
     lines += [
         f"| {row['run']} | {row['release']} | {row['kernel']:.0%} | {row['model']:.0%} |"
@@ -166,11 +197,14 @@ def _cell(text: str) -> str:
 
 
 BLOCKS = {
-    "formats": formats_table,
-    "recording": recording_table,
-    "policies": policies_table,
-    "agreement": agreement_table,
-    "killed": killed_table,
+    "README.md": {
+        "formats": formats_table,
+        "recording": recording_table,
+        "policies": policies_table,
+        "agreement-summary": agreement_summary,
+        "killed-summary": killed_summary,
+    },
+    "notebooks/agreement.md": {"agreement": agreement_table, "killed": killed_table},
 }
 
 
@@ -235,14 +269,15 @@ def printed_by(command: str) -> str:
     return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
 
 
-def readme() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, build in BLOCKS.items():
-        block = f"<!-- generated: {name} -->\n{build()}\n<!-- end -->"
-        pattern = rf"<!-- generated: {name} -->\n.*?<!-- end -->"
+def filled(name: str) -> str:
+    """Return the text of a document with its generated blocks made anew."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block_name, build in BLOCKS[name].items():
+        block = f"<!-- generated: {block_name} -->\n{build()}\n<!-- end -->"
+        pattern = rf"<!-- generated: {block_name} -->\n.*?<!-- end -->"
         text, count = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
         if count != 1:
-            sys.exit(f"README.md: expected one block {name!r}, found {count}")
+            sys.exit(f"{name}: expected one block {block_name!r}, found {count}")
     return text
 
 
@@ -337,10 +372,9 @@ def main(arguments: list[str]) -> None:
     if "--agreement" in arguments:
         write_agreement(arguments[arguments.index("--agreement") + 1 :])
     behind = []
-    for path, text in (
-        (ROOT / "README.md", readme()),
-        (ROOT / "notebooks" / "tables.md", tables()),
-    ):
+    made = {ROOT / name: filled(name) for name in BLOCKS}
+    made[ROOT / "notebooks" / "tables.md"] = tables()
+    for path, text in made.items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         behind.append(path.name)
