@@ -1,0 +1,344 @@
+"""Replays recorded kernel runs and puts the model's counters beside the kernel's own.
+
+recorded.py reads a run, clocks.py says when its touches came, replaying.py replays it; here both
+sides are compared, and costs are fitted to the times of touches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracereplay.costs import RECORDED, SCHEMA, Costs, load_costs, with_sections
+from tracereplay.errors import InputError, SettingsError, unknown_name
+from tracereplay.reclaim import RECLAIM
+from tracereplay.touch_times import fit_device, fit_faults, predict_touches, slow_touches
+from tracereplay.validation.recorded import (
+    COUNTERS,
+    RecordedRun,
+    Repeat,
+    find_runs,
+    load_run,
+    read_json,
+)
+from tracereplay.validation.replaying import (
+    Workload,
+    load_workload,
+    replay_repeat,
+    replay_timed,
+    touch_costs,
+)
+
+# Of runs whose trace holds `touch_ns`: percentiles of the touches over 1 us, and the sum of all.
+TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_ns")
+_TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those runs
+_HEADLINE = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout")
+_FEW = 2000  # counters below it differ by single events of the recorder's own pages
+
+
+def validate(
+    folders: Iterable[str | Path],
+    *,
+    run: str | None = None,
+    counters: Sequence[str] | None = None,
+    jobs: int | None = None,
+    costs: str | Path | None = None,
+    skipped: Callable[[str], None] = lambda _: None,
+) -> pl.DataFrame:
+    """Replay recorded runs and return the model's counters beside the kernel's.
+
+    Parameters
+    ----------
+    folders : with NAME.json, and its trace and page table beside it or where its keys say
+    run : only runs whose name contains this
+    counters : only these; None is all of COUNTERS and TOUCH_COUNTERS
+    costs : cost table for the times of touches; None uses the bundled one of those runs
+    jobs : threads; None uses every core
+    skipped : called with a line for each run that is left out, saying why
+
+    Returns
+    -------
+    one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
+    (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
+    the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
+    release, reclaim, cgroup. `oom_events` is the share of repeats that were killed. Runs whose
+    touches were timed have TOUCH_COUNTERS too: percentiles over the touches of every repeat, or of
+    the one whose times were kept where the others' are not recorded, and the sum of every repeat.
+
+    Raises
+    ------
+    TracereplayError
+        No run is there, or one cannot be read.
+    """
+    for name in counters or ():
+        if name not in (*COUNTERS, *TOUCH_COUNTERS):
+            raise unknown_name("counter", name, [*COUNTERS, *TOUCH_COUNTERS])
+    paths = [path for path in find_runs(folders) if run is None or run in path.stem]
+    if not paths:
+        raise InputError(f"no recorded run has {run!r} in its name")
+    runs: list[RecordedRun] = []
+    for path in paths:
+        wanted = read_json(path).get("reclaim", "two-list")
+        if wanted not in RECLAIM:
+            skipped(f"{path.stem}: skipped, no reclaim model {wanted}")
+            continue
+        try:
+            each = load_run(path)
+        except SettingsError as error:  # of a kernel that is known, but not with such settings
+            skipped(f"{path.stem}: skipped: {error}")
+            continue
+        missing = [str(p) for p in (each.trace, each.pages) if not p.is_file()]
+        if missing:
+            skipped(f"{each.name}: skipped, {' and '.join(missing)} missing")
+            continue
+        runs.append(each)
+    rows: list[dict[str, Any]] = []
+    prices = {
+        run.scenario.codec: touch_costs(run, costs)
+        for run in runs
+        if not run.emulated and run.touches_ns
+    }
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        waiting: list[tuple[RecordedRun, list[Future[dict[str, float]]]]] = []
+        for each in runs:
+            load = load_workload(each)
+            tasks = [
+                pool.submit(_replay_beside, each, load, repeat, prices.get(each.scenario.codec))
+                if nth == each.timed_repeat and load.touch_ns is not None
+                else pool.submit(replay_repeat, each, load, repeat)
+                for nth, repeat in enumerate(each.replays)
+            ]
+            waiting.append((each, tasks))
+        for each, tasks in waiting:
+            modelled = [task.result() for task in tasks]
+            ends: list[dict[str, float]] = []
+            if any(counters["zswpwb"] for counters in modelled):
+                load, repeat = load_workload(each), each.replays[0]
+                ends = [replay_repeat(each, load, repeat, timing) for timing in ("early", "late")]
+            rows += compare_counters(each, modelled, ends)
+    schema: dict[str, Any] = {
+        "run": pl.String,
+        "counter": pl.String,
+        "kernel": pl.Float64,
+        "model": pl.Float64,
+        "error": pl.Float64,
+        "kernel_min": pl.Float64,
+        "kernel_max": pl.Float64,
+        "model_min": pl.Float64,
+        "model_max": pl.Float64,
+        "release": pl.String,
+        "reclaim": pl.String,
+        "cgroup": pl.String,
+    }
+    frame = pl.DataFrame(rows, schema=schema)
+    return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
+
+
+def _replay_beside(
+    run: RecordedRun, load: Workload, repeat: Repeat, costs: Costs | None
+) -> dict[str, float]:
+    """Replay the repeat whose touches were timed; return counters, and the times on both sides."""
+    counters, timed = replay_timed(run, load, repeat)
+    if costs is None:
+        return counters
+    predicted = predict_touches(timed.page_ids, timed.events, costs)
+    counters |= {f"model {name}": value for name, value in slow_touches(predicted).items()}
+    counters |= {f"kernel {name}": value for name, value in slow_touches(timed.touch_ns).items()}
+    return counters
+
+
+def compare_counters(
+    run: RecordedRun,
+    modelled: Sequence[dict[str, float]],
+    ends: Sequence[dict[str, float]] = (),
+) -> list[dict[str, Any]]:
+    """Return one row per counter that either side has seen.
+
+    `ends` are replays with the worker's timing at either end; they widen model_min and model_max.
+    """
+    finished = [counters for counters in modelled if counters["finished"]]
+    rows = []
+    for name in COUNTERS:
+        if name == "oom_events":
+            kernel = [run.killed / run.repeats]
+            model = [sum(not counters["finished"] for counters in modelled) / len(modelled)]
+        elif name == "oom_at_touch":
+            kernel = list(run.killed_at)
+            model = [counters[name] for counters in modelled if name in counters]
+            if not kernel or not model:
+                continue
+        else:
+            kernel = [counters[name] for counters in run.kernel_counters if name in counters]
+            # A killed run is compared as far as it came, where the kernel's was killed too.
+            model = [counters[name] for counters in finished or modelled]
+        kernel_mean = float(np.mean(kernel)) if kernel else None
+        model_mean = float(np.mean(model)) if model else None
+        spread = list(model)
+        if name not in ("oom_events", "oom_at_touch"):
+            spread += [counters[name] for counters in ends]
+        if name != "oom_events" and not kernel_mean and not model_mean:
+            continue
+        rows.append(
+            {
+                "run": run.name,
+                "counter": name,
+                "kernel": kernel_mean,
+                "model": model_mean,
+                "error": model_mean / kernel_mean - 1
+                if kernel_mean and model_mean is not None
+                else None,
+                "kernel_min": float(min(kernel)) if kernel else None,
+                "kernel_max": float(max(kernel)) if kernel else None,
+                "model_min": float(min(spread)) if spread else None,
+                "model_max": float(max(spread)) if spread else None,
+                "release": run.scenario.kernel,
+                "reclaim": run.scenario.reclaim,
+                "cgroup": run.scenario.cgroup,
+            }
+        )
+    return rows + _compare_touches(run, modelled[run.timed_repeat])
+
+
+def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the rows of TOUCH_COUNTERS; none where the touches of a run were not timed."""
+    rows = []
+    for name in TOUCH_COUNTERS:
+        if f"kernel {name}" not in beside or f"model {name}" not in beside:
+            continue
+        kernel, model = [beside[f"kernel {name}"]], beside[f"model {name}"]
+        if name == "touch_total_ns" and run.touches_ns:
+            kernel = [float(total) for total in run.touches_ns]
+        elif run.slow_touches:
+            kernel = [repeat[name] for repeat in run.slow_touches]
+        mean = float(np.mean(kernel))
+        rows.append(
+            {
+                "run": run.name,
+                "counter": name,
+                "kernel": mean,
+                "model": model,
+                "error": model / mean - 1,
+                "kernel_min": min(kernel),
+                "kernel_max": max(kernel),
+                "model_min": model,
+                "model_max": model,
+                "release": run.scenario.kernel,
+                "reclaim": run.scenario.reclaim,
+                "cgroup": run.scenario.cgroup,
+            }
+        )
+    return rows
+
+
+def fit_costs(
+    folders: Iterable[str | Path], names: Sequence[str], base: str | Path | None = None
+) -> dict[str, Any]:
+    """Return a cost table fitted to the touch times of one run with zswap, and one without.
+
+    The run with zswap gives faults, reclaim and decompression, the one without gives the device;
+    either may be missing. The rules stand in touch_times.
+
+    Parameters
+    ----------
+    names : of the runs
+    base : cost table for what touches do not tell; None is the bundled one
+
+    Raises
+    ------
+    InputError
+        A run is not there, its touches were not timed, or two of one kind are named.
+    """
+    paths = {path.stem: path for path in find_runs(folders)}
+    table: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": "fit of " + " and ".join(names),
+        "fitted_to": list(names),
+    }
+    found: dict[bool, RecordedRun] = {}
+    for name in names:
+        if name not in paths:
+            raise unknown_name("run", name, sorted(paths))
+        run = load_run(paths[name])
+        uses_zswap = run.scenario.policy != "no-zswap"
+        if uses_zswap in found:
+            kind = "with zswap" if uses_zswap else "without zswap"
+            raise InputError(f"{found[uses_zswap].name}, {name}: one run {kind} is enough")
+        found[uses_zswap] = run
+        table["machine"] = str(
+            read_json(paths[name]).get("machine", f"Linux {run.scenario.kernel}")
+        )
+    table["source"] = f"touch times of the recorded runs {' and '.join(names)}"
+    codec = next(iter(found.values())).scenario.codec
+    costs = load_costs(base, codec=codec, random_lines=True)
+    for uses_zswap in (True, False):
+        if uses_zswap not in found:
+            continue
+        run = found[uses_zswap]
+        load = load_workload(run)
+        if load.touch_ns is None:
+            raise InputError(f"{run.trace}: no column touch_ns; the touches were not timed")
+        _, timed = replay_timed(run, load, run.replays[run.timed_repeat])
+        if uses_zswap:
+            table |= fit_faults(timed, costs)
+            costs = with_sections(costs, table)
+        else:
+            table["devices"] = {_TIMED_DEVICE: fit_device(timed, costs)}
+    return table
+
+
+def summarize(frame: pl.DataFrame) -> str:
+    """Return one line: median and worst error of the counters that faults and stores show in."""
+    chosen = frame.filter(
+        pl.col("counter").is_in(_HEADLINE)
+        & pl.col("error").is_not_null()
+        & (pl.col("kernel") >= _FEW)
+    )
+    runs = frame["run"].n_unique()
+    if not chosen.height:
+        return f"{runs} runs; no counter of {', '.join(_HEADLINE)} reaches {_FEW:,} events"
+    errors = chosen["error"].abs()
+    worst = chosen.row(int(errors.arg_max() or 0), named=True)
+    middle = float(np.median(errors.to_numpy()))
+    name = " ".join([str(worst["run"]), str(worst["counter"])])
+    return (
+        f"{runs} runs, {chosen.height} counters of {_FEW:,} events or more "
+        f"({', '.join(_HEADLINE)}): median error {middle:.2%}, "
+        f"worst {worst['error']:+.2%} ({name})"
+    )
+
+
+def touch_source(costs: str | Path | None) -> tuple[str, tuple[str, ...]]:
+    """Return the name of a cost table, and the runs it was fitted to."""
+    table = load_costs(costs or RECORDED)
+    return table.name, table.fitted_to
+
+
+def summarize_touches(frame: pl.DataFrame, costs_name: str, fitted_to: Sequence[str]) -> str:
+    """Return one line on the times of touches; empty where no run has them."""
+    chosen = frame.filter(pl.col("counter").is_in(TOUCH_COUNTERS))
+    if not chosen.height:
+        return ""
+    parts = []
+    for name in TOUCH_COUNTERS:
+        errors = chosen.filter(counter=name)["error"].abs()
+        if errors.len():
+            parts.append(
+                f"{name[len('touch_') : -len('_ns')]} {float(np.median(errors)):.0%} (worst "
+                f"{float(errors.to_numpy().max()):.0%})"
+            )
+    text = f"touch times of {chosen['run'].n_unique()} runs by costs {costs_name!r}: median error "
+    text += ", ".join(parts)
+    if fitted_to:
+        text += f"; fitted to {' and '.join(fitted_to)}, to no other run"
+    return text
+
+
+def beyond(frame: pl.DataFrame, limit: float) -> list[dict[str, Any]]:
+    """Return the rows whose error is larger than a limit (0.02 is 2 %)."""
+    return frame.filter(pl.col("error").abs() > limit).to_dicts()
