@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from tracereplay.policies import POLICIES
-from tracereplay.report.style import LOOKS, PAGE_DARK, PAGE_LIGHT, policy_looks
+from tracereplay.replay.settings import KERNELS
+from tracereplay.report.style import (
+    KERNEL_COLOURS,
+    LOOKS,
+    PAGE_DARK,
+    PAGE_LIGHT,
+    policy_looks,
+)
 
 # Machado, Oliveira, Fernandes 2009, severity 1.0, on linear RGB.
 SIGHTS = {
@@ -69,24 +76,37 @@ def contrast(colour, page):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("sight", SIGHTS)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_any_two_policies_differ_for_every_kind_of_sight(sight, theme):
-    seen = {
-        name: oklab(SIGHTS[sight] @ linear(getattr(look, theme))) for name, look in LOOKS.items()
-    }
-    nearest = min(
+def nearest(colours, sight):
+    """Return how far the two of some colours are apart that look most alike, and which they are."""
+    seen = {name: oklab(SIGHTS[sight] @ linear(colour)) for name, colour in colours.items()}
+    return min(
         (np.linalg.norm(seen[one] - seen[other]), one, other)
         for one, other in itertools.combinations(seen, 2)
     )
-    # 0.02 is a just noticeable difference of OKLab.
-    assert nearest[0] >= 0.08, nearest
+
+
+# 0.02 is a just noticeable difference of OKLab.
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_any_two_policies_differ_for_every_kind_of_sight(sight, theme):
+    colours = {name: getattr(look, theme) for name, look in LOOKS.items()}
+    assert nearest(colours, sight)[0] >= 0.08, nearest(colours, sight)
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_any_two_kernels_differ_for_every_kind_of_sight(sight):
+    assert set(KERNEL_COLOURS) == set(KERNELS)
+    assert nearest(KERNEL_COLOURS, sight)[0] >= 0.2, nearest(KERNEL_COLOURS, sight)
 
 
 def test_every_colour_stands_out_from_its_page():
     for look in LOOKS.values():
         assert contrast(look.light, PAGE_LIGHT) >= 3
         assert contrast(look.dark, PAGE_DARK) >= 3
+    for colour in KERNEL_COLOURS.values():
+        assert contrast(colour, PAGE_LIGHT) >= 3
 
 
 def test_a_known_policy_keeps_its_look_in_any_company():

@@ -42,6 +42,15 @@ LOOKS: dict[str, Look] = {
     "unlimited-memory": Look("#8c8c8c", "#8c8c8c", BAR_SHAPE),
 }
 
+# Searched for as the policies' colours were, on a white page.
+KERNEL_COLOURS: dict[str, str] = {
+    "7.3": "#ff5500",
+    "7.2": "#770000",
+    "6.18": "#3300bb",
+    "6.12": "#5599dd",
+    "6.1": "#000000",
+}
+
 # From cheap to dear, so that a bar reads from left to right; light and dark page.
 SERVICE_LOOKS: dict[str, tuple[str, str]] = dict(
     zip(

@@ -7,13 +7,8 @@ from typing import Any
 
 import polars as pl
 
-_COLOURS = {
-    "7.3": "#cc79a7",
-    "7.2": "#e69f00",
-    "6.18": "#0072b2",
-    "6.12": "#d55e00",
-    "6.1": "#009e73",
-}  # colour-blind safe
+from tracereplay.report.style import KERNEL_COLOURS
+
 _SIDE, _MARGIN = 520, 60
 
 
@@ -90,7 +85,7 @@ def agreement_plot(frame: pl.DataFrame) -> str:
         ]
     for row in points.iter_rows(named=True):
         x, y = _MARGIN + at(row["kernel"]), _SIDE - _MARGIN - at(row["model"])
-        colour = _COLOURS.get(row["release"], "#666")
+        colour = KERNEL_COLOURS[row["release"]]
         label = (
             f"{row['run']} {row['counter']}: kernel {row['kernel']:.0f}, model {row['model']:.0f}"
         )
@@ -98,7 +93,7 @@ def agreement_plot(frame: pl.DataFrame) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}" fill-opacity="0.6">'
             f"<title>{_escape(label)}</title></circle>"
         )
-    for step, (release, colour) in enumerate(_COLOURS.items()):
+    for step, (release, colour) in enumerate(KERNEL_COLOURS.items()):
         y = _MARGIN + 14 + 18 * step
         parts += [
             f'<circle cx="{_MARGIN + 12}" cy="{y}" r="4" fill="{colour}"/>',
