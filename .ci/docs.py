@@ -71,9 +71,8 @@ def read_agreement() -> pl.DataFrame:
     """Return the rows of `validate --format csv`, and `at_limit`: whether the run's pool was full."""
     import polars as pl
 
-    frame = pl.read_csv(
-        AGREEMENT, schema_overrides={"release": pl.String}, infer_schema_length=None
-    )
+    names = {"release": pl.String, "rules": pl.String}
+    frame = pl.read_csv(AGREEMENT, schema_overrides=names, infer_schema_length=None)
     full = pl.col("counter").is_in(["pool_limit_hit", "zswpwb"]) & (pl.col("kernel") > 0)
     return frame.with_columns(at_limit=full.any().over("run"))
 

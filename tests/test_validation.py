@@ -240,6 +240,60 @@ def test_a_run_that_the_model_cannot_have_is_left_out_and_named(tmp_path):
     ]
 
 
+def recorded_on(release, folder):
+    """Write a run into a folder as if it had been recorded on another release."""
+    record = json.loads((RUNS / "linux-6.18" / "loop.json").read_text())
+    for key in ("trace", "pages"):
+        record[key] = str(RUNS / "linux-6.18" / f"loop.{key}.parquet")
+    record["kernel"] = release
+    (folder / "loop.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("release", "rules", "policy"),
+    [
+        ("5.15.0-91-generic", "6.1", "swap-on-reject"),
+        ("6.8.0-31-generic", "6.12", "swap-on-reject"),
+        ("6.17.4", "6.18", "swap-on-reject"),  # stores raw since 6.18
+        ("6.18.44", "6.18", "store-raw"),
+        ("7.0-rc1", "6.18", "store-raw"),
+        ("8.10.1", "7.3", "store-raw"),
+    ],
+)
+def test_a_run_of_a_release_without_rules_goes_by_the_nearest(release, rules, policy, tmp_path):
+    recorded_on(release, tmp_path)
+    run = load_run(tmp_path / "loop.json")
+    assert (run.scenario.kernel, run.scenario.policy) == (rules, policy)
+
+
+def test_validate_says_whose_rules_a_run_goes_by(tmp_path):
+    recorded_on("6.8.0-31-generic", tmp_path)
+    command = ["validate", str(tmp_path), "-c", "pgmajfault"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "loop  (linux 6.8 by the rules of 6.12, " in result.stdout
+    assert "Linux 6.8 has no rules of its own" in result.stderr
+
+    chosen = CliRunner().invoke(app, [*command, "--kernel", "7.3", "--format", "json"])
+    assert {(row["release"], row["rules"]) for row in json.loads(chosen.stdout)} == {("6.8", "7.3")}
+    assert "no rules of its own" not in chosen.stderr
+
+    refused = CliRunner().invoke(app, [*command, "--kernel", "6.8"])
+    assert refused.exit_code == 1
+    assert "nearest are those of 6.12" in refused.stderr
+
+
+def test_a_folder_of_runs_that_are_all_left_out_is_refused(tmp_path):
+    recorded_on("6.18.1", tmp_path)
+    record = json.loads((tmp_path / "loop.json").read_text())
+    (tmp_path / "loop.json").write_text(json.dumps(record | {"trace": "nowhere.parquet"}))
+    result = CliRunner().invoke(app, ["validate", str(tmp_path)])
+    assert result.exit_code == 1
+    skipped, error = result.stderr.strip().splitlines()
+    assert "nowhere.parquet missing" in skipped
+    assert error == "error: no recorded run is left to be replayed"
+
+
 def test_a_folder_without_runs_is_refused(tmp_path):
     result = CliRunner().invoke(app, ["validate", str(tmp_path)])
     assert result.exit_code == 1

@@ -61,6 +61,14 @@ def validate(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            help="Replay all by the rules of this kernel. Default: of the one each ran on, or the "
+            "nearest there are rules of.",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Threads. Default: every core.")
     ] = None,
@@ -113,7 +121,9 @@ def validate(
             part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         note(f"wrote {out}")
         costs = str(out)
-    frame = validate(folder, run=run, counters=counter, jobs=jobs, costs=costs, skipped=note)
+    frame = validate(
+        folder, run=run, counters=counter, jobs=jobs, costs=costs, kernel=kernel, skipped=note
+    )
     if format == "json":
         typer.echo(json.dumps(frame.to_dicts(), indent=1))
     elif format == "csv":

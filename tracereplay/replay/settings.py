@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 from tracereplay.errors import SettingsError, unknown_name
@@ -115,6 +116,45 @@ KERNELS: dict[str, KernelProfile] = {
 }
 
 
+# From which release on the rules of each kernel are nearer than those of the one before: zswap has an
+# order of its own, allocators have none any more (6.5, commit f999f38b4e6f); reclaim passes over pages
+# that nobody mapped (6.16, pageout()).
+_NEAREST_SINCE = {"6.1": (0, 0), "6.12": (6, 5), "6.18": (6, 16), "7.2": (7, 2), "7.3": (7, 3)}
+
+
+def release_number(release: str) -> tuple[int, int]:
+    """Return the first two numbers of a release such as 6.8.0-31-generic.
+
+    Raises
+    ------
+    SettingsError
+        It does not begin with two numbers.
+    """
+    found = re.match(r"(\d+)\.(\d+)(?!\d)", release)
+    if not found:
+        raise SettingsError(f"unknown kernel {release!r}; {_known_kernels()}")
+    return int(found[1]), int(found[2])
+
+
+def nearest_kernel(release: str) -> str:
+    """Return whose rules come nearest to those of a release: its own where there are any."""
+    number = release_number(release)
+    return [name for name, since in _NEAREST_SINCE.items() if since <= number][-1]
+
+
+def unknown_kernel(release: str) -> SettingsError:
+    """Return the error for a kernel there are no rules of, with the nearest one offered."""
+    try:
+        near = f"; nearest are those of {nearest_kernel(release)}"
+    except SettingsError:
+        near = ""
+    return SettingsError(f"unknown kernel {release!r}; {_known_kernels()}{near}")
+
+
+def _known_kernels() -> str:
+    return f"there are rules of {', '.join(sorted(KERNELS, key=release_number))}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One replay: a policy, a reclaim model, sizes, and the kernel whose rules apply.
@@ -154,9 +194,8 @@ class Scenario:
 
     def __post_init__(self) -> None:
         find_policy(self.policy)
-        if self.kernel not in KERNELS:  # the name most like it may have the least like rules
-            known = ", ".join(sorted(KERNELS, key=lambda name: [int(n) for n in name.split(".")]))
-            raise SettingsError(f"unknown kernel {self.kernel!r}; there are rules of {known}")
+        if self.kernel not in KERNELS:
+            raise unknown_kernel(self.kernel)
         if self.cgroup not in ("v1", "v2"):
             raise unknown_name("cgroup version", self.cgroup, ["v1", "v2"])
         known_allocators = KERNELS[self.kernel].allocators

@@ -20,7 +20,7 @@ def agreement_table(frame: pl.DataFrame) -> str:
         if row["run"] != last:
             last = row["run"]
             lines += [
-                f"{last}  (linux {row['release']}, {row['reclaim']}, cgroup {row['cgroup']})",
+                f"{last}  (linux {_release(row)}, {row['reclaim']}, cgroup {row['cgroup']})",
                 f"  {'counter':26} {'kernel':>11} {'model':>11} {'error':>8}  kernel's own spread",
             ]
         error = "" if row["error"] is None else f"{row['error']:+.2%}"
@@ -29,6 +29,12 @@ def agreement_table(frame: pl.DataFrame) -> str:
             f"{error:>8}  {_spread(row)}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _release(row: dict[str, Any]) -> str:
+    if row["release"] == row["rules"]:
+        return str(row["release"])
+    return f"{row['release']} by the rules of {row['rules']}"
 
 
 def _spread(row: dict[str, Any]) -> str:
@@ -85,7 +91,7 @@ def agreement_plot(frame: pl.DataFrame) -> str:
         ]
     for row in points.iter_rows(named=True):
         x, y = _MARGIN + at(row["kernel"]), _SIDE - _MARGIN - at(row["model"])
-        colour = KERNEL_COLOURS[row["release"]]
+        colour = KERNEL_COLOURS[row["rules"]]
         label = (
             f"{row['run']} {row['counter']}: kernel {row['kernel']:.0f}, model {row['model']:.0f}"
         )

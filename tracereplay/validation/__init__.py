@@ -18,6 +18,7 @@ import polars as pl
 from tracereplay.costs import RECORDED, SCHEMA, Costs, load_costs, with_sections
 from tracereplay.errors import InputError, SettingsError, unknown_name
 from tracereplay.reclaim import RECLAIM
+from tracereplay.replay.settings import KERNELS, unknown_kernel
 from tracereplay.touch_times import fit_device, fit_faults, predict_touches, slow_touches
 from tracereplay.validation.recorded import (
     COUNTERS,
@@ -49,6 +50,7 @@ def validate(
     counters: Sequence[str] | None = None,
     jobs: int | None = None,
     costs: str | Path | None = None,
+    kernel: str | None = None,
     skipped: Callable[[str], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Replay recorded runs and return the model's counters beside the kernel's.
@@ -60,14 +62,16 @@ def validate(
     counters : only these; None is all of COUNTERS and TOUCH_COUNTERS
     costs : cost table for the times of touches; None uses the bundled one of those runs
     jobs : threads; None uses every core
-    skipped : called with a line for each run that is left out, saying why
+    kernel : whose rules the replays follow; None is the one each ran on, or the nearest there is
+    skipped : called with a line for each run that is left out, and for each release without rules of
+        its own
 
     Returns
     -------
     one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
     (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
     the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
-    release, reclaim, cgroup. `oom_events` is the share of repeats that were killed. Runs whose
+    release, reclaim, cgroup, rules (the kernel of the replay). `oom_events` is the share of repeats that were killed. Runs whose
     touches were timed have TOUCH_COUNTERS too: percentiles over the touches of every repeat, or of
     the one whose times were kept where the others' are not recorded, and the sum of every repeat.
 
@@ -76,6 +80,8 @@ def validate(
     TracereplayError
         No run is there, or one cannot be read.
     """
+    if kernel is not None and kernel not in KERNELS:
+        raise unknown_kernel(kernel)
     for name in counters or ():
         if name not in (*COUNTERS, *TOUCH_COUNTERS):
             raise unknown_name("counter", name, [*COUNTERS, *TOUCH_COUNTERS])
@@ -89,8 +95,8 @@ def validate(
             skipped(f"{path.stem}: skipped, no reclaim model {wanted}")
             continue
         try:
-            each = load_run(path)
-        except SettingsError as error:  # of a kernel that is known, but not with such settings
+            each = load_run(path, kernel)
+        except SettingsError as error:  # the kernel has no such settings
             skipped(f"{path.stem}: skipped: {error}")
             continue
         missing = [str(p) for p in (each.trace, each.pages) if not p.is_file()]
@@ -98,6 +104,13 @@ def validate(
             skipped(f"{each.name}: skipped, {' and '.join(missing)} missing")
             continue
         runs.append(each)
+    if not runs:
+        raise InputError("no recorded run is left to be replayed")
+    for release, rules in sorted({(one.release, one.scenario.kernel) for one in runs}):
+        if release not in KERNELS and kernel is None:
+            skipped(
+                f"Linux {release} has no rules of its own: replayed by the nearest, those of {rules}"
+            )
     rows: list[dict[str, Any]] = []
     prices = {
         run.scenario.codec: touch_costs(run, costs)
@@ -135,6 +148,7 @@ def validate(
         "release": pl.String,
         "reclaim": pl.String,
         "cgroup": pl.String,
+        "rules": pl.String,
     }
     frame = pl.DataFrame(rows, schema=schema)
     return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
@@ -197,12 +211,19 @@ def compare_counters(
                 "kernel_max": float(max(kernel)) if kernel else None,
                 "model_min": float(min(spread)) if spread else None,
                 "model_max": float(max(spread)) if spread else None,
-                "release": run.scenario.kernel,
-                "reclaim": run.scenario.reclaim,
-                "cgroup": run.scenario.cgroup,
+                **_conditions(run),
             }
         )
     return rows + _compare_touches(run, modelled[run.timed_repeat])
+
+
+def _conditions(run: RecordedRun) -> dict[str, str]:
+    return {
+        "release": run.release,
+        "reclaim": run.scenario.reclaim,
+        "cgroup": run.scenario.cgroup,
+        "rules": run.scenario.kernel,
+    }
 
 
 def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[str, Any]]:
@@ -228,9 +249,7 @@ def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[st
                 "kernel_max": max(kernel),
                 "model_min": model,
                 "model_max": model,
-                "release": run.scenario.kernel,
-                "reclaim": run.scenario.reclaim,
-                "cgroup": run.scenario.cgroup,
+                **_conditions(run),
             }
         )
     return rows

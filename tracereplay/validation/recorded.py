@@ -21,7 +21,13 @@ import numpy.typing as npt
 
 from tracereplay.errors import FormatError, InputError
 from tracereplay.reclaim import RECLAIM
-from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.replay.settings import (
+    KERNELS,
+    Scenario,
+    nearest_kernel,
+    release_number,
+    unknown_kernel,
+)
 from tracereplay.units import PAGE_BYTES
 
 COUNTERS = (
@@ -58,6 +64,7 @@ FLUSH_PHASES = 20  # phases of the periodic flush, where no read of the statisti
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
 _NS_PER_US = 1000
+_STORES_RAW = (6, 18)  # zswap_compress(), commit dca4437a5861
 _SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated runs
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 
@@ -103,6 +110,7 @@ class RecordedRun:
 
     Attributes
     ----------
+    release : of the kernel it ran on, such as 6.8; the scenario says whose rules the replay follows
     kernel_counters : one mapping per finished repeat; per repeat where all were killed
     touches_ns : sum of the times of all touches, one per finished repeat
     slow_touches : percentiles of the touches over 1 us by counter, one mapping per finished repeat;
@@ -115,6 +123,7 @@ class RecordedRun:
     """
 
     name: str
+    release: str
     scenario: Scenario
     trace: Path
     pages: Path
@@ -177,30 +186,32 @@ def read_json(path: Path) -> Any:
         raise FormatError(f"{path}: not JSON: {error}") from error
 
 
-def load_run(path: Path) -> RecordedRun:
+def load_run(path: Path, kernel: str | None = None) -> RecordedRun:
     """Read a run of either layout.
+
+    Parameters
+    ----------
+    kernel : whose rules the replay follows; None is the one it ran on, or the nearest there is
 
     Raises
     ------
     FormatError
-        The JSON lacks a key that a run needs, or names a kernel the model has no profile of.
+        The JSON lacks a key that a run needs.
+    SettingsError
+        There is no such kernel, or it has no such settings.
     """
+    if kernel is not None and kernel not in KERNELS:
+        raise unknown_kernel(kernel)
     record = read_json(path)
     try:
+        release = kernel or record["kernel"]
         if "memory_limit_bytes" in record:
-            return _load_emulated(path, record)
-        return _load_repeated(path, record)
+            return _load_emulated(path, record, release)
+        return _load_repeated(path, record, release)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(
             f"{path}: not a recorded run: {type(error).__name__} {error}; see `validate --help`"
         ) from error
-
-
-def _kernel_name(release: str) -> str:
-    name = ".".join(release.split(".")[:2])
-    if name not in KERNELS:
-        raise ValueError(f"kernel {release!r}: there are profiles of {', '.join(KERNELS)}")
-    return name
 
 
 def _pool_limit_bytes(mem_total_kib: int, percent: int) -> int:
@@ -213,21 +224,20 @@ def _beside(path: Path, record: dict[str, Any], key: str) -> Path:
     return path.parent / (named or f"{path.stem}.{key}.parquet")
 
 
-def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
+def _load_repeated(path: Path, record: dict[str, Any], release: str) -> RecordedRun:
     settings = record["settings"]
-    kernel = _kernel_name(record["kernel"])
     zswap = settings["zswap"] == "Y"
     scenario = Scenario(
         name=path.stem,
         policy=_policy(
-            kernel,
+            release,
             zswap,
             settings.get("shrinker") == "Y",
             writeback=settings.get("zswap_writeback", 1) != 0,
         ),
         memory_limit_bytes=int(settings["limit_mib"] * (1 << 20)),
         reclaim=record.get("reclaim", "two-list"),
-        kernel=kernel,
+        kernel=nearest_kernel(release),
         cgroup=record.get("cgroup", "v1"),
         codec=settings["compressor"],
         allocator=settings.get("zpool", "zsmalloc"),
@@ -249,6 +259,7 @@ def _load_repeated(path: Path, record: dict[str, Any]) -> RecordedRun:
         replays = _flush_phases([_one_repeat(record, repeat) for repeat in finished or repeats])
     return RecordedRun(
         name=path.stem,
+        release=".".join(map(str, release_number(record["kernel"]))),
         scenario=scenario,
         trace=_beside(path, record, "trace"),
         pages=_beside(path, record, "pages"),
@@ -379,36 +390,35 @@ def _repeated_counters(repeat: dict[str, Any]) -> dict[str, float]:
     return counters
 
 
-def _policy(kernel: str, zswap: bool, shrinker: bool, *, writeback: bool) -> str:
+def _policy(release: str, zswap: bool, shrinker: bool, *, writeback: bool) -> str:
     if not zswap:
         return "no-zswap"
     if not writeback:
         return "no-writeback"
     if shrinker:
         return "shrinker"
-    return "store-raw" if KERNELS[kernel].stores_raw else "swap-on-reject"
+    return "store-raw" if release_number(release) >= _STORES_RAW else "swap-on-reject"
 
 
 def _max_bytes(text: str) -> int | None:
     return None if text == "max" else int(text)
 
 
-def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
+def _load_emulated(path: Path, record: dict[str, Any], release: str) -> RecordedRun:
     settings = record["settings"]
-    kernel = _kernel_name(record["kernel"])
     zswap = settings["zswap.enabled"] == "Y"
     reclaim = record["reclaim"] if record["reclaim"] in RECLAIM else "two-list"
     scenario = Scenario(
         name=path.stem,
         policy=_policy(
-            kernel,
+            release,
             zswap,
             settings.get("zswap.shrinker_enabled") == "Y",
             writeback=settings.get("memory.zswap.writeback", "1") != "0",
         ),
         memory_limit_bytes=record["memory_limit_bytes"],
         reclaim=reclaim,
-        kernel=kernel,
+        kernel=nearest_kernel(release),
         cgroup=record["cgroup"],
         codec=settings["zswap.compressor"],
         allocator=settings.get("zswap.zpool", "zsmalloc"),
@@ -443,6 +453,7 @@ def _load_emulated(path: Path, record: dict[str, Any]) -> RecordedRun:
     )
     return RecordedRun(
         name=path.stem,
+        release=".".join(map(str, release_number(record["kernel"]))),
         scenario=scenario,
         trace=_beside(path, record, "trace"),
         pages=_beside(path, record, "pages"),
