@@ -5,6 +5,7 @@ Runs on the real kernel are in `tests/kernel/`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -19,8 +20,8 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import HostError, InputError, OutputError, SettingsError
+from tracereplay.host import machine, touching, workload
 from tracereplay.host import run as host
-from tracereplay.host import touching
 from tracereplay.trace import open_trace
 
 
@@ -50,7 +51,7 @@ def refusal(result) -> str:
 
 
 def test_without_root_it_says_what_it_needs_root_for(trace, tmp_path, monkeypatch):
-    monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(touching, "IS_COMPILED", True)
     line = refusal(invoke(trace, tmp_path))
     assert "needs root" in line
@@ -63,9 +64,9 @@ def test_without_compiled_kernels_it_does_not_start(trace, tmp_path, monkeypatch
 
 
 def test_without_zswap_it_names_the_option_that_does_without(trace, tmp_path, monkeypatch):
-    monkeypatch.setattr(host.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
     monkeypatch.setattr(touching, "IS_COMPILED", True)
-    monkeypatch.setattr(host, "ZSWAP", tmp_path / "absent")
+    monkeypatch.setattr(machine, "ZSWAP", tmp_path / "absent")
     assert "--no-zswap" in refusal(invoke(trace, tmp_path))
 
 
@@ -84,35 +85,35 @@ def test_a_run_that_is_there_stays(tmp_path):
 def test_too_small_a_limit_and_too_little_memory_are_refused(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="1 MiB"):
         host.check_run(host.HostRun(4096, tmp_path), 10)
-    monkeypatch.setattr(host, "_meminfo", lambda: {"MemAvailable": 1000})
+    monkeypatch.setattr(host, "meminfo", lambda: {"MemAvailable": 1000})
     with pytest.raises(HostError, match="available"):
         host.check_run(host.HostRun(1 << 21, tmp_path), 10)
 
 
 def test_a_swap_file_needs_a_folder_and_room(tmp_path, monkeypatch):
-    undo = host.contextlib.ExitStack()
+    undo = contextlib.ExitStack()
     with pytest.raises(HostError, match="no such folder"):
-        host._add_swap(undo, tmp_path / "absent", 1 << 20)
+        machine.add_swap(undo, tmp_path / "absent", 1 << 20)
     full = types.SimpleNamespace(f_bavail=10, f_frsize=4096)
-    monkeypatch.setattr(host.os, "statvfs", lambda _: full)
+    monkeypatch.setattr(machine.os, "statvfs", lambda _: full)
     with pytest.raises(HostError, match=r"40\.0 KiB free.*--swap-directory"):
-        host._add_swap(undo, tmp_path, 1 << 20)
+        machine.add_swap(undo, tmp_path, 1 << 20)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_system_that_cannot_swap_is_named_and_the_file_removed(tmp_path, monkeypatch):
     def refuse(*_: object) -> int:
-        ctypes.set_errno(host.errno.EINVAL)
+        ctypes.set_errno(machine.errno.EINVAL)
         return -1
 
     tried = []
     library = types.SimpleNamespace(swapon=lambda *a: tried.append(a) or refuse())
-    monkeypatch.setattr(host.ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda *_, **__: library)
     with (
         pytest.raises(HostError, match="ext4 or xfs"),
-        host.contextlib.ExitStack() as undo,
+        contextlib.ExitStack() as undo,
     ):
-        host._add_swap(undo, tmp_path, 2 << 20)
+        machine.add_swap(undo, tmp_path, 2 << 20)
     assert len(tried) == 2  # the second time with every block written
     assert list(tmp_path.iterdir()) == []
 
@@ -124,12 +125,12 @@ def test_a_setting_the_kernel_does_not_take_is_put_back(tmp_path):
 
     path = Stubborn(tmp_path / "compressor")
     path.write_text("lzo")
-    undo = host.contextlib.ExitStack()
+    undo = contextlib.ExitStack()
     with pytest.raises(HostError, match="keeps 'lzo'"):
-        host._set_for_now(undo, path, "none-such")
+        machine.set_for_now(undo, path, "none-such")
     other = tmp_path / "percent"
     other.write_text("20\n")
-    host._set_for_now(undo, other, "1")
+    machine.set_for_now(undo, other, "1")
     assert other.read_text() == "1"
     undo.close()
     assert other.read_text() == "20"
@@ -142,19 +143,19 @@ def test_the_memory_controller_is_found_in_either_hierarchy(tmp_path):
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     unified = f"cgroup2 {tmp_path} cgroup2 rw,nosuid 0 0\n"
     first = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n"
-    assert host._memory_controller(unified).cgroup == "v2"
-    found = host._memory_controller(unified + first)
+    assert machine._memory_controller(unified).cgroup == "v2"
+    found = machine._memory_controller(unified + first)
     assert (found.cgroup, str(found.root)) == ("v1", "/sys/fs/cgroup/memory")
     (tmp_path / "cgroup.controllers").write_text("cpu\n")
     with pytest.raises(HostError, match="no memory controller"):
-        host._memory_controller(unified)
+        machine._memory_controller(unified)
 
 
 # ---- trace and contents ----------------------------------------------------------------------------
 
 
 def test_pages_are_numbered_by_address_so_that_neighbours_stay_neighbours(trace):
-    touches, pages, _, _ = host.load_touches(open_trace(trace))
+    touches, pages, _, _ = workload.load_touches(open_trace(trace))
     assert pages.tolist() == [5, 7, 900, 901]
     assert (touches & 0x7FFFFFFF).tolist() == [2, 3, 0, 2, 1]
     assert (touches >> 31).tolist() == [1, 0, 0, 1, 0]
@@ -164,11 +165,11 @@ def test_an_empty_trace_is_refused(tmp_path):
     path = tmp_path / "none.parquet"
     pl.DataFrame({"page": pl.Series([], dtype=pl.UInt64)}).write_parquet(path)
     with pytest.raises(InputError, match="no accesses"):
-        host.load_touches(open_trace(path))
+        workload.load_touches(open_trace(path))
 
 
 def test_the_swap_header_is_what_mkswap_writes():
-    header = host._swap_header(100)
+    header = machine._swap_header(100)
     assert len(header) == 4096
     assert header[-10:] == b"SWAPSPACE2"
     assert np.frombuffer(header, np.uint32, 3, 1024).tolist() == [1, 99, 0]
@@ -178,11 +179,11 @@ def test_lines_come_nearest_to_the_size_wanted():
     sizes = np.array([40, *range(100, 100 + 64 * 60, 60)], np.uint16)
     wanted = np.array([1, 100, 129, 131, 4096, 50], np.uint16)
     zero = np.array([False, False, False, False, False, True])
-    assert host.lines_for(wanted, zero, sizes).tolist() == [1, 1, 1, 2, 64, touching.ALL_ZERO]
+    assert workload.lines_for(wanted, zero, sizes).tolist() == [1, 1, 1, 2, 64, touching.ALL_ZERO]
 
 
 def test_sizes_of_lines_are_those_of_the_codecs():
-    sizes = host.line_sizes()
+    sizes = workload.line_sizes()
     assert {
         "lzo_bytes",
         "lzo_rle_bytes",
@@ -204,19 +205,19 @@ def test_the_bundled_lzo_sizes_are_those_of_the_library():
     texts = np.zeros((65, 4096), np.uint8)
     touching.fill_pages(texts, np.arange(65, dtype=np.uint8))
     packed = [min(len(lzo.compress(text.tobytes(), 1, False)), 4096) for text in texts]
-    assert packed == list(host.LZO_BYTES)
+    assert packed == list(workload.LZO_BYTES)
 
 
 def test_contents_of_a_recorded_run_are_taken_as_they_are(tmp_path):
     path = tmp_path / "pages.parquet"
     table = {"page": [2, 0, 1], "random_lines": [0, 64, 0], "zero_filled": [True, False, False]}
     pl.DataFrame(table).write_parquet(path)
-    lines = host.recorded_lines(path, np.array([0, 1, 2], np.uint64))
+    lines = workload.recorded_lines(path, np.array([0, 1, 2], np.uint64))
     assert lines.tolist() == [64, touching.NO_LINES, touching.ALL_ZERO]
     with pytest.raises(InputError, match="1 pages of the trace are missing"):
-        host.recorded_lines(path, np.array([0, 9], np.uint64))
+        workload.recorded_lines(path, np.array([0, 9], np.uint64))
     pl.DataFrame({"page": [1], "lzo_bytes": [50]}).write_parquet(path)
-    assert host.recorded_lines(path, np.array([1], np.uint64)) is None
+    assert workload.recorded_lines(path, np.array([1], np.uint64)) is None
 
 
 def test_filled_pages_hold_random_lines_then_zeros_and_end_in_a_word():

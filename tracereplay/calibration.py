@@ -19,16 +19,10 @@ from tracereplay.costs import RANDOM_LINES
 from tracereplay.errors import HostError
 from tracereplay.host import touching
 from tracereplay.host.calibrate import ROUNDS, calibrate, median_section
+from tracereplay.host.machine import find_machine
 from tracereplay.host.pages import choose_columns
-from tracereplay.host.run import (
-    HostRun,
-    Workload,
-    find_machine,
-    host_run,
-    kernel_compressor,
-    line_sizes,
-    write_run,
-)
+from tracereplay.host.run import HostRun, host_run, kernel_compressor, write_run
+from tracereplay.host.workload import Workload, line_sizes
 from tracereplay.validation import fit_costs
 
 Say = Callable[[str], None]

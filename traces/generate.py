@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay.files import replacing
-from tracereplay.host.run import line_sizes
+from tracereplay.host.workload import line_sizes
 from tracereplay.readers.write import AccessWriter
 from tracereplay.schema import SCHEMA_VERSION
 

@@ -18,6 +18,7 @@ import pytest
 
 from tracereplay.errors import HostError
 from tracereplay.host import run as host
+from tracereplay.host.machine import ZSWAP, find_machine
 from tracereplay.validation import validate
 
 pytestmark = pytest.mark.kernel
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def machine():
     try:
-        return host.find_machine()
+        return find_machine()
     except HostError as error:
         pytest.skip(str(error))
 
@@ -57,7 +58,7 @@ def trace(folder):
 
 def state(machine):
     """Return all that a run changes."""
-    parameters = {path.name: path.read_text() for path in host.ZSWAP.iterdir()}
+    parameters = {path.name: path.read_text() for path in ZSWAP.iterdir()}
     others = {path: path.read_text() for path in (host.PAGE_CLUSTER, host.SWAPPINESS)}
     groups = [path.name for path in machine.root.iterdir() if path.name.startswith("tracereplay-")]
     return parameters, others, groups, Path("/proc/swaps").read_text()

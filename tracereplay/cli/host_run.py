@@ -164,16 +164,18 @@ def host_run(
 
     from tracereplay.errors import SettingsError
     from tracereplay.host import run as host
+    from tracereplay.host.machine import find_machine
+    from tracereplay.host.workload import Workload, line_sizes, load_touches
     from tracereplay.trace import open_trace
     from tracereplay.units import PAGE_BYTES, parse_duration, parse_size, parse_size_or_percent
 
     if pages is not None and content is not None:
         raise SettingsError("--pages and --content: give one of them")
-    host.find_machine(zswap=zswap)
+    find_machine(zswap=zswap)
     opened = open_trace(trace)
     stem = name or trace.name.split(".")[0]
     host.check_output(out, stem, force=force)
-    touches, numbers, owner, pids = host.load_touches(opened)
+    touches, numbers, owner, pids = load_touches(opened)
     run = host.HostRun(
         memory_limit_bytes=parse_size_or_percent(
             limit, numbers.size * PAGE_BYTES, of="the trace's pages"
@@ -196,9 +198,9 @@ def host_run(
         stat_every_ns=0 if stat_every == "never" else parse_duration(stat_every),
         reads_first=read_first,
     )
-    sizes = host.line_sizes()
+    sizes = line_sizes()
     lines = _lines(pages, content, seed, sizes, (numbers, owner, pids))
-    load = host.Workload(np.ascontiguousarray(touches), lines)
+    load = Workload(np.ascontiguousarray(touches), lines)
     note(
         f"{touches.size:,} touches of {numbers.size:,} pages, limit {limit}; "
         f"{repeat} time(s) on {platform.release()}"
@@ -219,17 +221,17 @@ def _lines(
     import numpy as np
 
     from tracereplay.content import open_content
-    from tracereplay.host import run as host
+    from tracereplay.host.workload import lines_for, recorded_lines
 
     numbers, owner, pids = numbered
     if pages is not None and pages.suffix == ".parquet":
-        recorded = host.recorded_lines(pages, numbers)
+        recorded = recorded_lines(pages, numbers)
         if recorded is not None:
             return recorded
     drawn = open_content(pages, content, "lzo", seed)
     contents = drawn.for_pages(numbers, owner, pids)
     for line in (f"contents: {drawn.describe()}", *drawn.notes):
         note(line)
-    return host.lines_for(
-        contents.compressed_bytes, contents.zero_filled, sizes["lzo_bytes"]
-    ).astype(np.uint8)
+    return lines_for(contents.compressed_bytes, contents.zero_filled, sizes["lzo_bytes"]).astype(
+        np.uint8
+    )

@@ -14,7 +14,7 @@ import polars as pl
 from tracereplay.costs import RECORDED, Costs, Means, load_costs, own_devices
 from tracereplay.dense import DenseIds
 from tracereplay.errors import InputError
-from tracereplay.host.run import line_sizes
+from tracereplay.host.workload import line_sizes
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay import state as st
 from tracereplay.replay.engine import Replay

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tracereplay.host.run import line_sizes
+from tracereplay.host.workload import line_sizes
 
 HERE = Path(__file__).parent
 MODULES = ("virtio_blk", "virtio_pci", "zsmalloc", "z3fold", "lz4", "lz4hc", "zstd", "deflate")
