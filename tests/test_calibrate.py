@@ -18,6 +18,7 @@ from tracereplay.cli import app
 from tracereplay.costs import load_costs
 from tracereplay.errors import HostError
 from tracereplay.host import calibrate as host
+from tracereplay.host import codec_times, device_times
 from tracereplay.host.direct_io import Writer
 from tracereplay.latency import LatencyModel
 from tracereplay.replay.state import DEVICE, EVENT
@@ -53,18 +54,18 @@ def test_generated_pages_span_every_compressibility() -> None:
     import lz4.block
 
     sizes = np.array(
-        [len(lz4.block.compress(t, store_size=False)) for t in host.generate_pages(300, 1)]
+        [len(lz4.block.compress(t, store_size=False)) for t in codec_times.generate_pages(300, 1)]
     )
     assert sizes.min() < 800
     assert sizes.max() > 3900
-    assert host.generate_pages(20, 1) == host.generate_pages(20, 1)
+    assert codec_times.generate_pages(20, 1) == codec_times.generate_pages(20, 1)
 
 
 def test_a_line_is_found_again_in_noisy_times() -> None:
     rng = np.random.default_rng(4)
     sizes = rng.integers(50, 4096, 3000).astype(float)
     times = (700 + 0.5 * sizes) * rng.lognormal(0, 0.1, sizes.size)
-    fixed, slope = host._line(sizes, times)
+    fixed, slope = codec_times._line(sizes, times)
     assert fixed == pytest.approx(700, rel=0.1)
     assert slope == pytest.approx(0.5, rel=0.1)
 
@@ -72,12 +73,12 @@ def test_a_line_is_found_again_in_noisy_times() -> None:
 def test_places_that_cannot_be_tested_are_one_line_each(tmp_path, monkeypatch) -> None:
     with pytest.raises(HostError, match="no such folder"):
         host.calibrate(directory=tmp_path / "absent")
-    monkeypatch.setattr(host.os, "access", lambda *_: False)
+    monkeypatch.setattr(device_times.os, "access", lambda *_: False)
     with pytest.raises(HostError, match="permission denied"):
         host.calibrate(directory=tmp_path)
     monkeypatch.undo()
     full = types.SimpleNamespace(f_bavail=10, f_frsize=4096)
-    monkeypatch.setattr(host.os, "statvfs", lambda _: full)
+    monkeypatch.setattr(device_times.os, "statvfs", lambda _: full)
     with pytest.raises(HostError, match=r"40\.0 KiB free"):
         host.calibrate(directory=tmp_path)
 
@@ -86,9 +87,9 @@ def test_a_disk_that_fills_up_leaves_no_file(tmp_path, monkeypatch) -> None:
     def no_space(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(host.os, "pwrite", no_space)
+    monkeypatch.setattr(device_times.os, "pwrite", no_space)
     with pytest.raises(HostError, match="the disk is full"):
-        next(host._measure_device(tmp_path, 0.2, 1 << 20, 0))
+        next(device_times.measure_device(tmp_path, 0.2, 1 << 20, 0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,9 +132,9 @@ def test_all_parts_take_turns_and_a_change_of_speed_is_said(monkeypatch) -> None
             order.append("answers")
             yield {"points": [[4 << 20, 10.0], [64 << 20, 200.0]], "source": "s"}
 
-    monkeypatch.setattr(host, "_measure_codec", codec)
-    monkeypatch.setattr(host, "_measure_memory", memory)
-    monkeypatch.setattr(host, "_measure_answers", answers)
+    monkeypatch.setattr(host, "measure_codec", codec)
+    monkeypatch.setattr(host, "measure_memory", memory)
+    monkeypatch.setattr(host, "measure_answers", answers)
     monkeypatch.setattr(host, "_time_reference", lambda: next(speeds))
     monkeypatch.setattr(host, "zswap_codec", lambda: None)
     monkeypatch.setattr(host.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
@@ -162,7 +163,7 @@ def test_what_is_not_measured_is_derived_from_how_long_a_fault_takes_here() -> N
 
 def test_a_busy_machine_is_said_to_be_one(monkeypatch) -> None:
     monkeypatch.setattr(host.os, "getloadavg", lambda: (7.5, 1.0, 1.0))
-    monkeypatch.setattr(host, "_measure_memory", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(host, "measure_memory", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     notes: list[str] = []
     monkeypatch.setattr(host, "choose_columns", lambda _: (["lz4_bytes"], notes))
     with pytest.raises(KeyboardInterrupt):
