@@ -1,0 +1,77 @@
+"""The figures of a result, once: data and Vega-Lite, for the HTML page and for pictures alike.
+
+Every figure answers one question from one Parquet table, and carries the line of polars that
+takes its numbers from there. A figure has panels (one per memory limit, or per scenario), because
+what shares a panel can be compared; a panel is a Vega-Lite specification without data, and the
+scenarios whose rows belong in it. Each stands in a file of its own.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from tracereplay.report.figures.base import (
+    COUNT_LABEL,
+    FONT,
+    Draw,
+    Figure,
+    Figures,
+    Panel,
+    Spec,
+    Theme,
+    drawn_fields,
+    limit_text,
+)
+from tracereplay.report.figures.codecs import codecs_figure
+from tracereplay.report.figures.danger import danger_figure
+from tracereplay.report.figures.faults import faults_figure
+from tracereplay.report.figures.footprint import footprint_figure, thinned_footprint
+from tracereplay.report.figures.latency import latency_figure, slower_than
+from tracereplay.report.figures.services import services_figure, touches_by_service
+from tracereplay.report.figures.trade_off import pareto_front, trade_off_figure
+from tracereplay.report.findings import BOUND_POLICY, Row, comparison_groups, labelled_rows, marks
+
+__all__ = [
+    "COUNT_LABEL", "FONT", "Figure", "Figures", "Panel", "Spec", "Theme", "build_figures", "drawn_fields",
+    "limit_text", "pareto_front", "picture_rows", "thinned_footprint",
+]  # fmt: skip
+
+
+def build_figures(
+    summary: pl.DataFrame, latency: pl.DataFrame, footprint: pl.DataFrame, theme: Theme
+) -> Figures:
+    """Return every figure this result has something to show in."""
+    rows = labelled_rows(summary, latency)
+    groups = comparison_groups(rows)
+    draw = Draw(rows, groups, theme, footprint, latency)
+    figures = [
+        latency_figure(draw),
+        trade_off_figure(draw),
+        services_figure(draw),
+        footprint_figure(draw),
+    ]
+    if any(marks(row) for row in rows):
+        figures.insert(1, danger_figure(draw))
+    if len({row["codec"] for row in rows if row["zswap_latency_p50_ns"]}) > 1:
+        figures.insert(-1, codecs_figure(draw))
+    if len({row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}) > 1:
+        figures.insert(-1, faults_figure(draw))
+    return Figures(
+        rows,
+        groups,
+        tuple(figure for figure in figures if figure.panels),
+        {
+            "latency": slower_than(latency),
+            "services": touches_by_service(latency),
+            "footprint": thinned_footprint(footprint),
+        },
+    )
+
+
+def picture_rows(figures: Figures, dataset: str, scenarios: tuple[str, ...]) -> list[Row]:
+    """Return the rows a panel draws, as the page's script joins them: row of the frame + scenario."""
+    by_name = {row["scenario"]: drawn_fields(row) for row in figures.rows}
+    if dataset == "scenarios":
+        return [by_name[name] for name in scenarios]
+    frame = figures.datasets[dataset].filter(pl.col("scenario").is_in(scenarios))
+    return [{**by_name[row["scenario"]], **row} for row in frame.iter_rows(named=True)]

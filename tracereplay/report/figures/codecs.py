@@ -1,0 +1,124 @@
+"""What a tighter codec costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tracereplay.report.figures.base import (
+    DURATION_LABEL,
+    MIB,
+    Draw,
+    Figure,
+    Spec,
+    sentence,
+)
+from tracereplay.report.findings import Row
+from tracereplay.units import format_duration, format_size
+
+CODECS_LINE = (
+    'pl.read_parquet("latency.parquet").filter(service="zswap").sort("scenario", "latency_ns_high")'
+    '.filter(pl.col("count").cum_sum().over("scenario") >= (pl.col("count").sum().over("scenario") / 2).ceil())'
+    '.group_by("scenario", maintain_order=True).agg(zswap_latency_p50_ns=pl.col("latency_ns_high").first())'
+    '.join(pl.read_parquet("summary.parquet").select("scenario", "codec", "pool_bytes_peak"), on="scenario")'
+)
+
+
+def codecs_figure(draw: Draw) -> Figure:
+    """Return one point per scenario: size of the pool, and time of a fault that decompresses."""
+
+    def panel(_: list[Row]) -> Spec:
+        x: Spec = {
+            "field": "x",
+            "type": "quantitative",
+            "scale": {"zero": False, "nice": True, "padding": 14},
+            "axis": {"tickCount": 6},
+            "title": "peak pool, MiB",
+        }
+        y: Spec = {
+            "field": "zswap_latency_p50_ns",
+            "type": "quantitative",
+            "scale": {"zero": False, "nice": True, "padding": 14},
+            "axis": {"labelExpr": DURATION_LABEL, "tickCount": 6},
+            "title": "p50 of a fault that decompresses",
+        }
+        return draw.spec(
+            "scenarios",
+            height=260,
+            transform=[
+                {"filter": "isValid(datum.zswap_latency_p50_ns)"},
+                {"calculate": f"datum.pool_bytes_peak / {MIB}", "as": "x"},
+            ],
+            layer=[
+                {
+                    "mark": {"type": "point", "filled": True, "size": 90},
+                    "encoding": {
+                        "x": x,
+                        "y": y,
+                        "color": draw.colour(),
+                        "shape": draw.shape(),
+                        "tooltip": [
+                            {"field": "label", "title": "scenario"},
+                            {"field": "limit_text", "title": "memory limit"},
+                            {"field": "codec", "title": "codec"},
+                            {"field": "pool_text", "title": "peak pool"},
+                            {
+                                "field": "zswap_p50_text",
+                                "title": "p50 of a decompressing fault",
+                            },
+                        ],
+                    },
+                },
+                {
+                    "transform": [
+                        {
+                            "aggregate": [
+                                {"op": "mean", "field": "x", "as": "x"},
+                                {
+                                    "op": "max",
+                                    "field": "zswap_latency_p50_ns",
+                                    "as": "zswap_latency_p50_ns",
+                                },
+                            ],
+                            "groupby": ["codec", "memory_limit_bytes"],
+                        }
+                    ],
+                    "mark": {
+                        "type": "text",
+                        "dy": -12,
+                        "fontSize": 11,
+                        "color": draw.theme.ink,
+                    },
+                    "encoding": {"x": x, "y": y, "text": {"field": "codec"}},
+                },
+            ],
+        )
+
+    return Figure(
+        "codecs",
+        "What does a tighter codec cost?",
+        _codec_answer(draw),
+        "One point per scenario that loads from zswap: left is a smaller pool, down is a faster "
+        "fault. The fault's time includes the trap, not the reclaim it may have to do.",
+        "latency.parquet",
+        CODECS_LINE,
+        ("scenarios",),
+        draw.trace_panels(panel),
+    )
+
+
+def _codec_answer(draw: Draw) -> str:
+    texts = []
+    for codec in dict.fromkeys(row["codec"] for row in draw.rows):
+        rows = [row for row in draw.rows if row["codec"] == codec and row["zswap_latency_p50_ns"]]
+        if rows:
+            pools = [row["pool_bytes_peak"] for row in rows]
+            times = [row["zswap_latency_p50_ns"] for row in rows]
+            texts.append(
+                f"{codec}: {_span(pools, format_size)} pool, {_span(times, format_duration)} a fault"
+            )
+    return sentence("; ".join(texts))
+
+
+def _span(values: list[int], say: Callable[[int], str]) -> str:
+    low, high = say(min(values)), say(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,194 @@
+"""Where the memory is over the trace."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from tracereplay.report.figures.base import MIB, Draw, Figure, Panel, Spec, limit_text
+from tracereplay.report.findings import BOUND_POLICY, Row
+from tracereplay.report.style import PART_LOOKS
+from tracereplay.units import PAGE_BYTES, format_size
+
+_FOOTPRINT_BINS = 120  # points per scenario in the page: each bin keeps its highest and lowest
+
+FOOTPRINT_LINE = (
+    'pl.read_parquet("footprint.parquet")'
+    '.select("scenario", "access", "time_ns", "resident_pages", "pool_pages", "device_pages")'
+)
+
+
+def footprint_figure(draw: Draw) -> Figure:
+    """Return the parts of memory stacked over the trace, a panel per scenario."""
+    timed = bool(len(draw.footprint)) and draw.footprint["time_ns"].null_count() == 0
+    x: Spec = {
+        "field": "x",
+        "type": "quantitative",
+        "axis": {"tickCount": 5, "grid": False},
+        "title": "time in the trace, s" if timed else "rows of the trace, million",
+        "scale": {"nice": False},
+    }
+    start = "datum.time_ns / 1e9" if timed else "datum.access / 1e6"
+    parts = list(PART_LOOKS)
+    scale = PAGE_BYTES / MIB
+    tops = {
+        trace: _footprint_top(draw, [row for row in draw.rows if row["trace"] == trace])
+        for trace in draw.traces
+    }
+
+    def panel(row: Row) -> Spec:
+        layers: list[Spec] = [
+            {
+                "transform": [{"fold": parts, "as": ["part", "mib"]}],
+                "mark": {"type": "area", "interpolate": "linear", "opacity": 0.95},
+                "encoding": {
+                    "x": x,
+                    "y": {
+                        "field": "mib",
+                        "type": "quantitative",
+                        "stack": "zero",
+                        "title": "MiB",
+                        "scale": {"domain": [0, tops[row["trace"]]], "nice": False},
+                        "axis": {"tickCount": 4},
+                    },
+                    "order": {"field": "part_order", "type": "quantitative"},
+                    "color": {
+                        "field": "part",
+                        "type": "nominal",
+                        "scale": {
+                            "domain": parts,
+                            "range": [draw.theme.parts[name] for name in parts],
+                        },
+                        "legend": {"title": None} if draw.theme.legend else None,
+                    },
+                },
+            }
+        ]
+        layers[0]["transform"].append(
+            {
+                "calculate": f"indexof({parts!r}, datum.part)".replace("'", '"'),
+                "as": "part_order",
+            }
+        )
+        if row["policy"] != BOUND_POLICY:
+            layers.append(
+                {
+                    "data": {"values": [{"limit": row["memory_limit_bytes"] / MIB}]},
+                    "mark": {
+                        "type": "rule",
+                        "color": draw.theme.alarm,
+                        "strokeDash": [5, 3],
+                        "strokeWidth": 1.5,
+                    },
+                    "encoding": {"y": {"field": "limit", "type": "quantitative"}},
+                }
+            )
+        layers.append(
+            {
+                "params": [
+                    {
+                        "name": "near",
+                        "select": {
+                            "type": "point",
+                            "on": "pointerover",
+                            "nearest": True,
+                            "clear": "pointerout",
+                            "encodings": ["x"],
+                        },
+                    }
+                ],
+                "mark": {"type": "rule", "color": draw.theme.ink},
+                "encoding": {
+                    "x": x,
+                    "opacity": {
+                        "condition": {"param": "near", "empty": False, "value": 0.6},
+                        "value": 0,
+                    },
+                    "tooltip": [
+                        {"field": "access", "title": "access", "format": ","},
+                        {"field": "resident", "title": "resident, MiB", "format": ",.1f"},
+                        {"field": "pool", "title": "pool, MiB", "format": ",.1f"},
+                        {"field": "device", "title": "device, MiB", "format": ",.1f"},
+                    ],
+                },
+            }
+        )
+        return draw.spec(
+            "footprint",
+            height=150,
+            transform=[
+                {"calculate": start, "as": "x"},
+                *({"calculate": f"datum.{name}_pages * {scale}", "as": name} for name in parts),
+            ],
+            layer=layers,
+        )
+
+    shown = set(draw.footprint["scenario"].unique())
+    several = len({row["memory_limit_bytes"] for row in draw.rows}) > 1
+    panels = tuple(
+        Panel(
+            row["label"]
+            + (f", {limit_text(row)}" if several and row["policy"] != BOUND_POLICY else "")
+            + (f", {row['trace']}" if len(draw.traces) > 1 else ""),
+            panel(row),
+            (row["scenario"],),
+            row["policy"],
+        )
+        for row in sorted(
+            draw.rows,
+            key=lambda row: (
+                draw.traces.index(row["trace"]),
+                row["memory_limit_bytes"] if row["policy"] != BOUND_POLICY else 1 << 62,
+                list(draw.looks).index(row["policy"]),
+            ),
+        )
+        if row["scenario"] in shown
+    )
+    return Figure(
+        "footprint",
+        "Where is the memory over the trace?",
+        _pool_answer(draw),
+        "Stacked: resident pages, the zswap pool, data on the device. The dashed line is the "
+        "memory limit; under cgroup v2 it counts the pool too. All panels share one scale.",
+        "footprint.parquet",
+        FOOTPRINT_LINE,
+        ("footprint",),
+        panels,
+    )
+
+
+def _footprint_top(draw: Draw, rows: list[Row]) -> float:
+    names = [row["scenario"] for row in rows]
+    total = (
+        draw.footprint.filter(pl.col("scenario").is_in(names))
+        .select((pl.col("resident_pages") + pl.col("pool_pages") + pl.col("device_pages")).max())
+        .item()
+    )
+    limits = [row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY]
+    return float(max((total or 0) * PAGE_BYTES, *limits, 1)) / MIB * 1.05
+
+
+def _pool_answer(draw: Draw) -> str:
+    pooled = [row for row in draw.rows if row["pool_bytes_peak"]]
+    if not pooled:
+        return "No scenario keeps a pool."
+    most = max(pooled, key=lambda row: row["pool_bytes_peak"])
+    return (
+        f"The largest pool is {format_size(most['pool_bytes_peak'])}, with {most['label']} at "
+        f"{format_size(most['memory_limit_bytes'])}."
+    )
+
+
+def thinned_footprint(footprint: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of `FOOTPRINT_LINE`, fewer: of each stretch its highest and its lowest, and the ends."""
+    columns = ("scenario", "access", "time_ns", "resident_pages", "pool_pages", "device_pages")
+    width = (pl.col("access").max().over("scenario") + 1) / _FOOTPRINT_BINS
+    binned = footprint.select(columns).with_columns(
+        bin=(pl.col("access") / width).floor(), held=pl.col("resident_pages") + pl.col("pool_pages")
+    )
+    by_size = binned.sort("held", "access").group_by("scenario", "bin", maintain_order=True)
+    by_time = binned.sort("access").group_by("scenario", maintain_order=True)
+    picked = [
+        part.select(columns)
+        for part in (by_size.first(), by_size.last(), by_time.first(), by_time.last())
+    ]
+    return pl.concat(picked).unique().sort("scenario", "access")

@@ -1,0 +1,102 @@
+"""Where swapped pages come back from."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from tracereplay.report.figures.base import COUNT_LABEL, ROW_HEIGHT, Draw, Figure, Spec
+from tracereplay.report.findings import Group, swap_ins
+from tracereplay.schema import SERVICES
+
+SERVICES_LINE = (
+    'pl.read_parquet("latency.parquet").group_by("scenario", "service")'
+    '.agg(pl.col("count").sum()).sort("scenario", "service")'
+)
+
+
+def services_figure(draw: Draw) -> Figure:
+    """Return bars of swap-ins by what answered."""
+    names = list(SERVICES)
+
+    def panel(group: Group) -> Spec:
+        axis: Spec = draw.label_axis(group)
+        return draw.spec(
+            "services",
+            height=ROW_HEIGHT * len(group.rows),
+            usermeta={"row_height": ROW_HEIGHT},
+            layer=[
+                {
+                    "transform": [{"filter": "datum.service != 'minor'"}],
+                    "mark": {"type": "bar", "height": {"band": 0.72}},
+                    "encoding": {
+                        "y": axis,
+                        "x": {
+                            "field": "count",
+                            "type": "quantitative",
+                            "title": "swap-ins",
+                            "axis": {
+                                "labelExpr": COUNT_LABEL,
+                                "tickCount": 6,
+                                "labelOverlap": True,
+                            },
+                        },
+                        "color": {
+                            "field": "service",
+                            "type": "nominal",
+                            "scale": {
+                                "domain": names[1:],
+                                "range": [draw.theme.services[name] for name in names[1:]],
+                            },
+                            "legend": {"title": None} if draw.theme.legend else None,
+                        },
+                        "order": {"field": "service_order", "type": "quantitative"},
+                        "tooltip": [
+                            {"field": "label", "title": "scenario"},
+                            {"field": "service", "title": "answered by"},
+                            {"field": "count", "title": "swap-ins", "format": ","},
+                        ],
+                    },
+                },
+                draw.swatches(axis),
+            ],
+            transform=[
+                {
+                    "calculate": f"indexof({names!r}, datum.service)".replace("'", '"'),
+                    "as": "service_order",
+                }
+            ],
+            resolve={"scale": {"color": "independent"}},
+        )
+
+    swapped = {row["scenario"]: swap_ins(row) for row in draw.rows}
+    judged = [row for row in draw.rows if not row["bound"] and not row["killed"]]
+    answer = ""
+    if judged:
+        least = min(judged, key=lambda row: row["services"]["device"])
+        most = max(judged, key=lambda row: row["services"]["device"])
+        answer = (
+            f"{most['label']} reads {most['services']['device']:,} pages on demand from the "
+            f"device, {least['label']} {least['services']['device']:,}."
+        )
+        if most["services"]["device"] == least["services"]["device"]:
+            answer = "The device answers equally often whatever the policy."
+    return Figure(
+        "services",
+        "Where do swapped pages come back from?",
+        answer,
+        "Longer bars are more swap-ins; colour says what answered: cheap on the left, the "
+        "device on the right.",
+        "latency.parquet",
+        SERVICES_LINE,
+        ("services",),
+        draw.group_panels(panel) if any(swapped.values()) else (),
+    )
+
+
+def touches_by_service(latency: pl.DataFrame) -> pl.DataFrame:
+    """Return per scenario and service the touches it answered (`SERVICES_LINE`)."""
+    return (
+        latency.group_by("scenario", "service")
+        .agg(pl.col("count").sum())
+        .sort("scenario", "service")
+    )

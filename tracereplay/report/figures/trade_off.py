@@ -1,0 +1,167 @@
+"""What lower latency costs in memory."""
+
+from __future__ import annotations
+
+from tracereplay.report.figures.base import (
+    DURATION_LABEL,
+    MIB,
+    SCENARIO_TIPS,
+    Draw,
+    Figure,
+    Spec,
+    sentence,
+)
+from tracereplay.report.findings import Row
+
+TRADE_OFF_LINE = (
+    'pl.read_parquet("summary.parquet").select("scenario", "footprint_bytes_peak", '
+    '"swapin_latency_p50_ns", "swapin_latency_p99_ns", "swapin_latency_p999_ns", "stall_total_ns")'
+)
+
+
+def trade_off_figure(draw: Draw) -> Figure:
+    """Return one point per scenario, latency against peak footprint, and the Pareto front."""
+    x: Spec = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": True, "padding": 12},
+        "axis": {"tickCount": 6},
+        "title": "peak footprint (resident + pool), MiB",
+    }
+    y: Spec = {
+        "field": "y",
+        "type": "quantitative",
+        "scale": {"type": "log", "nice": False, "padding": 14},
+        "axis": {
+            "labelExpr": DURATION_LABEL,
+            "values": [
+                step * 10**power for power in range(1, 12) for step in (10, 15, 20, 30, 40, 50, 70)
+            ],
+            "labelOverlap": True,
+        },
+        # The page has a choice of what stands here, and names it there.
+        "title": "p99 swap-in latency, log axis" if draw.theme.legend else None,
+    }
+    on_front = [
+        {"filter": "!datum.bound && !datum.killed"},
+        {
+            "window": [{"op": "min", "field": "y", "as": "best"}],
+            "frame": [None, 0],
+            "sort": [{"field": "x"}, {"field": "y"}],
+        },
+        {"filter": "datum.y <= datum.best"},
+        # Equals of a point on the front cost more memory for the same: they are not on it.
+        {
+            "window": [{"op": "row_number", "as": "rank"}],
+            "groupby": ["y"],
+            "sort": [{"field": "x"}],
+        },
+        {"filter": "datum.rank == 1"},
+    ]
+
+    def panel(_: list[Row]) -> Spec:
+        return draw.spec(
+            "scenarios",
+            height=340,
+            params=[{"name": "metric", "value": "swapin_latency_p99_ns"}],
+            transform=[
+                {"calculate": f"datum.footprint_bytes_peak / {MIB}", "as": "x"},
+                {"calculate": "datum[metric]", "as": "y"},
+                {"filter": "isValid(datum.y) && datum.y > 0"},
+            ],
+            layer=[
+                {
+                    "transform": on_front,
+                    "mark": {
+                        "type": "line",
+                        "interpolate": "step-after",
+                        "color": draw.theme.soft,
+                        "strokeWidth": 1.5,
+                        "strokeDash": [4, 3],
+                    },
+                    "encoding": {"x": x, "y": y, "order": {"field": "x"}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 110},
+                    "encoding": {
+                        "x": x,
+                        "y": y,
+                        "color": draw.colour(),
+                        "shape": draw.shape(),
+                        "opacity": {
+                            "condition": {"test": "datum.killed || datum.bound", "value": 0.4},
+                            "value": 1,
+                        },
+                        "tooltip": SCENARIO_TIPS,
+                    },
+                },
+                {
+                    "transform": [
+                        # How many stand where they cannot be told apart: within some 2 %.
+                        {"filter": "!datum.bound && !datum.killed"},
+                        {"calculate": "round(log(datum.x) * 50)", "as": "column"},
+                        {"calculate": "round(log(datum.y) * 25)", "as": "line"},
+                        {
+                            "joinaggregate": [{"op": "count", "as": "here"}],
+                            "groupby": ["column", "line"],
+                        },
+                        *on_front,
+                        {
+                            "calculate": "datum.label + "
+                            "(datum.here > 1 ? ' +' + (datum.here - 1) : '')",
+                            "as": "name",
+                        },
+                    ],
+                    "mark": {
+                        "type": "text",
+                        "dy": -12,
+                        "fontSize": 11,
+                        "color": draw.theme.ink,
+                        "align": "center",
+                        "limit": 150,
+                    },
+                    "encoding": {"x": x, "y": y, "text": {"field": "name"}},
+                },
+            ],
+        )
+
+    return Figure(
+        "trade-off",
+        "What does lower latency cost in memory?",
+        _front_answer(draw),
+        "Left is less memory, down is less time lost. The dashed line is the Pareto front: a "
+        "scenario off it is beaten in both by one on it; +n: so many others stand on the same "
+        "spot. Faint points are bounds and scenarios that were killed; neither can be on the front.",
+        "summary.parquet",
+        TRADE_OFF_LINE,
+        ("scenarios",),
+        draw.trace_panels(panel),
+    )
+
+
+def _front_answer(draw: Draw) -> str:
+    texts = []
+    for trace in draw.traces:
+        names = dict.fromkeys(
+            row["label"]
+            for row in pareto_front(
+                [row for row in draw.rows if row["trace"] == trace], "swapin_latency_p99_ns"
+            )
+        )
+        at = f" for {trace}" if len(draw.traces) > 1 else ""
+        if names:
+            texts.append(f"on the front{at}, by p99: {', '.join(names)}")
+    return sentence("; ".join(texts))
+
+
+def pareto_front(rows: list[Row], metric: str) -> list[Row]:
+    """Return the scenarios that none beats in both peak footprint and `metric`, by footprint.
+
+    Bounds and killed scenarios stay out; so does one without a value.
+    """
+    front: list[Row] = []
+    judged = [row for row in rows if not row["bound"] and not row["killed"] and row[metric]]
+    for row in sorted(judged, key=lambda row: (row["footprint_bytes_peak"], row[metric])):
+        if not front or row[metric] < front[-1][metric]:
+            front.append(row)
+    return front
