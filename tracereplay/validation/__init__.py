@@ -7,8 +7,9 @@ sides are compared, and costs are fitted to the times of touches.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,9 @@ def validate(
         for run in runs
         if not run.emulated and run.touches_ns
     }
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        waiting: list[tuple[RecordedRun, list[Future[dict[str, float]]]]] = []
+    workers = jobs or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: deque[tuple[RecordedRun, Workload, list[Future[dict[str, float]]]]] = deque()
         for each in runs:
             load = load_workload(each)
             tasks = [
@@ -127,14 +129,11 @@ def validate(
                 else pool.submit(replay_repeat, each, load, repeat)
                 for nth, repeat in enumerate(each.replays)
             ]
-            waiting.append((each, tasks))
-        for each, tasks in waiting:
-            modelled = [task.result() for task in tasks]
-            ends: list[dict[str, float]] = []
-            if any(counters["zswpwb"] for counters in modelled):
-                load, repeat = load_workload(each), each.replays[0]
-                ends = [replay_repeat(each, load, repeat, timing) for timing in ("early", "late")]
-            rows += compare_counters(each, modelled, ends)
+            under_way.append((each, load, tasks))
+            if len(under_way) > workers:  # as many traces in memory as keep all busy
+                rows += _finish(*under_way.popleft(), pool)
+        while under_way:
+            rows += _finish(*under_way.popleft(), pool)
     schema: dict[str, Any] = {
         "run": pl.String,
         "counter": pl.String,
@@ -152,6 +151,20 @@ def validate(
     }
     frame = pl.DataFrame(rows, schema=schema)
     return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
+
+
+def _finish(
+    run: RecordedRun, load: Workload, tasks: Sequence[Future[dict[str, float]]], pool: Executor
+) -> list[dict[str, Any]]:
+    """Return the rows of a run whose repeats are being replayed."""
+    modelled = [task.result() for task in tasks]
+    ends: list[Future[dict[str, float]]] = []
+    if any(counters["zswpwb"] for counters in modelled):
+        repeat = run.replays[0]
+        ends = [
+            pool.submit(replay_repeat, run, load, repeat, timing) for timing in ("early", "late")
+        ]
+    return compare_counters(run, modelled, [end.result() for end in ends])
 
 
 def _replay_beside(
