@@ -130,3 +130,53 @@ def test_a_stall_ratio_needs_a_clock(tmp_path) -> None:
     done = CliRunner().invoke(app, ["size", str(path), "--target", "stall_ratio<1%"])
     assert done.exit_code == 1
     assert "stall_ratio needs a trace with times" in done.stderr
+
+
+@pytest.fixture
+def slow_trace_path(tmp_path):
+    """Ten seconds of uniform touches: some phases of the statistics flush end in an OOM kill."""
+    rng = np.random.default_rng(3)
+    touched = np.concatenate([np.arange(3000), rng.integers(0, 3000, 100_000)])
+    path = tmp_path / "slow.parquet"
+    pl.DataFrame(
+        {
+            "page": touched.astype(np.uint64),
+            "time_ns": np.arange(touched.size, dtype=np.uint64) * 100_000,
+            "is_write": rng.random(touched.size) < 0.3,
+        }
+    ).write_parquet(path)
+    return path
+
+
+def test_a_size_that_some_phase_of_the_flush_kills_meets_nothing(slow_trace_path) -> None:
+    trace = open_trace(slow_trace_path)
+    scenarios = make_scenarios(
+        trace, policies=["store-raw"], memory=["100%"], bounds=False, cgroup="v1", page_cluster=0
+    )
+    target = parse_target("pgmajfault>=0")
+    found = find_sizes(trace, [target], scenarios, precision=0.05, flush_phases=5)
+    alone = find_sizes(trace, [target], scenarios, precision=0.05)
+    killed = found.curve.filter(pl.col("flush_phases_killed") > 0)
+    assert not killed["meets"].any()
+    assert found.curve.filter(flush_phases_killed=0)["meets"].all()
+    # Replayed once, the trace comes to its end at some of these.
+    survived = alone.curve.filter("meets")["memory_limit_bytes"]
+    assert killed.filter(pl.col("memory_limit_bytes").is_in(survived.implode())).height
+    answer = found.sizes.row(0, named=True)
+    assert answer["memory_limit_bytes"] not in killed["memory_limit_bytes"]
+    assert "a step less ends in an OOM kill" in answer["confidence"]
+
+
+def test_size_takes_the_model_options_of_compare(slow_trace_path) -> None:
+    arguments = ["size", str(slow_trace_path), "--target", "pgmajfault>=0", "-p", "store-raw"]
+    arguments += ["--cgroup", "v1", "--page-cluster", "0", "--precision", "20", "--format", "json"]
+
+    def kills(*options: str) -> int:
+        done = CliRunner().invoke(app, [*arguments, *options])
+        assert done.exit_code == 0, done.output
+        return sum(row["flush_phases_killed"] for row in json.loads(done.stdout)["curve"])
+
+    assert kills() > kills("--stat-flush", "exact")
+    refused = CliRunner().invoke(app, [*arguments, "--allocator", "zbud"])
+    assert refused.exit_code == 1
+    assert "no allocator 'zbud'" in refused.stderr

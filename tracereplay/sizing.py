@@ -104,7 +104,8 @@ class Sizing:
     sizes : one row per policy and codec: `memory_limit_bytes` (null where nothing meets the
         targets), `step_bytes` (the next smaller size tried fails; 0 where none was smaller),
         `monotonic` (no size above fails), one column per target, `confidence` in words
-    curve : every replay: policy, codec, memory_limit_bytes, one column per target, `meets`
+    curve : every size tried: policy, codec, memory_limit_bytes, one column per target, flush_phases
+        and flush_phases_killed as in the summary, `meets`
     run : of the last comparison: contents, costs, notes
     """
 
@@ -124,14 +125,19 @@ def find_sizes(
     costs: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    flush_phases: int = 1,
+    rewrite_entropy: float = 0.0,
     progress: Progress | None = None,
 ) -> Sizing:
     """Search the smallest memory limit of each scenario that meets every target.
+
+    A size at which any replay ends in an OOM kill meets none.
 
     Parameters
     ----------
     scenarios : one per policy, reclaim model and codec; their memory limit is replaced
     precision : stop when the step is this share of the trace's footprint
+    flush_phases : replays of each size, with the statistics flushed at different phases
     progress : called with (rounds done, rounds in all)
 
     Raises
@@ -159,16 +165,29 @@ def find_sizes(
             for index, (search, limit) in enumerate(wanted)
         ]
         result = compare(
-            trace, asked, pages=pages, content=content, costs=costs, seed=seed, jobs=jobs
+            trace,
+            asked,
+            pages=pages,
+            content=content,
+            costs=costs,
+            seed=seed,
+            jobs=jobs,
+            flush_phases=flush_phases,
+            rewrite_entropy=rewrite_entropy,
         )
         run = result.run
         for (search, limit), row in zip(wanted, result.summary.iter_rows(named=True), strict=True):
             values = {target.text: _value(row, target) for target in targets}
-            meets = bool(row["finished"]) and all(
-                target.met(values[target.text]) for target in targets
+            killed = row["flush_phases_killed"]
+            meets = not killed and all(target.met(values[target.text]) for target in targets)
+            search.note(limit, meets, values, killed / row["flush_phases"])
+            rows.append(
+                search.key()
+                | {"memory_limit_bytes": limit}
+                | values
+                | {name: row[name] for name in ("flush_phases", "flush_phases_killed")}
+                | {"meets": meets}
             )
-            search.note(limit, meets, values)
-            rows.append(search.key() | {"memory_limit_bytes": limit} | values | {"meets": meets})
         if progress is not None:
             progress(min(turn + 1, rounds), rounds)
     schema: dict[str, Any] = {target.text: pl.Float64 for target in targets}
@@ -200,6 +219,7 @@ class _Search:
         )
         self._met: dict[int, bool] = {}
         self._values: dict[int, dict[str, float | None]] = {}
+        self._killed: dict[int, float] = {}
 
     def key(self) -> dict[str, Any]:
         """Return what names this search."""
@@ -210,10 +230,13 @@ class _Search:
             "codec": scenario.codec,
         }
 
-    def note(self, limit: int, meets: bool, values: dict[str, float | None]) -> None:
-        """Remember a replay."""
+    def note(
+        self, limit: int, meets: bool, values: dict[str, float | None], killed_share: float
+    ) -> None:
+        """Remember the replays of a size, and the share of them that an OOM kill ended."""
         self._met[limit] = meets
         self._values[limit] = values
+        self._killed[limit] = killed_share
 
     def bracket(self) -> tuple[int, int | None]:
         """Return (largest size that fails or 0, smallest above it that meets the targets or None)."""
@@ -244,6 +267,11 @@ class _Search:
             confidence = "every larger size tried meets the targets"
         else:
             confidence = "the smallest size there is meets the targets"
+        if failing and self._killed[failing]:
+            whole = self._killed[failing] == 1
+            confidence += ", a step less ends in an OOM kill" + (
+                "" if whole else f" in {self._killed[failing]:.0%} of its replays"
+            )
         values = dict.fromkeys(next(iter(self._values.values())))
         return self.key() | {
             "memory_limit_bytes": meeting,

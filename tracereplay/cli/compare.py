@@ -3,228 +3,90 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from tracereplay.cli.app import app, flush, note, stderr_console
-
-_MODEL = "Model"
-_CONTENT = "Contents and costs"
-_OUTPUT = "Output"
-
-
-def complete_policy(incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield the policies that begin so, with their one line."""
-    from tracereplay.policies import POLICIES
-
-    yield from (
-        (policy.name, policy.summary)
-        for policy in POLICIES.values()
-        if policy.name.startswith(incomplete)
-    )
-
-
-def complete_reclaim(incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield the reclaim models that begin so, with their one line."""
-    from tracereplay.reclaim import RECLAIM
-
-    yield from (
-        (model.name, model.summary)
-        for model in RECLAIM.values()
-        if model.name.startswith(incomplete)
-    )
+from tracereplay.cli.options import (
+    MODEL,
+    OUTPUT,
+    AcceptThreshold,
+    Allocator,
+    BundledContent,
+    Cgroup,
+    Codecs,
+    CostTable,
+    Device,
+    FlushPhases,
+    Jobs,
+    Kernel,
+    Memory,
+    PageCluster,
+    PageTable,
+    Policies,
+    PoolLimit,
+    Ram,
+    ReclaimModels,
+    RewriteEntropy,
+    Seed,
+    StatFlush,
+    Swappiness,
+    SwapSize,
+    TouchNs,
+    Traces,
+    ZswapMax,
+)
 
 
 @app.command(
     epilog="Example: tracereplay compare web.parquet -p store-raw -p keep-on-reject -m 512MiB"
 )
 def compare(
-    trace: Annotated[
-        list[Path],
-        typer.Argument(help="Trace table written by `ingest`; several are read in turn."),
-    ],
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p",
-            "--policy",
-            autocompletion=complete_policy,
-            help="What becomes of a page; repeatable, or `all`. See `tracereplay policies`.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    memory: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-m",
-            "--memory",
-            help="Memory limit: a size, or a percentage of the trace's footprint; repeatable. "
-            "Default 50%.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    reclaim: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-r",
-            "--reclaim",
-            autocompletion=complete_reclaim,
-            help="Which page leaves memory: two-list (default), mglru, lru, opt; repeatable.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    kernel: Annotated[
-        str,
-        typer.Option(
-            "--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.2, 7.3.", rich_help_panel=_MODEL
-        ),
-    ] = "6.18",
-    cgroup: Annotated[
-        Literal["v1", "v2"],
-        typer.Option("--cgroup", help="v2 charges the pool to the cgroup.", rich_help_panel=_MODEL),
-    ] = "v2",
-    codec: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--codec", help="Compressor; repeatable. Default lzo.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    allocator: Annotated[
-        str,
-        typer.Option("--allocator", help="zsmalloc, zbud, z3fold, ideal.", rich_help_panel=_MODEL),
-    ] = "zsmalloc",
-    pool_limit: Annotated[
-        str | None,
-        typer.Option(
-            "--pool-limit",
-            help="Limit of the zswap pool: a size, or a percentage of --ram. Default 20%.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    ram: Annotated[
-        str,
-        typer.Option("--ram", help="Memory of the machine.", rich_help_panel=_MODEL),
-    ] = "16GiB",
-    accept_threshold: Annotated[
-        int,
-        typer.Option(
-            "--accept-threshold",
-            help="zswap accepts again below this percentage of its limit.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = 90,
-    zswap_max: Annotated[
-        str | None,
-        typer.Option("--zswap-max", help="memory.zswap.max.", rich_help_panel=_MODEL),
-    ] = None,
-    swap_size: Annotated[
-        str | None,
-        typer.Option(
-            "--swap-size",
-            help="Size of swap. Default: as large as needed.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    page_cluster: Annotated[
-        int,
-        typer.Option(
-            "--page-cluster",
-            help="vm.page-cluster: log2 of the readahead window.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = 3,
-    swappiness: Annotated[
-        int, typer.Option("--swappiness", help="0 to 200.", rich_help_panel=_MODEL)
-    ] = 60,
-    stat_flush: Annotated[
-        str,
-        typer.Option(
-            "--stat-flush",
-            help="How stale the cgroup statistics are that reclaim decides with: a time, "
-            "or `exact`.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = "2s",
-    flush_phases: Annotated[
-        int,
-        typer.Option(
-            "--flush-phases",
-            min=1,
-            help="Replay so many phases of the flush: when it falls decides whether stale "
-            "statistics end in an OOM kill. Needs a trace with a clock.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = 5,
+    trace: Traces,
+    policy: Policies = None,
+    memory: Memory = None,
+    reclaim: ReclaimModels = None,
+    kernel: Kernel = "6.18",
+    cgroup: Cgroup = "v2",
+    codec: Codecs = None,
+    allocator: Allocator = "zsmalloc",
+    pool_limit: PoolLimit = None,
+    ram: Ram = "16GiB",
+    accept_threshold: AcceptThreshold = 90,
+    zswap_max: ZswapMax = None,
+    swap_size: SwapSize = None,
+    page_cluster: PageCluster = 3,
+    swappiness: Swappiness = 60,
+    stat_flush: StatFlush = "2s",
+    flush_phases: FlushPhases = 5,
     bounds: Annotated[
         bool,
         typer.Option(
             "--bounds/--no-bounds",
             help="Add the baseline no-zswap and the bound unlimited-memory.",
-            rich_help_panel=_MODEL,
+            rich_help_panel=MODEL,
         ),
     ] = True,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device", help="Swap device: nvme, ssd, hdd, none.", rich_help_panel=_CONTENT
-        ),
-    ] = "nvme",
-    costs: Annotated[
-        Path | None,
-        typer.Option(
-            "--costs", help="Cost table written by `calibrate`.", rich_help_panel=_CONTENT
-        ),
-    ] = None,
-    pages: Annotated[
-        Path | None,
-        typer.Option("--pages", help="Page contents written by `pages`.", rich_help_panel=_CONTENT),
-    ] = None,
-    content: Annotated[
-        str | None,
-        typer.Option(
-            "--content",
-            help="Bundled contents: redis-json, python-objects, sqlite-log, constant:SIZE, "
-            "NAME+30%raw. Default redis-json.",
-            rich_help_panel=_CONTENT,
-        ),
-    ] = None,
-    rewrite_entropy: Annotated[
-        float,
-        typer.Option(
-            "--rewrite-entropy",
-            min=0,
-            max=1,
-            help="Probability that a written page has other contents when it is evicted again.",
-            rich_help_panel=_CONTENT,
-        ),
-    ] = 0.0,
-    touch_ns: Annotated[
-        int,
-        typer.Option(
-            "--touch-ns",
-            help="Time between two touches of a trace without a clock.",
-            rich_help_panel=_CONTENT,
-        ),
-    ] = 100,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Seed of every draw.", rich_help_panel=_CONTENT)
-    ] = 0,
-    jobs: Annotated[
-        int | None,
-        typer.Option("-j", "--jobs", help="Scenarios side by side.", rich_help_panel=_OUTPUT),
-    ] = None,
+    device: Device = "nvme",
+    costs: CostTable = None,
+    pages: PageTable = None,
+    content: BundledContent = None,
+    rewrite_entropy: RewriteEntropy = 0.0,
+    touch_ns: TouchNs = 100,
+    seed: Seed = 0,
+    jobs: Jobs = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Folder for the tables and the report.", rich_help_panel=_OUTPUT
+            "-o", "--out", help="Folder for the tables and the report.", rich_help_panel=OUTPUT
         ),
     ] = None,
     format: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print.", rich_help_panel=_OUTPUT),
+        typer.Option("--format", help="What to print.", rich_help_panel=OUTPUT),
     ] = "table",
     plots: Annotated[
         Path | None,
@@ -232,11 +94,11 @@ def compare(
             "--plots",
             metavar="DIR",
             help="Also draw the figures there, as SVG and PNG.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite results.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--force", help="Overwrite results.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
     """Replay a trace once per zswap policy and compare.

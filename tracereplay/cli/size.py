@@ -11,14 +11,36 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note
-from tracereplay.cli.compare import complete_policy, complete_reclaim
+from tracereplay.cli.options import (
+    OUTPUT,
+    AcceptThreshold,
+    Allocator,
+    BundledContent,
+    Cgroup,
+    Codecs,
+    CostTable,
+    Device,
+    FlushPhases,
+    Jobs,
+    Kernel,
+    PageCluster,
+    PageTable,
+    Policies,
+    PoolLimit,
+    Ram,
+    ReclaimModels,
+    RewriteEntropy,
+    Seed,
+    StatFlush,
+    Swappiness,
+    SwapSize,
+    TouchNs,
+    Traces,
+    ZswapMax,
+)
 
 if TYPE_CHECKING:
     from tracereplay.sizing import Sizing
-
-_MODEL = "Model"
-_CONTENT = "Contents and costs"
-_OUTPUT = "Output"
 
 
 @contextmanager
@@ -37,10 +59,7 @@ def _round_bar() -> Iterator[Callable[[int, int], None] | None]:
 
 @app.command(epilog="Example: tracereplay size web.parquet --target 'p99<50us' -p store-raw")
 def size(
-    trace: Annotated[
-        list[Path],
-        typer.Argument(help="Trace table written by `ingest`; several are read in turn."),
-    ],
+    trace: Traces,
     target: Annotated[
         list[str],
         typer.Option(
@@ -49,97 +68,47 @@ def size(
             "'p99<50us' or 'stall_ratio<1%'; repeatable, all must hold.",
         ),
     ],
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p",
-            "--policy",
-            autocompletion=complete_policy,
-            help="What becomes of a page; repeatable, or `all`.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    reclaim: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-r",
-            "--reclaim",
-            autocompletion=complete_reclaim,
-            help="Which page leaves memory: two-list (default), mglru, lru, opt; repeatable.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    codec: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--codec", help="Compressor; repeatable. Default lzo.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    kernel: Annotated[
-        str,
-        typer.Option(
-            "--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.2, 7.3.", rich_help_panel=_MODEL
-        ),
-    ] = "6.18",
-    cgroup: Annotated[
-        Literal["v1", "v2"],
-        typer.Option("--cgroup", help="v2 charges the pool to the cgroup.", rich_help_panel=_MODEL),
-    ] = "v2",
-    pool_limit: Annotated[
-        str | None,
-        typer.Option(
-            "--pool-limit",
-            help="Limit of the zswap pool: a size, or a percentage of --ram. Default 20%.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    ram: Annotated[
-        str, typer.Option("--ram", help="Memory of the machine.", rich_help_panel=_MODEL)
-    ] = "16GiB",
+    policy: Policies = None,
+    reclaim: ReclaimModels = None,
+    kernel: Kernel = "6.18",
+    cgroup: Cgroup = "v2",
+    codec: Codecs = None,
+    allocator: Allocator = "zsmalloc",
+    pool_limit: PoolLimit = None,
+    ram: Ram = "16GiB",
+    accept_threshold: AcceptThreshold = 90,
+    zswap_max: ZswapMax = None,
+    swap_size: SwapSize = None,
+    page_cluster: PageCluster = 3,
+    swappiness: Swappiness = 60,
+    stat_flush: StatFlush = "2s",
+    flush_phases: FlushPhases = 5,
     precision: Annotated[
         float,
         typer.Option(
             "--precision", min=0.05, max=20, help="Last step of the search, % of the footprint."
         ),
     ] = 1.0,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device", help="Swap device: nvme, ssd, hdd, none.", rich_help_panel=_CONTENT
-        ),
-    ] = "nvme",
-    costs: Annotated[
-        Path | None,
-        typer.Option(
-            "--costs", help="Cost table written by `calibrate`.", rich_help_panel=_CONTENT
-        ),
-    ] = None,
-    pages: Annotated[
-        Path | None,
-        typer.Option("--pages", help="Page contents written by `pages`.", rich_help_panel=_CONTENT),
-    ] = None,
-    content: Annotated[
-        str | None,
-        typer.Option(
-            "--content", help="Bundled contents, as for `compare`.", rich_help_panel=_CONTENT
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of contents and latencies.")] = 0,
-    jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=1, help="Scenarios side by side.")
-    ] = None,
+    device: Device = "nvme",
+    costs: CostTable = None,
+    pages: PageTable = None,
+    content: BundledContent = None,
+    rewrite_entropy: RewriteEntropy = 0.0,
+    touch_ns: TouchNs = 100,
+    seed: Seed = 0,
+    jobs: Jobs = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Write the curve it saw (Parquet).", rich_help_panel=_OUTPUT
+            "-o", "--out", help="Write the curve it saw (Parquet).", rich_help_panel=OUTPUT
         ),
     ] = None,
     format: Annotated[
         Literal["table", "json"],
-        typer.Option("--format", help="What to print.", rich_help_panel=_OUTPUT),
+        typer.Option("--format", help="What to print.", rich_help_panel=OUTPUT),
     ] = "table",
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
     """Find the smallest memory that meets every target.
@@ -162,10 +131,18 @@ def size(
         codecs=codec or (),
         pool_limit=pool_limit,
         ram=ram,
+        swap_size=swap_size,
+        zswap_max=zswap_max,
+        stat_flush=stat_flush,
         bounds=False,
         kernel=kernel,
         cgroup=cgroup,
+        allocator=allocator,
+        accept_threshold_percent=accept_threshold,
+        page_cluster=page_cluster,
+        swappiness=swappiness,
         device=device,
+        touch_ns=touch_ns,
     )
     with _round_bar() as progress:
         found = sizing.find_sizes(
@@ -178,6 +155,8 @@ def size(
             costs=costs,
             seed=seed,
             jobs=jobs,
+            flush_phases=flush_phases,
+            rewrite_entropy=rewrite_entropy,
             progress=progress,
         )
     note(f"contents: {found.run['content']}")
