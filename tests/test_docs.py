@@ -20,6 +20,7 @@ from tracereplay.readers import FORMATS
 from tracereplay.reclaim import RECLAIM, Reclaim
 from tracereplay.report.figures import Theme, build_figures
 from tracereplay.report.folder import read_result_folder
+from tracereplay.sweep import read_plan
 from tracereplay.validation import validate
 
 ROOT = Path(__file__).parent.parent
@@ -152,6 +153,16 @@ def test_the_kept_agreement_is_that_of_kernel_and_model():
         assert row["model"] == pytest.approx(row["model_now"], rel=0.05, abs=20), (
             f"{row['run']} {row['counter']}: run `make agreement RUNS='DIR…'`"
         )
+
+
+def test_the_plan_of_the_readme_is_one(tmp_path):
+    plan = re.search(r"<!-- plan -->\n```toml\n(.*?)```", README, re.DOTALL)[1]
+    (tmp_path / "plan.toml").write_text(plan)
+    for name in ("web-1", "web-2", "db"):
+        (tmp_path / f"{name}.parquet").touch()
+    jobs = read_plan(tmp_path / "plan.toml", tmp_path / "fleet")
+    assert len(jobs) == 6
+    assert all(job.settings["pages"].endswith(f"{job.label}.pages.parquet") for job in jobs)
 
 
 def test_the_test_command_is_the_one_that_ci_runs():

@@ -17,6 +17,7 @@ from tracereplay.cli import inspect  # noqa: F401  isort: skip  (registers its c
 from tracereplay.cli import listing  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import pages  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import size  # noqa: F401  isort: skip  (registers its commands)
+from tracereplay.cli import sweep  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import record  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import report  # noqa: F401  isort: skip  (registers its commands)
 from tracereplay.cli import validate  # noqa: F401  isort: skip  (registers its commands)

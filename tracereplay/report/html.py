@@ -266,8 +266,10 @@ class _Page:
                 f'<p class="warning"><strong>Coverage {_text(coverage)}.</strong> '
                 f"{_text(meaning[:1].upper() + meaning[1:])}.</p>"
             )
+        traces = len({row["trace"] for row in self.rows})
+        workloads = "one workload" if traces == 1 else f"{traces} workloads"
         return (
-            f'<p class="kicker">zswap policies on one workload</p><h1>{_bdi(self.trace_name())}</h1>'
+            f'<p class="kicker">zswap policies on {workloads}</p><h1>{_bdi(self.trace_name())}</h1>'
             f'<p class="facts">{_text(" · ".join(facts))}</p>{warning}'
         )
 

@@ -23,7 +23,7 @@ from tracereplay.report.findings import (
     verdict,
 )
 from tracereplay.schema import SCHEMA_VERSION, SERVICES
-from tracereplay.units import PAGE_BYTES, format_duration
+from tracereplay.units import PAGE_BYTES, format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,6 +142,57 @@ def render_table(
         text = Text(f"{danger.mark} {danger.name}", style="bold red")
         text.append(f": {danger.meaning} ({danger.detail})", style="not bold default")
         _say(console, text)
+
+
+_WINNERS = ("memory", "least time lost", "stall", "p99", "peak", "OOM kills")
+_WORDS = ("least time lost", "OOM kills")  # the others are figures, to the right of their column
+
+
+def render_winners(summary: pl.DataFrame, latency: pl.DataFrame, console: Console) -> None:
+    """Print per job of a sweep and memory limit who loses least time, and how many were killed."""
+    from rich.text import Text
+
+    summary = summary.with_columns(job=pl.col("scenario").str.split("/").list.first())
+    jobs: dict[str, list[tuple[str, ...]]] = {}
+    for job in summary.partition_by("job", maintain_order=True):
+        of_job = latency.filter(pl.col("scenario").is_in(job["scenario"].implode()))
+        jobs[job["job"][0]] = [
+            _winner_cells(group)
+            for group in comparison_groups(labelled_rows(job.drop("job"), of_job))
+        ]
+    lines = [_WINNERS, *(cells for rows in jobs.values() for cells in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def line(cells: tuple[str, ...]) -> str:
+        placed = [
+            cell.ljust(width) if name in _WORDS else cell.rjust(width)
+            for name, cell, width in zip(_WINNERS, cells, widths, strict=True)
+        ]
+        return ("  " + "  ".join(placed)).rstrip()
+
+    _say(console, Text(line(_WINNERS), style="bold"))
+    for name, rows in jobs.items():
+        _say(console, Text(printable(name)))
+        for cells in rows:
+            _say(console, Text(line(cells)))
+
+
+def _winner_cells(group: Group) -> tuple[str, ...]:
+    size = format_size(group.memory_limit_bytes)
+    killed = sum(bool(row["killed"] or row["flush_phases_killed"]) for row in group.rows)
+    killed_text = f"{killed} of {len(group.rows)}" if killed else ""
+    winner = verdict(group).winner
+    if winner is None:
+        return (size, "none finished", "", "", "", killed_text)
+    p99 = winner["swapin_latency_p99_ns"]
+    return (
+        size,
+        printable(winner["label"]),
+        format_duration(winner["stall_total_ns"]),
+        "" if p99 is None else format_duration(p99),
+        format_size(winner["footprint_bytes_peak"]),
+        killed_text,
+    )
 
 
 def _say(console: Console, text: Text) -> None:

@@ -1,0 +1,231 @@
+"""`sweep`: what a plan becomes, what is done already, and that its tables are those of its jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+
+import numpy as np
+import polars as pl
+import pytest
+import typer
+from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
+
+from tracereplay.cli import app
+from tracereplay.errors import InputError, SettingsError
+from tracereplay.sweep import SETTINGS, commands, is_done, read_plan
+
+PLAN = """
+traces = ["*.parquet"]
+policy = ["store-raw", "swap-on-reject"]
+memory = "80%"
+cgroup = ["v1", "v2"]
+bounds = false
+page-cluster = 0
+stat-flush = "exact"
+"""
+
+
+def write_trace(path, pages):
+    rng = np.random.default_rng(pages)
+    touched = np.concatenate([np.arange(pages), rng.integers(0, pages, 4 * pages)])
+    pl.DataFrame(
+        {"page": touched.astype(np.uint64), "is_write": rng.random(touched.size) < 0.3}
+    ).write_parquet(path)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Return a folder with two traces and a plan of two jobs each."""
+    write_trace(tmp_path / "a.parquet", 300)
+    write_trace(tmp_path / "b.parquet", 400)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return tmp_path
+
+
+def plan_of(folder, text):
+    (folder / "plan.toml").write_text(text)
+    return read_plan(folder / "plan.toml", folder / "out")
+
+
+def invoke(folder, *options):
+    return CliRunner().invoke(
+        app, ["sweep", str(folder / "plan.toml"), "-o", str(folder / "out"), *options]
+    )
+
+
+def test_a_list_gives_every_combination_and_names_tell_what_differs(place):
+    jobs = read_plan(place / "plan.toml", place / "out")
+    assert [job.name for job in jobs] == [
+        "a,cgroup=v1",
+        "a,cgroup=v2",
+        "b,cgroup=v1",
+        "b,cgroup=v2",
+    ]
+    assert {job.label for job in jobs} == {"a", "b"}  # the tables have a column for cgroup
+    assert jobs[0].settings == {
+        "policy": ("store-raw", "swap-on-reject"),
+        "memory": ("80%",),
+        "cgroup": "v1",
+        "bounds": False,
+        "page-cluster": 0,
+        "stat-flush": "exact",
+    }
+    assert jobs[0].command == [
+        "tracereplay", "compare", str(place / "a.parquet"), "--policy", "store-raw", "--policy",
+        "swap-on-reject", "--memory", "80%", "--cgroup", "v1", "--no-bounds", "--page-cluster", "0",
+        "--stat-flush", "exact", "--out",
+        str(place / "out" / "a,cgroup=v1"),
+    ]  # fmt: skip
+
+
+def test_each_variant_overrides_what_stands_above_it(place):
+    text = (
+        'traces = "a.parquet"\ndevice = "ssd"\n[[variant]]\n[[variant]]\ndevice = "hdd"\nseed = 3\n'
+    )
+    jobs = plan_of(place, text)
+    assert [job.settings for job in jobs] == [{"device": "ssd"}, {"device": "hdd", "seed": 3}]
+    assert [job.name for job in jobs] == ["a,device=ssd", "a,device=hdd,seed=3"]
+    # No column tells seeds apart: such scenarios stand beside each other as if of two traces.
+    assert [job.label for job in jobs] == ["a", "a, seed=3"]
+
+    named = plan_of(place, text.replace("seed", 'name = "slow"\nseed'))
+    assert [job.name for job in named] == ["a,device=ssd", "a,slow"]
+
+
+def test_traces_of_one_name_are_told_by_their_folders(place):
+    for folder in ("x", "y"):
+        (place / folder).mkdir()
+        write_trace(place / folder / "a.parquet", 50)
+    jobs = plan_of(place, 'traces = ["a.parquet", "*/a.parquet"]\npages = "{trace}.pages.parquet"')
+    assert [job.label for job in jobs][1:] == ["x/a", "y/a"]
+    assert jobs[1].name == "x_a"
+    assert jobs[1].settings["pages"] == str(place / "x" / "a.pages.parquet")
+
+
+def test_a_plan_takes_what_compare_takes():
+    command = typer.main.get_command(app).commands["compare"]
+    options = {max(option.opts, key=len).removeprefix("--") for option in command.params}
+    of_output = {"trace", "out", "format", "plots", "force", "jobs", "help"}
+    assert set(SETTINGS) == options - of_output
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("traces = [", InputError, "no TOML"),
+        ("policy = 'zram'", SettingsError, "say which traces"),
+        ("traces = 'none-*.parquet'", InputError, r"no trace 'none-\*\.parquet' in"),
+        ("traces = '*.parquet'\npolici = 'zram'", SettingsError, "did you mean policy"),
+        ("traces = '*.parquet'\nkernel = 6.10", SettingsError, "kernel = 6.1 is no text in quotes"),
+        ("traces = '*.parquet'\npage-cluster = '3'", SettingsError, "no whole number"),
+        ("traces = '*.parquet'\npage-cluster = true", SettingsError, "no whole number"),
+        ("traces = '*.parquet'\nmemory = []", SettingsError, "memory is empty"),
+        ("traces = '*.parquet'\nvariant = 3", SettingsError, r"write \[\[variant\]\]"),
+        ("traces = '*.parquet'\n[[variant]]\n[[variant]]", SettingsError, "two jobs are named a;"),
+    ],
+)
+def test_a_plan_that_says_nothing_sensible_is_one_line(place, text, error, says):
+    with pytest.raises(error, match=says) as caught:
+        plan_of(place, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_tables_of_a_sweep_are_those_of_its_jobs(place):
+    done = invoke(place)
+    assert done.exit_code == 0, done.output
+    out = place / "out"
+    summary = pl.read_parquet(out / "summary.parquet")
+    assert summary.height == 8
+    assert summary["trace"].unique().sort().to_list() == ["a", "b"]
+    for name in ("summary", "latency", "footprint"):
+        whole = pl.read_parquet(out / f"{name}.parquet")
+        for job in read_plan(place / "plan.toml", out):
+            its = whole.filter(pl.col("scenario").str.starts_with(f"{job.name}/"))
+            alone = pl.read_parquet(job.folder / f"{name}.parquet")
+            dropped = [column for column in ("scenario", "trace") if column in its.columns]
+            assert_frame_equal(its.drop(dropped), alone.drop(dropped))
+    run = json.loads((out / "run.json").read_text())
+    assert run["trace"]["accesses"] == 5 * 300 + 5 * 400
+    assert [scenario["name"] for scenario in run["scenarios"]] == summary["scenario"].to_list()
+    page = (out / "report.html").read_text()
+    assert "zswap policies on 2 workloads" in page
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        job.name for job in read_plan(place / "plan.toml", out)
+    ]
+
+
+def test_what_is_done_is_passed_over_until_settings_or_files_change(place):
+    assert invoke(place).exit_code == 0
+    again = invoke(place)
+    assert "4 of 4 jobs are done already" in again.stderr
+    assert again.exit_code == 0
+    later = (place / "out" / "b,cgroup=v2" / "run.json").stat().st_mtime_ns + 10**9
+    os.utime(place / "b.parquet", ns=(later, later))
+    jobs = read_plan(place / "plan.toml", place / "out")
+    assert [is_done(job) for job in jobs] == [True, True, False, False]
+    (place / "plan.toml").write_text(PLAN + "seed = 1\n")
+    assert not any(map(is_done, read_plan(place / "plan.toml", place / "out")))
+    assert "jobs are done" not in invoke(place, "--force").stderr
+
+
+def test_a_command_that_dry_run_prints_does_the_job(place):
+    printed = invoke(place, "--dry-run")
+    lines = printed.stdout.splitlines()
+    assert lines == commands(read_plan(place / "plan.toml", place / "out"))
+    assert not (place / "out").exists()
+    done = CliRunner().invoke(app, shlex.split(lines[1])[1:])
+    assert done.exit_code == 0, done.output
+    # compare keeps its own words; the runner's are those of pytest.
+    path = place / "out" / "a,cgroup=v2" / "run.json"
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps(run | {"command": shlex.split(lines[1])}))
+    assert invoke(place, "--dry-run").stdout.splitlines() == [lines[0], *lines[2:]]
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(place):
+    (place / "b.parquet").write_text("x\n")
+    done = invoke(place, "--format", "csv")
+    assert done.exit_code == 1
+    assert "3 of 4: b,cgroup=v1: failed: " in done.stderr
+    assert "2 of 4 jobs failed" in done.stderr
+    assert len(done.stdout.splitlines()) == 5
+    (place / "a.parquet").write_text("x\n")
+    assert invoke(place).exit_code == 1  # nothing to join at all
+
+
+def test_a_folder_with_another_result_is_not_touched(place):
+    out = str(place / "out")
+    compare = ["compare", str(place / "a.parquet"), "--out", out]
+    assert CliRunner().invoke(app, compare).exit_code == 0
+    before = (place / "out" / "summary.parquet").read_bytes()
+    refused = invoke(place)
+    assert refused.exit_code == 1
+    assert "not of a sweep" in refused.stderr
+    assert (place / "out" / "summary.parquet").read_bytes() == before
+    assert invoke(place, "--force").exit_code == 0
+
+
+def test_jobs_may_run_elsewhere(place, monkeypatch):
+    """An executor stands for Dask's: jobs and what they return must go through a pickle."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from tracereplay.sweep import run_jobs
+
+    jobs = read_plan(place / "plan.toml", place / "out")
+    ends = []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        failed = run_jobs(
+            jobs[:2], threads=1, executor=executor, on_end=lambda job, _: ends.append(job.name)
+        )
+    assert failed == 0
+    assert sorted(ends) == [job.name for job in jobs[:2]]
+    assert all(map(is_done, jobs[:2]))
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    refused = invoke(place, "--dask", "tcp://127.0.0.1:1")
+    assert refused.exit_code == 1
+    assert "pip install distributed" in refused.stderr
