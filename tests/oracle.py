@@ -2308,7 +2308,8 @@ class Generations(Oracle):
             target = self.scan_target(can_swap, priority)
             if not target:
                 break
-            looked, now_freed, any_taken = self.evict_folios(can_swap, 4096)
+            most = min(target, 4096) if self.version == 3 else 4096  # evict_folios() of 6.18
+            looked, now_freed, any_taken = self.evict_folios(can_swap, most)
             freed += now_freed
             scanned += looked
             swapped = swapped or any_taken

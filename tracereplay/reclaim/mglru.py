@@ -21,7 +21,8 @@ _open_generation, _move_up           inc_max_seq(), inc_min_seq(), folio_inc_gen
 _close_generations                   try_to_inc_min_seq(), reset_ctrl_pos()
 _protects_workingset                 get_tier_idx(), positive_ctrl_err(): the last tier (6.14)
 _protects_twice                      the same of tier 1 (7.2)
-_isolate                             scan_folios(), sort_folio(), isolate_folio()
+_isolate                             scan_folios(), sort_folio(), isolate_folio(); 6.18: looks at no more
+                                     pages than get_nr_to_scan() says
 _shrink_page                         shrink_folio_list(), folio_check_references() or
                                      lru_gen_folio_check_references() (6.14)
 _evict_batch                         evict_folios()
@@ -924,6 +925,8 @@ def _shrink(
             if m["mglru_rules"] == MGLRU_6_1:
                 can_swap = _can_swap(m)
             target = _scan_target(m, state, pages, tables, can_swap, priority)
+            if m["mglru_rules"] == MGLRU_6_14:  # evict_folios() of 6.18, not yet of 6.16
+                most = min(target, most)
         if target <= 0:
             break
         looked_at, now_freed, had_pages = _evict_batch(
