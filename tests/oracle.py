@@ -681,6 +681,7 @@ class Oracle:
         self.inactive: list[Page] = []
         self.active: list[Page] = []
         self.pending: list[Page] = []
+        self.batch: list[Page] = []  # folio_activate(), with generations; it holds its pages
         self.fifo: list[Page] = []
         self.kept: list[Page] = []
         self.heap: list[Page] = []
@@ -1307,7 +1308,7 @@ class Oracle:
         self.usage -= 1
 
     def evict(self, page: Page) -> str:
-        """Return freed, activate, writing, or linked."""
+        """Return freed, activate, keep, writing, or linked."""
         if not page.swapcache:
             # Virtual swap names a page without a place on the device.
             if page.slot is None and not self.rules.late_slots and not self.alloc_slot(page):
@@ -1318,6 +1319,8 @@ class Oracle:
             page.reclaim = False  # folio_mark_dirty()
         page.mapped = page.young = page.pte_dirty = page.read_only = False
         self.forget_kept(page)
+        if any(other is page for other in self.batch):
+            return "keep"  # pageout(), __remove_mapping(): somebody has a reference
         if not page.dirty:
             return "freed"
         if page.never_mapped and self.kernel.mapped_only:
@@ -1811,7 +1814,6 @@ class Generations(Oracle):
         self.oldest = 0
         self.file_oldest = 0
         self.began: dict[int, int] = {}  # age at which a generation became the oldest
-        self.batch: list[Page] = []  # folio_activate()
         self.walks = 0
         self.walked_at = 0
         self.sleeps = 0
@@ -1885,10 +1887,14 @@ class Generations(Oracle):
         super().free_page(page)
         page.gen = None
 
-    def lru_add_drain(self) -> None:
+    def add_batch(self) -> None:
         for page in self.pending:
             self.join(page)
         self.pending = []
+
+    def lru_add_drain(self) -> None:
+        self.add_batch()
+        self.activate_batch()
 
     def folio_add_lru(self, page: Page) -> None:
         if self.version == 4 and not page.workingset:
@@ -1906,7 +1912,7 @@ class Generations(Oracle):
     def add_quietly(self, page: Page) -> None:
         self.pending.append(page)
         if len(self.pending) >= self.kernel.add_batch:
-            self.lru_add_drain()
+            self.add_batch()
 
     def add_written_back(self, page: Page) -> None:
         self.add_quietly(page)  # PF_MEMALLOC, or not in a fault
@@ -2281,7 +2287,6 @@ class Generations(Oracle):
     def shrink_generations(self, priority: int, freed_before: int) -> int:
         """lru_gen_shrink_lruvec()."""
         self.lru_add_drain()
-        self.activate_batch()
         self.complete_writes()
         self.have_walk = False
         began, waits = self.youngest, self.count["waits"]

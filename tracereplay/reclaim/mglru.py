@@ -17,6 +17,7 @@ _promote                             folio_update_gen(); 6.14: the second access
 _look_around, _set_refs              lru_gen_look_around(); 6.14: walk_update_folio(), lru_gen_set_refs();
                                      7.2: the third access makes a page one of the working set
 _activate_later, _drain              mm/swap.c:folio_activate(), lru_add_drain(), batches of 15, 31
+_is_held                             pageout() keeps what such a batch holds: is_page_cache_freeable()
 _open_generation, _move_up           inc_max_seq(), inc_min_seq(), folio_inc_gen()
 _close_generations                   try_to_inc_min_seq(), reset_ctrl_pos()
 _protects_workingset                 get_tier_idx(), positive_ctrl_err(): the last tier (6.14)
@@ -37,8 +38,7 @@ Unlike the kernel: there are no file pages; a VMA fills each of its page tables;
 false positives; a walk takes no time, so that of two agings in a row the second finds that the task has
 not run since and does not walk (a tick during a long walk lets it run: kernels were seen to do either,
 on loops and scans for the whole of a trace, which moves `pgactivate`, hardly faults); a plug is submitted
-as a whole at the end of a priority level; only reclaim drains the batch of folio_activate(), whose pages
-can be evicted meanwhile; and all address spaces count as one task's. Tiers above the first hold file
+as a whole at the end of a priority level; and all address spaces count as one task's. Tiers above the first hold file
 pages, or what 6.14 calls the working set.
 """
 
@@ -74,6 +74,7 @@ from tracereplay.replay.loop import (
 )
 from tracereplay.replay.loop import (
     FREED,
+    KEPT_LOCKED,
     OFF_LRU,
     build_eviction,
     build_loop,
@@ -303,11 +304,20 @@ def _activate_later(m: Any, pages: Any, marks: Any, page: Any) -> None:
 
 
 @inner
-def _drain(m: Any, pages: Any, marks: Any) -> None:
+def _drain(m: Any, pages: Any, tables: Any) -> None:
     """Empty both batches; mm/swap.c:lru_add_drain()."""
     drain_pending(m, pages)
-    _drain_activations(m, pages, marks)
+    _drain_activations(m, pages, tables[5])
     note_sizes(m, pages)
+
+
+@inner
+def _is_held(m: Any, marks: Any, page: Any) -> Any:
+    """Tell whether a page is in the batch of folio_activate(), which holds it (folio_get())."""
+    held: Any = False
+    for at in range(m["activating"]):
+        held = held or np.int64(marks[at]) == page
+    return held
 
 
 @inner
@@ -694,7 +704,9 @@ def _shrink_page(
         if rules < MGLRU_6_14:
             clear_flags(pages, page, PG_REFERENCED)
         table_young = state[page] & TABLE_YOUNG if state[page] & MAPPED else 0
+        m["is_held"] = _is_held(m, tables[5], page)
         fate = _evict(m, state, pages, pool, classes, writes, slots, page)
+        m["is_held"] = False
         if table_young:
             table_flags = tables[4]
             place = np.int64(tables[0][page])
@@ -710,7 +722,7 @@ def _shrink_page(
             pages[page]["later"] = 1 if twice else 0
             forget_page(m, state, pages, page)  # OFF_LIST stays: it is on no list
             return True
-        if fate == OFF_LRU:
+        if fate in (OFF_LRU, KEPT_LOCKED):
             return False
         activate = fate == KEEP_ACTIVE
     if activate:
@@ -898,7 +910,7 @@ def _shrink(
     freed_before: Any,
 ) -> Any:
     """Evict at one priority; return how many pages were freed; lru_gen_shrink_lruvec()."""
-    _drain(m, pages, tables[5])
+    _drain(m, pages, tables)
     complete_writes(m, pages, writes)
     m["mm_walk"] = 0
     began = m["max_seq"]
@@ -996,7 +1008,7 @@ def _reclaim(
 
 
 _charge, _make_room = build_charging(_reclaim)
-_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, drain_pending, _run_worker)
+_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, _drain, _run_worker)
 
 
 @kernel

@@ -15,7 +15,7 @@ _PAGE = 4096
 
 
 @inner
-def no_batch(m: Any, pages: Any) -> None:
+def no_batch(m: Any, pages: Any, lookup: Any) -> None:
     """Do nothing: a textbook model has no per-CPU batch to drain."""
 
 

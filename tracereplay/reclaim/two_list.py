@@ -114,6 +114,12 @@ def drain_pending(m: Any, pages: Any) -> None:
 
 
 @inner
+def _drain(m: Any, pages: Any, lookup: Any) -> None:
+    """Empty the batch where a fault asks for it."""
+    drain_pending(m, pages)
+
+
+@inner
 def _add(m: Any, pages: Any, page: Any) -> None:
     """Add a page that came into memory; mm/swap.c:folio_add_lru()."""
     set_flags(pages, page, OFF_LIST)
@@ -411,7 +417,7 @@ def _reclaim(
 
 
 _charge, _make_room = build_charging(_reclaim)
-_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, drain_pending, _run_worker)
+_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, _drain, _run_worker)
 
 
 @kernel

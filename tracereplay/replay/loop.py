@@ -635,7 +635,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         """Unmap a page and put its data somewhere; say what becomes of the page.
 
         Returns FREED (the caller forgets it), ACTIVATE (it stays, at the active end), WRITING (it
-        stays until the device has it), or OFF_LRU (it stays, in the zswap order).
+        stays until the device has it), OFF_LRU (it stays, in the zswap order), or KEPT_LOCKED (it
+        stays in the swap cache: pageout() and __remove_mapping() leave what somebody else holds).
         mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
         """
         if not has(pages, page, SWAPCACHE):
@@ -654,6 +655,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             m["mapped_pages"] -= 1
         state[page] = SEEN | RESIDENT
         forget_kept(m, pages, page)
+        if m["is_held"]:
+            return KEPT_LOCKED
         if not has(pages, page, PG_DIRTY):
             m["ev_dropped"] += 1
             return FREED
@@ -975,7 +978,7 @@ def build_loop(
                 else:
                     m["ev_read_ahead"] += 1
         if not alone:
-            drain(m, pages)  # lru_add_drain()
+            drain(m, pages, times[1])  # lru_add_drain()
         if not state[page] & RESIDENT:  # read alone, or reclaimed again for one of the others
             service = np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
         return service
@@ -1061,7 +1064,7 @@ def build_loop(
                 if m["vma_readahead"]:
                     m["ra_prev"] = page
                 if write and has(pages, page, OFF_LIST):
-                    drain(m, pages)
+                    drain(m, pages, times[1])
                 _map(m, state, pages, pool, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             elif not bits & SEEN:
@@ -1094,7 +1097,9 @@ def build_loop(
                 if service < 0:
                     return _out_of_memory(m, access, row)
                 if write and has(pages, page, OFF_LIST) and not m["synchronous"]:
-                    drain(m, pages)  # do_swap_page(): to see whether anybody else holds the page
+                    drain(
+                        m, pages, times[1]
+                    )  # do_swap_page(): to see whether anybody else holds the page
                 _map(m, state, pages, pool, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             if has_tlb:

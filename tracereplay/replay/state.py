@@ -383,6 +383,7 @@ _STATE = (
     "filters",  # which of the two Bloom filters are allocated, a bit each
     "mm_walk",  # this reclaim has walked the page tables (6.1 looks around differently then)
     "activating",  # pages in the batch of folio_activate()
+    "is_held",  # by that batch: the page that is being evicted
     "pgrefill",  # pages sorted to another generation
     # of tiers: pages that are not of the working set and pages that are (6.14)
     "tier_evicted",
