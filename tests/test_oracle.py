@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import oracle
 import pytest
-from drawn import chain, draw_mglru, draw_textbook, draw_two_list, feed, in_order, make_replay
+from drawn import (
+    chain,
+    draw_mglru,
+    draw_textbook,
+    draw_two_list,
+    feed,
+    in_order,
+    make_replay,
+    with_rows,
+)
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from numba import config as numba_config
@@ -125,6 +135,34 @@ def test_the_generations_count_what_the_twin_counts(seed, policy):
     drawn = draw_mglru(seed, policy)
     note(drawn.case)
     compare(drawn)
+
+
+def test_what_waits_to_be_activated_is_not_reclaimed():
+    # 192 pages fill memory, every fourth of the younger half is touched again, 192 more come. Reclaim
+    # finds the neighbours of an accessed page accessed once more, so that they wait to be activated, and
+    # comes by five of them in the same level: unmapped, in the swap cache, but still in memory, so that
+    # to touch them is no major fault.
+    fill = [*range(193), *range(96, 192, 4), *range(193, 385)]
+    case = oracle.Case(
+        policy="swap-on-reject",
+        reclaim="mglru",
+        limit_bytes=192 * 4096,
+        pool_limit_pages=1000,
+        kernel="7.2",
+        cgroup="v1",
+        allocator="ideal",
+    )
+    content = {"zero": False, "same": False, "compressed": 1000, "new_tables": 0}
+    contents = {number: dict(content) for number in range(385)}
+    kept = [324, 325, 326, 327, 328]
+    for trace in (fill, [*fill, *kept]):
+        rows = len(trace)
+        replay, _ = compare(with_rows(case, contents, trace, [True] * rows, [None] * rows))
+        states = replay.state[state.FIRST_PAGE : state.FIRST_PAGE + 385]
+        unmapped = (states & state.RESIDENT != 0) & (states & state.MAPPED == 0)
+        assert np.flatnonzero(unmapped).tolist() == (kept if trace is fill else [])
+        assert replay.counters()["zswpout"] > 192
+        assert replay.counters()["pgmajfault"] == 0
 
 
 @pytest.mark.slow
