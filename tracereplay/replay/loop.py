@@ -1097,9 +1097,8 @@ def build_loop(
                 if service < 0:
                     return _out_of_memory(m, access, row)
                 if write and has(pages, page, OFF_LIST) and not m["synchronous"]:
-                    drain(
-                        m, pages, times[1]
-                    )  # do_swap_page(): to see whether anybody else holds the page
+                    # do_swap_page(): to see whether anybody else holds the page
+                    drain(m, pages, times[1])
                 _map(m, state, pages, pool, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
             if has_tlb:
