@@ -37,7 +37,6 @@ from tracereplay.replay.slots import no_slot_left, swap_is_full
 from tracereplay.replay.state import (
     ACTIVE,
     INACTIVE,
-    ISOLATED,
     JOINED_PAGES,
     MAPPED,
     OFF_LIST,
@@ -54,7 +53,6 @@ from tracereplay.replay.state import (
     has,
     link_head,
     set_flags,
-    unlink,
 )
 from tracereplay.replay.swap import (
     complete_writes,
@@ -63,6 +61,11 @@ from tracereplay.replay.swap import (
     start_plug,
     wait_for_write,
 )
+
+_INACTIVE_RING = np.int64(1)
+_ACTIVE_RING = np.int64(2)
+# Parts of `isolated` behind the pages themselves, 32 entries each.
+_LEFT, _ACTIVATED, _KEPT = (np.int64(nth * SWAP_CLUSTER_MAX) for nth in (1, 2, 3))
 
 
 @inner
@@ -84,33 +87,50 @@ def _note_joined(pages: Any, ring: Any, count: Any, page: Any) -> None:
 
 
 @inner
-def _join_inactive(m: Any, pages: Any, page: Any) -> None:
-    link_head(pages, INACTIVE, page)
-    _note_joined(pages, np.int64(1), m["joined_inactive"], page)
-    m["joined_inactive"] += 1
-    m["inactive_pages"] += 1
+def _prefetch_later(state: Any, pages: Any, page: Any) -> None:
+    """Ask for the page 32 behind this one on its list."""
+    later = np.int64(pages[page]["later"])
+    prefetch(pages, later)
+    prefetch(state, later)
 
 
 @inner
-def _join_active(m: Any, pages: Any, page: Any) -> None:
-    link_head(pages, ACTIVE, page)
-    _note_joined(pages, np.int64(2), m["joined_active"], page)
-    m["joined_active"] += 1
-    m["active_pages"] += 1
+def _join(
+    pages: Any, head: Any, ring: Any, joined: Any, members: Any, first: Any, count: Any
+) -> None:
+    """Put pages at the head of a list in this order, so that the last of them comes to be first."""
+    after = np.int64(pages[head]["next"])
+    for nth in range(count):
+        page = members[first + nth]
+        pages[after]["prev"] = page
+        pages[page]["next"] = after
+        _note_joined(pages, ring, joined + nth, page)
+        after = page
+    pages[after]["prev"] = head
+    pages[head]["next"] = after
 
 
 @inner
 def drain_pending(m: Any, pages: Any) -> None:
     """Put the pages of the per-CPU batch on their lists, oldest first; mm/swap.c:lru_add_drain()."""
-    while m["pending"] > 0:
-        page = np.int64(pages[PENDING]["prev"])
-        unlink(pages, page)
-        m["pending"] -= 1
+    page = np.int64(pages[PENDING]["prev"])
+    while page != PENDING:
+        coming = np.int64(pages[page]["prev"])
         clear_flags(pages, page, OFF_LIST)
         if has(pages, page, PG_ACTIVE):
-            _join_active(m, pages, page)
+            link_head(pages, ACTIVE, page)
+            _note_joined(pages, _ACTIVE_RING, m["joined_active"], page)
+            m["joined_active"] += 1
+            m["active_pages"] += 1
         else:
-            _join_inactive(m, pages, page)
+            link_head(pages, INACTIVE, page)
+            _note_joined(pages, _INACTIVE_RING, m["joined_inactive"], page)
+            m["joined_inactive"] += 1
+            m["inactive_pages"] += 1
+        page = coming
+    pages[PENDING]["prev"] = PENDING
+    pages[PENDING]["next"] = PENDING
+    m["pending"] = 0
 
 
 @inner
@@ -185,22 +205,31 @@ def _inactive_is_low(m: Any) -> Any:
 def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
     """Move pages from the active tail to the inactive head; anon pages go, referenced or not."""
     drain_pending(m, pages)
-    for _ in range(count):
-        page = np.int64(pages[ACTIVE]["prev"])
-        if page == ACTIVE:
-            break
-        later = np.int64(pages[page]["later"])
-        prefetch(pages, later)
-        prefetch(state, later)
-        unlink(pages, page)
+    page = np.int64(pages[ACTIVE]["prev"])
+    after = np.int64(pages[INACTIVE]["next"])
+    moved = np.int64(0)
+    while moved < count and page != ACTIVE:
+        coming = np.int64(pages[page]["prev"])
+        _prefetch_later(state, pages, page)
         state[page] = state[page] & ~np.uint8(YOUNG)
         clear_flags(pages, page, PG_ACTIVE)
         set_flags(pages, page, PG_WORKINGSET)
-        _join_inactive(m, pages, page)
-        m["active_pages"] -= 1
-        m["pgdeactivate"] += 1
-        m["ev_scanned"] += 1
-        m["clock_ns"] += m["scan_ns"]
+        pages[after]["prev"] = page
+        pages[page]["next"] = after
+        _note_joined(pages, _INACTIVE_RING, m["joined_inactive"] + moved, page)
+        after = page
+        page = coming
+        moved += 1
+    pages[after]["prev"] = INACTIVE
+    pages[INACTIVE]["next"] = after
+    pages[ACTIVE]["prev"] = page
+    pages[page]["next"] = ACTIVE
+    m["joined_inactive"] += moved
+    m["inactive_pages"] += moved
+    m["active_pages"] -= moved
+    m["pgdeactivate"] += moved
+    m["ev_scanned"] += moved
+    m["clock_ns"] += moved * m["scan_ns"]
 
 
 @apart
@@ -212,17 +241,45 @@ def _shrink_inactive(
     classes: Any,
     writes: Any,
     slots: Any,
+    isolated: Any,
     count: Any,
 ) -> Any:
-    """Scan up to 32 pages from the inactive tail; return how many were freed."""
+    """Scan up to 32 pages from the inactive tail; return how many were freed.
+
+    The accessed ones are sorted first, into those to activate and those to keep, without a branch:
+    of pages touched at random every second one would be guessed wrong. The others follow in their
+    order. `isolated` has the pages, then the places of those left, then those to activate, to keep.
+    """
     complete_writes(m, pages, writes)  # by interrupt: what still waits in the batch is not rotated
     drain_pending(m, pages)
-    # What is isolated hangs together by `prev` alone, the oldest first; so does what stays of it.
-    coming = np.int64(pages[INACTIVE]["prev"])
-    page = coming
+    # Nothing is sorted early where swap may fill: pages to activate free their slots then, in turn.
+    slots_by_then = m["swap_slots"] + 2 * count + m["fifo_pages"]
+    in_turn = PG_WRITEBACK if 2 * slots_by_then > m["swap_slots_total"] else np.int64(0)
+    left = np.int64(0)
+    activated = np.int64(0)
+    kept = np.int64(0)
+    page = np.int64(pages[INACTIVE]["prev"])
     taken = np.int64(0)
     while taken < count and page != INACTIVE:
-        set_flags(pages, page, OFF_LIST)
+        _prefetch_later(state, pages, page)
+        isolated[taken] = page
+        isolated[_LEFT + left] = taken
+        flags = np.int64(pages[page]["low_flags"])
+        if (flags | in_turn) & PG_WRITEBACK:
+            set_flags(pages, page, OFF_LIST)
+            left += 1
+        else:
+            bits = np.int64(state[page])
+            young = bits // YOUNG & 1
+            again = flags // PG_REFERENCED & young
+            state[page] = bits & ~YOUNG
+            flags &= ~PG_REFERENCED
+            pages[page]["low_flags"] = flags | young * PG_REFERENCED | again * PG_ACTIVE
+            left += 1 ^ young
+            isolated[_ACTIVATED + activated] = page
+            activated += again
+            isolated[_KEPT + kept] = page
+            kept += young ^ again
         page = np.int64(pages[page]["prev"])
         taken += 1
     if taken == 0:
@@ -233,16 +290,18 @@ def _shrink_inactive(
     m["stat_updates"] += taken
     m["reclaim_scanned"] += taken
     m["ev_scanned"] += taken
+    m["pgactivate"] += activated
     m["pageouts"] = 0
     freed = np.int64(0)
-    stays = ISOLATED
-    for _ in range(taken):
-        page = coming
-        coming = np.int64(pages[page]["prev"])
-        later = np.int64(pages[page]["later"])
-        prefetch(pages, later)
-        prefetch(state, later)
-        m["clock_ns"] += m["scan_ns"]
+    gone = np.int64(0)
+    seen = np.int64(0)
+    nth = np.int64(0)
+    while nth < left:
+        at = isolated[_LEFT + nth]
+        page = isolated[at]
+        nth += 1
+        m["clock_ns"] += (at + 1 - seen) * m["scan_ns"]
+        seen = at + 1
         activate = False
         if has(pages, page, PG_WRITEBACK):
             if m["throttle_sane"] or not has(pages, page, PG_RECLAIM):
@@ -251,52 +310,58 @@ def _shrink_inactive(
             else:
                 wait_for_write(m, pages, writes, page)
         if not activate:
-            bits = state[page]
+            bits = np.int64(state[page])
             if bits & YOUNG:
-                state[page] = bits & ~np.uint8(YOUNG)
+                state[page] = bits & ~YOUNG
                 if not has(pages, page, PG_REFERENCED):
                     set_flags(pages, page, PG_REFERENCED)
-                    pages[stays]["prev"] = page
-                    stays = page
                     continue
-                activate = True
             else:
                 clear_flags(pages, page, PG_REFERENCED)
+                set_flags(pages, page, OFF_LIST)
                 fate = _evict(m, state, pages, pool, classes, writes, slots, page)
                 if fate == FREED:
                     forget_page(m, state, pages, page)
                     clear_flags(pages, page, OFF_LIST)
+                    isolated[at] = 0
                     freed += 1
                     continue
                 if fate == OFF_LRU:
+                    isolated[at] = 0
+                    gone += 1
                     continue
-                if fate == KEEP_ACTIVE:
-                    activate = True
-        if activate:
-            # folio_free_swap() refuses while a page table names the slot: an unmapped page keeps it.
-            if (
-                has(pages, page, SWAPCACHE)
-                and state[page] & MAPPED
-                and not has(pages, page, PG_WRITEBACK)
-                and swap_is_full(m)
-            ):
-                drop_backing(m, pages, pool, classes, slots, page)
-            set_flags(pages, page, PG_ACTIVE)
-            m["pgactivate"] += 1
-        pages[stays]["prev"] = page
-        stays = page
-    pages[stays]["prev"] = ISOLATED
-    coming = np.int64(pages[ISOLATED]["prev"])
-    pages[ISOLATED]["prev"] = ISOLATED
-    while coming != ISOLATED:
-        page = coming
-        coming = np.int64(pages[page]["prev"])
-        clear_flags(pages, page, OFF_LIST)
-        if has(pages, page, PG_ACTIVE):
-            _join_active(m, pages, page)
-            m["nonresident_age"] += 1
-        else:
-            _join_inactive(m, pages, page)
+                if fate != KEEP_ACTIVE:
+                    continue
+        # folio_free_swap() refuses while a page table names the slot: an unmapped page keeps it.
+        if (
+            has(pages, page, SWAPCACHE)
+            and state[page] & MAPPED
+            and not has(pages, page, PG_WRITEBACK)
+            and swap_is_full(m)
+        ):
+            drop_backing(m, pages, pool, classes, slots, page)
+        set_flags(pages, page, PG_ACTIVE)
+        m["pgactivate"] += 1
+    m["clock_ns"] += (taken - seen) * m["scan_ns"]
+    if freed + gone < left:  # some stay: sort all once more
+        activated = np.int64(0)
+        kept = np.int64(0)
+        for at in range(taken):
+            page = isolated[at]
+            if page:
+                clear_flags(pages, page, OFF_LIST)
+                again = np.int64(pages[page]["low_flags"]) // PG_ACTIVE & 1
+                isolated[_ACTIVATED + activated] = page
+                activated += again
+                isolated[_KEPT + kept] = page
+                kept += 1 ^ again
+    _join(pages, ACTIVE, _ACTIVE_RING, m["joined_active"], isolated, _ACTIVATED, activated)
+    m["joined_active"] += activated
+    m["active_pages"] += activated
+    m["nonresident_age"] += activated
+    _join(pages, INACTIVE, _INACTIVE_RING, m["joined_inactive"], isolated, _KEPT, kept)
+    m["joined_inactive"] += kept
+    m["inactive_pages"] += kept
     m["vmscan_written"] += m["pageouts"]
     m["vmscan_rotated"] += taken - freed
     _note_cost(m, m["pageouts"], taken - freed)
@@ -346,7 +411,7 @@ def _shrink_lruvec(
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
-        freed += _shrink_inactive(m, state, pages, pool, classes, writes, slots, step)
+        freed += _shrink_inactive(m, state, pages, pool, classes, writes, slots, times[1], step)
         if active > 0:
             step = min(active, SWAP_CLUSTER_MAX)
             active -= step

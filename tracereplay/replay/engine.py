@@ -36,6 +36,7 @@ _MGLRU_RULES = {
     "6.14": st.MGLRU_6_14,
     "7.2": st.MGLRU_7_2,
 }
+ISOLATED_ROOM = 4 * 32  # reclaim/two_list.py:_shrink_inactive()
 MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
 
@@ -121,6 +122,7 @@ class Replay:
         self.events = zeros_on_lines(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
+        self._isolated = np.zeros(0 if textbook else ISOLATED_ROOM, np.int64)
         self._tables: PageTables | None = None
         self._table_flags = np.zeros(0, np.uint8)
         self._marks = np.zeros(MARKS, np.uint32)
@@ -412,7 +414,7 @@ class Replay:
     def _lookup(self) -> Any:
         """Return what the reclaim model looks pages up in: keys of a heap, or page tables."""
         if not self.machine[0]["generations"]:
-            return self._keys
+            return self._keys if self.machine[0]["textbook"] else self._isolated
         if self._tables is None:
             self._tables = PageTables(self.state.size)
         tables = self._tables
