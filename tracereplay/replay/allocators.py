@@ -97,13 +97,15 @@ def class_at(length: Any) -> Any:
 # ---- lists of zspages ------------------------------------------------------------------------------
 
 
+# Record 0 stands for none, and its `prev` for nothing: to write there, too, is less than to ask.
+
+
 @inner
 def _push(zspages: Any, classes: Any, head: Any, zspage: Any) -> None:
     first = classes[head]
     zspages[zspage]["prev"] = 0
     zspages[zspage]["next"] = first
-    if first:
-        zspages[first]["prev"] = zspage
+    zspages[first]["prev"] = zspage
     classes[head] = zspage
 
 
@@ -115,8 +117,7 @@ def _remove(zspages: Any, classes: Any, head: Any, zspage: Any) -> None:
         zspages[before]["next"] = after
     else:
         classes[head] = after
-    if after:
-        zspages[after]["prev"] = before
+    zspages[after]["prev"] = before
 
 
 @inner
@@ -143,14 +144,15 @@ def _free_zspage(m: Any, zspages: Any, zspage: Any) -> None:
 @inner
 def _group(m: Any, classes: Any, base: Any, in_use: Any) -> Any:
     """Return the fullness group; mm/zsmalloc.c:get_fullness_group()."""
-    objects = classes[base + CLASS_OBJECTS]
-    if in_use == 0:
-        return 0
-    if in_use == objects:
-        return 11
     if m["allocator"] == ZSMALLOC_6_1:  # almost empty up to three quarters, almost full above
-        return 1 if in_use <= 3 * objects // 4 else 2
-    return (in_use * classes[base + CLASS_TENTHS] >> 32) + 1  # 100 * in_use / objects / 10 + 1
+        objects = classes[base + CLASS_OBJECTS]
+        if in_use == objects:
+            return 11
+        group = 1 if in_use <= 3 * objects // 4 else 2
+    else:
+        # 100 * in_use / objects / 10 + 1, which is 11 where it is full
+        group = (in_use * classes[base + CLASS_TENTHS] >> 32) + 1
+    return group if in_use else 0
 
 
 @inner
@@ -179,8 +181,8 @@ def _insert_zspage(m: Any, zspages: Any, classes: Any, base: Any, zspage: Any) -
 @inner
 def _take_off(zspages: Any, classes: Any, base: Any, group: Any, zspage: Any) -> None:
     _remove(zspages, classes, base + group, zspage)
-    if classes[base + group] == 0:
-        classes[base + CLASS_LISTS] ^= np.int64(1) << group
+    is_empty = np.int64(classes[base + group] == 0)
+    classes[base + CLASS_LISTS] ^= is_empty << group
 
 
 @inner
