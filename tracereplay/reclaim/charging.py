@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracereplay._jit import apart, inner
+from tracereplay._jit import apart, copied, inner
 from tracereplay.replay.charge import (
     charged_bytes,
     drain_all_stock,
@@ -82,7 +82,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
                     return False
                 return True
 
-    @inner
+    @copied
     def charge(
         m: Any,
         state: Any,
@@ -98,7 +98,27 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
             return True
         return charge_by_reclaim(m, state, pages, pool, classes, writes, slots, times)
 
-    @inner
+    @apart
+    def charge_tables(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+    ) -> Any:
+        bits = state[page]
+        for table in (NEW_TABLE, NEW_MIDDLE):
+            if bits & table:
+                if not charge(m, state, pages, pool, classes, writes, slots, times):
+                    return False
+                m["table_pages"] += 1
+        return True
+
+    @copied
     def make_room(
         m: Any,
         state: Any,
@@ -111,12 +131,10 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         page: Any,
     ) -> Any:
         """Charge the page of a fault, and the page tables its address needs first."""
-        bits = state[page]
-        for table in (NEW_TABLE, NEW_MIDDLE):
-            if bits & table:
-                if not charge(m, state, pages, pool, classes, writes, slots, times):
-                    return False
-                m["table_pages"] += 1
+        if state[page] & (NEW_TABLE | NEW_MIDDLE) and not charge_tables(
+            m, state, pages, pool, classes, writes, slots, times, page
+        ):
+            return False
         return charge(m, state, pages, pool, classes, writes, slots, times)
 
     return charge, make_room

@@ -13,6 +13,7 @@ import numpy as np
 
 from tracereplay._jit import (
     apart,
+    copied,
     inner,
     item_at,
     leading_zeros,
@@ -66,12 +67,11 @@ from tracereplay.replay.state import (
     set_flags,
 )
 from tracereplay.replay.swap import (
-    address_window,
     complete_writes,
     count_request,
     neighbour,
-    slot_window,
     submit_write,
+    window_around,
 )
 from tracereplay.replay.zswap import (
     KEPT_BY_POLICY,
@@ -124,15 +124,21 @@ def flush_statistics(m: Any) -> None:
     m["stat_updates"] = 0
 
 
-@inner
+@copied
 def flush_if_due(m: Any, flushes: Any) -> None:
     """Flush where the periodic worker, or a reader of memory.stat, has done so by now."""
+    if m["flush_period_ns"] != 0:
+        _flush_by_time(m, flushes)
+
+
+@apart
+def _flush_by_time(m: Any, flushes: Any) -> None:
     if m["flush_period_ns"] > 0:
         if m["clock_ns"] >= m["next_flush_ns"]:
             flush_statistics(m)
             period = m["flush_period_ns"]
             m["next_flush_ns"] += (1 + (m["clock_ns"] - m["next_flush_ns"]) // period) * period
-    elif m["flush_period_ns"] < 0:
+    else:
         while (
             m["flush_index"] < flushes.size and flushes[m["flush_index"]]["at_ns"] <= m["clock_ns"]
         ):
@@ -369,20 +375,35 @@ def _emit(
     events[at]["clock_ns"] = clock_ns
     events[at]["service"] = service
     events[at]["size_bytes"] = size
-    events[at]["touched_pages"] = m["unique_pages"]
-    events[at]["scanned"] = m["ev_scanned"]
-    events[at]["stored"] = m["ev_stored"]
-    events[at]["stored_bytes"] = m["ev_stored_bytes"]
-    events[at]["raw"] = m["ev_raw"]
-    events[at]["rejected"] = m["ev_rejected"]
-    events[at]["dropped"] = m["ev_dropped"]
-    events[at]["written"] = m["ev_written"]
-    events[at]["requests"] = m["ev_requests"]
-    events[at]["written_back"] = m["ev_written_back"]
-    events[at]["written_back_bytes"] = m["ev_written_back_bytes"]
-    events[at]["read_ahead"] = m["ev_read_ahead"]
-    events[at]["read_ahead_loads"] = m["ev_read_ahead_loads"]
-    events[at]["waits"] = m["ev_waits"]
+    # All are read before one is written: LLVM makes vectors of them.
+    touched = m["unique_pages"]
+    scanned = m["ev_scanned"]
+    stored = m["ev_stored"]
+    stored_bytes = m["ev_stored_bytes"]
+    raw = m["ev_raw"]
+    rejected = m["ev_rejected"]
+    dropped = m["ev_dropped"]
+    written = m["ev_written"]
+    requests = m["ev_requests"]
+    written_back = m["ev_written_back"]
+    written_back_bytes = m["ev_written_back_bytes"]
+    read_ahead = m["ev_read_ahead"]
+    read_ahead_loads = m["ev_read_ahead_loads"]
+    waits = m["ev_waits"]
+    events[at]["touched_pages"] = touched
+    events[at]["scanned"] = scanned
+    events[at]["stored"] = stored
+    events[at]["stored_bytes"] = stored_bytes
+    events[at]["raw"] = raw
+    events[at]["rejected"] = rejected
+    events[at]["dropped"] = dropped
+    events[at]["written"] = written
+    events[at]["requests"] = requests
+    events[at]["written_back"] = written_back
+    events[at]["written_back_bytes"] = written_back_bytes
+    events[at]["read_ahead"] = read_ahead
+    events[at]["read_ahead_loads"] = read_ahead_loads
+    events[at]["waits"] = waits
     m["events"] = at + 1
     m["ev_scanned"] = 0
     m["ev_stored"] = 0
@@ -399,7 +420,7 @@ def _emit(
     m["ev_waits"] = 0
 
 
-@inner
+@copied
 def _map(
     m: Any,
     state: Any,
@@ -621,7 +642,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 m["worker_pending"] = 0
                 m["worker_failures"] = 0
 
-    @apart
+    @inner
     def evict(
         m: Any,
         state: Any,
@@ -848,14 +869,15 @@ def build_loop(
                 soon = (soon & SOON_ROWS) << 1 | faults
             page = np.int64(item_at(page_ids, row)) + FIRST_PAGE
             bits = item_at(state, page)
-            write = item_at(is_write, row)
-            if not bits & MAPPED or (write and bits & READ_ONLY):
+            write = np.int64(item_at(is_write, row))
+            # One comparison: nobody guesses which accesses write.
+            if bits & (MAPPED | READ_ONLY * write) != MAPPED:
                 break
             # The accessed bit is set where the processor walks the page table: not while it has
             # the translation cached, which reclaim leaves there when it clears the bit
             # (arch/x86/mm/pgtable.c:ptep_clear_flush_young()). A first write walks it again.
             if not has_tlb or tlb[page & tlb_mask] != page or (write and not bits & PTE_DIRTY):
-                put_at(state, page, bits | ACCESSED | (PTE_DIRTY if write else 0))
+                put_at(state, page, bits | ACCESSED | PTE_DIRTY * write)
                 if has_tlb:
                     tlb[page & tlb_mask] = page
             on_hit(pages, page, ahead, row)
@@ -863,7 +885,7 @@ def build_loop(
         m["soon"] = soon
         return row
 
-    @inner
+    @copied
     def bring_in(
         m: Any,
         state: Any,
@@ -904,6 +926,20 @@ def build_loop(
         return service
 
     @apart
+    def bring_neighbour(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+    ) -> Any:
+        return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
+
+    @apart
     def read_around(
         m: Any,
         state: Any,
@@ -915,6 +951,8 @@ def build_loop(
         neighbours: Any,
         times: Any,
         page: Any,
+        begin: Any,
+        count: Any,
     ) -> Any:
         """Bring a page in with its neighbours; return its service, -1 where there is no room.
 
@@ -922,15 +960,8 @@ def build_loop(
         order, the page itself at its place among them. Unlike the kernel, which skips it, a page
         that was never touched ends the window: who is beside it is known only from then on.
         """
-        if not m["vma_readahead"]:
-            m["decided"] |= SLOT_MET
-        if not m["vma_readahead"] and pages[page]["slot"] == 0:
-            # Virtual swap holds it in memory: nothing stands beside it on the device.
-            return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
         service = np.int64(-1)
         if m["vma_readahead"]:
-            begin, count = address_window(m, neighbours, page)
-            alone = count == 1
             other = page
             while begin < 0 and state[np.int64(neighbour(neighbours, 2 * other))] & SEEN:
                 other = np.int64(neighbour(neighbours, 2 * other))
@@ -938,14 +969,10 @@ def build_loop(
             count += begin  # what lies before the page table's first entry is cut off
             slot = np.int64(0)
         else:
-            count = slot_window(m, pages, page)
-            alone = count == 1
             slot = np.int64(pages[page]["slot"]) & ~(count - 1)
-            if slot == 0 and count > 1:
+            if slot == 0:
                 slot += 1
                 count -= 1
-            elif count == 1:
-                slot = np.int64(pages[page]["slot"])
             other = np.int64(0)
         for step in range(count):
             if m["vma_readahead"]:
@@ -960,8 +987,8 @@ def build_loop(
                 if other == 0:
                     continue
             if other == page:
-                service = np.int64(
-                    bring_in(m, state, pages, pool, classes, writes, slots, times, page)
+                service = bring_neighbour(
+                    m, state, pages, pool, classes, writes, slots, times, page
                 )
                 if service < 0:
                     return service
@@ -969,7 +996,7 @@ def build_loop(
                 pages, other, IN_ZSWAP | ON_DEVICE | IN_ZEROMAP
             ):
                 from_pool = has(pages, other, IN_ZSWAP)
-                if bring_in(m, state, pages, pool, classes, writes, slots, times, other) < 0:
+                if bring_neighbour(m, state, pages, pool, classes, writes, slots, times, other) < 0:
                     return np.int64(-1)  # this charge may kill as well (GFP_HIGHUSER_MOVABLE)
                 set_flags(pages, other, PG_READAHEAD)
                 m["swap_ra"] += 1
@@ -977,10 +1004,9 @@ def build_loop(
                     m["ev_read_ahead_loads"] += 1
                 else:
                     m["ev_read_ahead"] += 1
-        if not alone:
-            drain(m, pages, times[1])  # lru_add_drain()
-        if not state[page] & RESIDENT:  # read alone, or reclaimed again for one of the others
-            service = np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
+        drain(m, pages, times[1])  # lru_add_drain()
+        if not state[page] & RESIDENT:  # reclaimed again for one of the others
+            service = bring_neighbour(m, state, pages, pool, classes, writes, slots, times, page)
         return service
 
     @inner
@@ -1084,10 +1110,25 @@ def build_loop(
                 m["clock_ns"] += m["major_fault_ns"]
                 if has(pages, page, IN_ZSWAP):
                     size = stored_length(m, pages, page)
+                begin = np.int64(0)
+                count = np.int64(1)
                 if m["page_cluster"] > 0:
+                    begin, count = window_around(m, pages, neighbours, page)
+                if count > 1:
                     service = np.int64(
                         read_around(
-                            m, state, pages, pool, classes, writes, slots, neighbours, times, page
+                            m,
+                            state,
+                            pages,
+                            pool,
+                            classes,
+                            writes,
+                            slots,
+                            neighbours,
+                            times,
+                            page,
+                            begin,
+                            count,
                         )
                     )
                 else:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import apart, inner
+from tracereplay._jit import apart, copied, inner
 from tracereplay.replay.state import SLOT_MET
 
 CLUSTER = 512  # SWAPFILE_CLUSTER
@@ -75,7 +75,7 @@ def swap_is_full(m: Any) -> Any:
     return True
 
 
-@inner
+@copied
 def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
     """Give a page a swap slot; False where swap is full."""
     if m["swap_slots"] >= m["swap_slots_total"]:
@@ -86,14 +86,20 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
         slot = m["slot_cursor"]
         m["slot_cursor"] = slot % _LAST_SLOT + 1
     else:
-        if m["slot_clusters"]:
-            slot = np.int64(_from_clusters(m, slots))
-        else:
-            slot = np.int64(_from_runs(m, slots))
-        slots[slot] = page
-        m["slot_top"] = max(m["slot_top"], slot + 1)
+        slot = np.int64(_find_slot(m, slots, page))
     pages[page]["slot"] = slot
     return True
+
+
+@apart
+def _find_slot(m: Any, slots: Any, page: Any) -> Any:
+    if m["slot_clusters"]:
+        slot = np.int64(_from_clusters(m, slots))
+    else:
+        slot = np.int64(_from_runs(m, slots))
+    slots[slot] = page
+    m["slot_top"] = max(m["slot_top"], slot + 1)
+    return slot
 
 
 @inner

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import inner
+from tracereplay._jit import apart, copied, inner
 from tracereplay.replay.generations import rotate_generation
 from tracereplay.replay.state import (
     INACTIVE,
@@ -14,6 +14,7 @@ from tracereplay.replay.state import (
     PG_ACTIVE,
     PG_RECLAIM,
     PG_WRITEBACK,
+    SLOT_MET,
     clear_flags,
     has,
     link_tail,
@@ -123,9 +124,15 @@ def _end_write(m: Any, pages: Any, page: Any) -> None:
     link_tail(pages, INACTIVE, page)
 
 
-@inner
+@copied
 def complete_writes(m: Any, pages: Any, writes: Any) -> None:
     """Finish every write that is done by now."""
+    if m["io_count"] > 0:
+        _complete_writes(m, pages, writes)
+
+
+@apart
+def _complete_writes(m: Any, pages: Any, writes: Any) -> None:
     while m["io_count"] > 0 and writes[m["io_head"]]["done_ns"] <= m["clock_ns"]:
         page = np.int64(writes[m["io_head"]]["page"])
         m["io_head"] = (m["io_head"] + 1) % m["device_depth"]
@@ -164,7 +171,7 @@ def _window(m: Any, beside: Any, hits: Any) -> Any:
 
 
 @inner
-def slot_window(m: Any, pages: Any, page: Any) -> Any:
+def _slot_window(m: Any, pages: Any, page: Any) -> Any:
     """Return how many slots to read around the one of a page; swapin_nr_pages()."""
     slot = np.int64(pages[page]["slot"])
     hits = m["ra_hits"]
@@ -185,7 +192,7 @@ def neighbour(neighbours: Any, at: Any) -> Any:
 
 
 @inner
-def address_window(m: Any, neighbours: Any, page: Any) -> Any:
+def _address_window(m: Any, neighbours: Any, page: Any) -> Any:
     """Return (first neighbour's distance, pages) to read around a page; swap_vma_ra_win().
 
     `neighbours` holds, for page p, the page one address below at 2p and above at 2p + 1, with
@@ -204,3 +211,15 @@ def address_window(m: Any, neighbours: Any, page: Any) -> Any:
     if is_previous:
         return 1 - count, count
     return -((count - 1) // 2), count
+
+
+@inner
+def window_around(m: Any, pages: Any, neighbours: Any, page: Any) -> Any:
+    """Return (first neighbour's distance, pages) to read around a page; 1 where it is read alone."""
+    if m["vma_readahead"]:
+        return _address_window(m, neighbours, page)
+    m["decided"] |= SLOT_MET
+    if pages[page]["slot"] == 0:
+        # Virtual swap holds it in memory: nothing stands beside it on the device.
+        return np.int64(0), np.int64(1)
+    return np.int64(0), _slot_window(m, pages, page)
