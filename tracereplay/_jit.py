@@ -119,6 +119,7 @@ _COPIED: dict[str, Any] = {}
 if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
     import ctypes
 
+    from llvmlite.binding import Linkage
     from numba.core import typed_passes, untyped_passes
     from numba.core.caching import FunctionCache
     from numba.core.codegen import JITCodeLibrary
@@ -202,6 +203,10 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
                             function.add_function_attribute("noinline")
                         elif isinstance(library, _CopiedLibrary):
                             function.add_function_attribute("alwaysinline")
+            # Of numba's own, too: who calls its max() might hear of an error, and whoever calls that.
+            for function in self._final_module.functions:
+                if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                    function.linkage = "internal"
             super()._optimize_final_module()
 
         @property
