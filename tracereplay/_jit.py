@@ -383,6 +383,10 @@ if _config.DISABLE_JIT:
         """Return how many of the upper bits of a uint64 are zero."""
         return 64 - int(word).bit_length()
 
+    def trailing_zeros(word: Any) -> Any:
+        """Return how many of the lower bits of a uint64 are zero; 64 where all are."""
+        return (int(word) & -int(word)).bit_length() - 1 if word else 64
+
     def byte_at(buffer: Any, at: Any) -> Any:
         """Return a byte of a uint8 array; `at` is within it, and not counted from its end."""
         return buffer[at]
@@ -403,6 +407,13 @@ if _config.DISABLE_JIT:
     def put_at(array: Any, at: Any, value: Any) -> None:
         """Set an item of an array of numbers; `at` is within it, and not counted from its end."""
         array[at] = value
+
+    def move_counts(source: Any, target: Any) -> None:
+        """Move all int64 fields `ev_…` of a record to the uint32 ones of another, and leave zeros."""
+        for name in source.dtype.names:
+            if name.startswith("ev_"):
+                target[name[3:]] = source[name]
+                source[name] = 0
 
     def prefetch(array: Any, index: Any) -> None:
         """Ask for the cache line of `array[index]`; interpreted code has no use for it."""
@@ -449,6 +460,15 @@ else:
 
         def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             return builder.ctlz(arguments[0], ir.IntType(1)(0))
+
+        return types.int64(types.uint64), generate
+
+    @intrinsic
+    def trailing_zeros(_context: Any, _word: Any) -> Any:
+        """Return how many of the lower bits of a uint64 are zero; 64 where all are."""
+
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.cttz(arguments[0], ir.IntType(1)(0))
 
         return types.int64(types.uint64), generate
 
@@ -517,6 +537,33 @@ else:
             return builder.zext(builder.cttz(mask, ir.IntType(1)(0)), ir.IntType(64))
 
         return types.int64(buffer, at, one, other), generate
+
+    @intrinsic
+    def move_counts(_context: Any, source: Any, target: Any) -> Any:
+        """Move all int64 fields `ev_…` of a record to the uint32 ones of another, and leave zeros.
+
+        They stand in a row in both, so that it is one vector: numba leaves LLVM's search for those off.
+        """
+        names = [name for name in source.fields if name.startswith("ev_")]
+        lanes = len(names)
+        at, there = source.offset(names[0]), target.offset(names[0][3:])
+        assert [source.offset(name) for name in names] == [at + 8 * nth for nth in range(lanes)]
+        assert [target.offset(name[3:]) for name in names] == [there + 4 * n for n in range(lanes)]
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            def field(record: Any, offset: int, lane: int) -> Any:
+                first = builder.bitcast(record, ir.IntType(8).as_pointer())
+                first = builder.gep(first, [ir.IntType(64)(offset)])
+                return builder.bitcast(first, ir.VectorType(ir.IntType(lane), lanes).as_pointer())
+
+            words = field(arguments[0], at, 64)
+            counts = builder.load(words, align=8)
+            fewer = builder.trunc(counts, ir.VectorType(ir.IntType(32), lanes))
+            builder.store(fewer, field(arguments[1], there, 32), align=4)
+            builder.store(ir.Constant(counts.type, None), words, align=8)
+            return context.get_dummy_value()
+
+        return types.void(source, target), generate
 
     @intrinsic
     def prefetch(_context: Any, array: Any, index: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tracereplay._jit import apart, inner, kernel, prefetch
+from tracereplay._jit import apart, copied, inner, kernel, prefetch
 from tracereplay.reclaim.charging import (
     DEF_PRIORITY,
     LEVEL_NS,
@@ -110,7 +110,7 @@ def _join(
     pages[head]["next"] = after
 
 
-@inner
+@apart
 def drain_pending(m: Any, pages: Any) -> None:
     """Put the pages of the per-CPU batch on their lists, oldest first; mm/swap.c:lru_add_drain()."""
     page = np.int64(pages[PENDING]["prev"])
@@ -139,7 +139,7 @@ def _drain(m: Any, pages: Any, lookup: Any) -> None:
     drain_pending(m, pages)
 
 
-@inner
+@copied
 def _add(m: Any, pages: Any, page: Any) -> None:
     """Add a page that came into memory; mm/swap.c:folio_add_lru()."""
     set_flags(pages, page, OFF_LIST)

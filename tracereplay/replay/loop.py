@@ -16,9 +16,10 @@ from tracereplay._jit import (
     copied,
     inner,
     item_at,
-    leading_zeros,
+    move_counts,
     prefetch,
     put_at,
+    trailing_zeros,
     wrapping_product,
     wrapping_sum,
 )
@@ -100,7 +101,6 @@ BESIDE_PAGES = 8
 WARM_FAULTS = 64
 FAR_AHEAD = 40  # rows
 STATE_AHEAD = 24  # before them
-SOON_ROWS = (1 << FAR_AHEAD) - 1
 # One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
 WORKER_STEP_NS = 1_000
 SHRINK_BATCH = 128
@@ -278,7 +278,7 @@ def wake_worker(m: Any) -> None:
 # ---- faults ----------------------------------------------------------------------------------------
 
 
-@inner
+@copied
 def _load(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
     """Bring the data of a page back; mm/page_io.c:swap_read_folio(). Return the service."""
     if has(pages, page, IN_ZEROMAP):
@@ -314,15 +314,26 @@ def _faults_so_far(m: Any) -> Any:
     return m["pgmajfault"] + m["minor_faults"]
 
 
-@inner
+@copied
 def _note_peaks(m: Any) -> None:
+    footprint = m["resident_pages"] + m["pool_pages"]
+    over = charged_bytes(m) - m["limit_bytes"]
+    if (
+        m["resident_pages"] > m["resident_pages_peak"]
+        or m["pool_pages"] > m["pool_pages_peak"]
+        or m["stored_pages"] > m["stored_pages_peak"]
+        or footprint > m["footprint_pages_peak"]
+        or over > m["overshoot_bytes_peak"]
+    ):
+        _raise_peaks(m, footprint, over)
+
+
+@apart
+def _raise_peaks(m: Any, footprint: Any, over: Any) -> None:
     m["resident_pages_peak"] = max(m["resident_pages_peak"], m["resident_pages"])
     m["pool_pages_peak"] = max(m["pool_pages_peak"], m["pool_pages"])
     m["stored_pages_peak"] = max(m["stored_pages_peak"], m["stored_pages"])
-    m["footprint_pages_peak"] = max(
-        m["footprint_pages_peak"], m["resident_pages"] + m["pool_pages"]
-    )
-    over = charged_bytes(m) - m["limit_bytes"]
+    m["footprint_pages_peak"] = max(m["footprint_pages_peak"], footprint)
     m["overshoot_bytes_peak"] = max(m["overshoot_bytes_peak"], over)
 
 
@@ -375,49 +386,9 @@ def _emit(
     events[at]["clock_ns"] = clock_ns
     events[at]["service"] = service
     events[at]["size_bytes"] = size
-    # All are read before one is written: LLVM makes vectors of them.
-    touched = m["unique_pages"]
-    scanned = m["ev_scanned"]
-    stored = m["ev_stored"]
-    stored_bytes = m["ev_stored_bytes"]
-    raw = m["ev_raw"]
-    rejected = m["ev_rejected"]
-    dropped = m["ev_dropped"]
-    written = m["ev_written"]
-    requests = m["ev_requests"]
-    written_back = m["ev_written_back"]
-    written_back_bytes = m["ev_written_back_bytes"]
-    read_ahead = m["ev_read_ahead"]
-    read_ahead_loads = m["ev_read_ahead_loads"]
-    waits = m["ev_waits"]
-    events[at]["touched_pages"] = touched
-    events[at]["scanned"] = scanned
-    events[at]["stored"] = stored
-    events[at]["stored_bytes"] = stored_bytes
-    events[at]["raw"] = raw
-    events[at]["rejected"] = rejected
-    events[at]["dropped"] = dropped
-    events[at]["written"] = written
-    events[at]["requests"] = requests
-    events[at]["written_back"] = written_back
-    events[at]["written_back_bytes"] = written_back_bytes
-    events[at]["read_ahead"] = read_ahead
-    events[at]["read_ahead_loads"] = read_ahead_loads
-    events[at]["waits"] = waits
+    events[at]["touched_pages"] = m["unique_pages"]
+    move_counts(m, events[at])
     m["events"] = at + 1
-    m["ev_scanned"] = 0
-    m["ev_stored"] = 0
-    m["ev_stored_bytes"] = 0
-    m["ev_raw"] = 0
-    m["ev_rejected"] = 0
-    m["ev_dropped"] = 0
-    m["ev_written"] = 0
-    m["ev_requests"] = 0
-    m["ev_written_back"] = 0
-    m["ev_written_back_bytes"] = 0
-    m["ev_read_ahead"] = 0
-    m["ev_read_ahead_loads"] = 0
-    m["ev_waits"] = 0
 
 
 @copied
@@ -814,20 +785,17 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
 @inner
 def prefetch_ahead(m: Any, pages: Any, pool: Any, neighbours: Any, page_ids: Any, row: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now."""
-    soon = np.uint64(m["soon"] & SOON_ROWS)
-    if row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
-        if soon:  # its zspage has come, too: ask for the neighbours on its list
-            nth = leading_zeros(soon) - (63 - FAR_AHEAD)
-            coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
-            zspage = np.int64(pages[coming]["zspage"])
-            prefetch(pool[0], np.int64(pool[0][zspage]["prev"]))
-            prefetch(pool[0], np.int64(pool[0][zspage]["next"]))
-        for _ in range(2):
-            if soon:
-                soon ^= np.uint64(1) << np.uint64(63 - leading_zeros(soon))
+    soon = np.uint64(m["soon"] >> 1)
+    if soon and row + FAR_AHEAD + STATE_AHEAD < page_ids.size:
+        # Its zspage has come, too: ask for the neighbours on its list.
+        coming = np.int64(item_at(page_ids, row + 1 + trailing_zeros(soon))) + FIRST_PAGE
+        zspage = np.int64(pages[coming]["zspage"])
+        prefetch(pool[0], np.int64(pool[0][zspage]["prev"]))
+        prefetch(pool[0], np.int64(pool[0][zspage]["next"]))
+        soon = soon & (soon - np.uint64(1))
+        soon = soon & (soon - np.uint64(1 if soon else 0))
         if soon:
-            nth = leading_zeros(soon) - (63 - FAR_AHEAD)
-            coming = np.int64(page_ids[row + nth]) + FIRST_PAGE
+            coming = np.int64(item_at(page_ids, row + 1 + trailing_zeros(soon))) + FIRST_PAGE
             prefetch(pool[0], np.int64(pages[coming]["zspage"]))
             if neighbours.size > 0:
                 prefetch(neighbours, 2 * coming)
@@ -838,7 +806,7 @@ def build_loop(
 ) -> Any:
     """Return the access loop of a reclaim model; see `replay_accesses` inside."""
 
-    @apart
+    @inner
     def pass_hits(
         m: Any,
         state: Any,
@@ -852,8 +820,8 @@ def build_loop(
         """Pass the touches that cost nothing; return the row of the next one that faults.
 
         On the way the state of pages to come is asked for, then the record of those that will fault.
-        No branch for that: one in eight would be guessed wrong. `soon` has a bit for each of the
-        next rows, the nearest highest, set where it will fault.
+        No branch for that: one in eight would be guessed wrong. `soon` has a bit for this row
+        and each of the next, the nearest lowest, set where it will fault.
         """
         rows = np.int64(page_ids.size)
         has_tlb = tlb.size > 0
@@ -866,7 +834,7 @@ def build_loop(
                 coming = np.int64(item_at(page_ids, row + FAR_AHEAD)) + FIRST_PAGE
                 faults = 1 - (item_at(state, coming) & MAPPED)
                 prefetch(pages, coming * faults)
-                soon = (soon & SOON_ROWS) << 1 | faults
+                soon = soon >> 1 | faults << FAR_AHEAD
             page = np.int64(item_at(page_ids, row)) + FIRST_PAGE
             bits = item_at(state, page)
             write = np.int64(item_at(is_write, row))
@@ -917,7 +885,7 @@ def build_loop(
             complete_writes(m, pages, writes)
         state[page] = SEEN | RESIDENT
         refault(m, pages, page)
-        if m["exclusive_loads"] and service in (ZSWAP, ZSWAP_RAW):
+        if m["exclusive_loads"] and ZSWAP <= service <= ZSWAP_RAW:
             set_flags(pages, page, SWAPCACHE | NEVER_MAPPED | PG_DIRTY)
         else:
             set_flags(pages, page, SWAPCACHE | NEVER_MAPPED)

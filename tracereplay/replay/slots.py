@@ -84,7 +84,7 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
     m["swap_slots"] += 1
     if m["slot_room"] == 0:
         slot = m["slot_cursor"]
-        m["slot_cursor"] = slot % _LAST_SLOT + 1
+        m["slot_cursor"] = slot + 1 if slot < _LAST_SLOT else 1
     else:
         slot = np.int64(_find_slot(m, slots, page))
     pages[page]["slot"] = slot
