@@ -388,7 +388,7 @@ if _config.DISABLE_JIT:
         return (int(word) & -int(word)).bit_length() - 1 if word else 64
 
     def byte_at(buffer: Any, at: Any) -> Any:
-        """Return a byte of a uint8 array; `at` is within it, and not counted from its end."""
+        """Return a byte of a uint8 or bool array; `at` is within it, and not counted from its end."""
         return buffer[at]
 
     def word_at(buffer: Any, at: Any) -> Any:
@@ -476,7 +476,7 @@ else:
 
     @intrinsic
     def byte_at(_context: Any, buffer: Any, at: Any) -> Any:
-        """Return a byte of a uint8 array; `at` is within it, and not counted from its end."""
+        """Return a byte of a uint8 or bool array; `at` is within it, and not counted from its end."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.load(_element(context, builder, signature, arguments))

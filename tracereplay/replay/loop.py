@@ -13,6 +13,7 @@ import numpy as np
 
 from tracereplay._jit import (
     apart,
+    byte_at,
     copied,
     inner,
     item_at,
@@ -834,7 +835,7 @@ def build_loop(
                 soon = soon >> 1 | faults << FAR_AHEAD
             page = np.int64(item_at(page_ids, row)) + FIRST_PAGE
             bits = item_at(state, page)
-            write = np.int64(item_at(is_write, row))
+            write = np.int64(byte_at(is_write, row))
             # One comparison: nobody guesses which accesses write.
             if bits & (MAPPED | READ_ONLY * write) != MAPPED:
                 break
