@@ -6,10 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tracereplay
 from tracereplay import _jit, precompile
+from tracereplay.replay.state import COUNTED, EVENT, MACHINE
 
 PACKAGE = Path(tracereplay.__file__).parent
 
@@ -106,3 +108,33 @@ def test_a_child_compiles_only_where_no_cache_holds_the_replay(monkeypatch):
     monkeypatch.setattr(precompile, "is_cached", lambda _: False)
     precompile.Precompiling(["two-list"]).wait()
     assert not began  # one CPU: nothing to gain
+
+
+@_jit.kernel
+def _move(source, target):
+    _jit.move_counts(source[0], target[0])
+
+
+@_jit.kernel
+def _trailing_zeros(word):
+    return _jit.trailing_zeros(word)
+
+
+def test_counts_move_to_the_event_and_leave_zeros():
+    machine, event = np.zeros(1, MACHINE), np.zeros(1, EVENT)
+    for nth, name in enumerate(COUNTED):
+        machine[f"ev_{name}"] = nth + 1
+    machine["oom_at_access"] = -1
+    event["touched_pages"] = 99
+    event["near"] = 1
+    _move(machine, event)
+    assert [int(event[name][0]) for name in COUNTED] == list(range(1, len(COUNTED) + 1))
+    assert not any(machine[f"ev_{name}"][0] for name in COUNTED)
+    assert machine["oom_at_access"][0] == -1
+    assert event["touched_pages"][0] == 99
+    assert event["near"][0] == 1
+
+
+@pytest.mark.parametrize(("word", "zeros"), [(0, 64), (1, 0), (0b1011000, 3), (1 << 63, 63)])
+def test_zeros_are_counted_from_the_lowest_bit(word, zeros):
+    assert _trailing_zeros(np.uint64(word)) == zeros
