@@ -1045,7 +1045,7 @@ class Oracle:
         self.worker_running = self.worker_pending = False
         self.worker_failures = 0
         # On the only CPU the thread that woke it yields to it at the next page.
-        self.worker_time = self.now + (self.kernel.lone_worker_ns if self.case.one_cpu else 25_000)
+        self.worker_time = self.now + (self.kernel.lone_worker_ns if self.case.one_cpu else 21_000)
 
     def zswap_store(self, page: Page) -> str:
         """Return stored, refused, keep, or link."""

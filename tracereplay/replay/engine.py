@@ -28,7 +28,7 @@ FOOTPRINT_POINTS = 2000
 # The writeback worker: ns from queueing it to its first step, and quarters of its cost that its work
 # takes. From queueing work to an idle CPU running it: 17 to 25 us measured on a virtual machine. The
 # ends: half of that and a quarter less work, as where it finds clean pages; twice and half as much more.
-WORKER_TIMING = {"nominal": (25_000, 4), "early": (12_000, 3), "late": (50_000, 6)}
+WORKER_TIMING = {"nominal": (21_000, 4), "early": (10_000, 3), "late": (42_000, 6)}
 _ALLOCATORS = {"zsmalloc": st.ZSMALLOC, "zbud": st.ZBUD, "z3fold": st.Z3FOLD, "ideal": st.IDEAL}
 _MGLRU_RULES = {
     "6.1": st.MGLRU_6_1,
