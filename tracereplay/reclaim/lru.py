@@ -11,7 +11,8 @@ import numpy as np
 
 from tracereplay._jit import inner, kernel
 from tracereplay.reclaim.textbook import build_textbook, no_batch
-from tracereplay.replay.loop import build_eviction, build_loop
+from tracereplay.replay.eviction import build_eviction
+from tracereplay.replay.loop import build_loop
 from tracereplay.replay.state import INACTIVE, link_head, unlink
 
 

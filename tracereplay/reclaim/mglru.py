@@ -65,6 +65,15 @@ from tracereplay.reclaim.charging import (
     note_reclaim,
 )
 from tracereplay.replay.charge import charged_bytes
+from tracereplay.replay.eviction import ACTIVATE as KEEP_ACTIVE
+from tracereplay.replay.eviction import (
+    FREED,
+    KEPT_LOCKED,
+    OFF_LRU,
+    build_eviction,
+    drop_backing,
+    forget_page,
+)
 from tracereplay.replay.generations import (
     MAX_NR_GENS,
     MIN_NR_GENS,
@@ -77,20 +86,7 @@ from tracereplay.replay.generations import (
     size_of,
     would_join_oldest,
 )
-from tracereplay.replay.loop import (
-    ACTIVATE as KEEP_ACTIVE,
-)
-from tracereplay.replay.loop import (
-    FREED,
-    KEPT_LOCKED,
-    OFF_LRU,
-    build_eviction,
-    build_loop,
-    drop_backing,
-    flush_if_due,
-    flush_statistics,
-    forget_page,
-)
+from tracereplay.replay.loop import build_loop
 from tracereplay.replay.slots import swap_is_full
 from tracereplay.replay.state import (
     ISOLATED,
@@ -121,6 +117,7 @@ from tracereplay.replay.state import (
     set_flags,
     unlink,
 )
+from tracereplay.replay.statistics import flush_if_due, flush_statistics
 from tracereplay.replay.swap import (
     complete_writes,
     end_plug,
@@ -146,7 +143,7 @@ def _on_hit(pages: Any, page: Any, ahead: Any, row: Any) -> None:
 def _set_min_seq(m: Any, pages: Any, seq: Any) -> None:
     """Let the oldest generation be another, and carry the averages of the tiers over."""
     for passed in range(m["min_seq"] + 1, seq + 1):
-        pages[head_of(passed)]["slot"] = np.uint32(m["nonresident_age"])
+        pages[head_of(passed)]["oldest_at"] = np.uint32(m["nonresident_age"])
     m["min_seq"] = seq
     m["tier_avg_refaulted"] = (m["tier_avg_refaulted"] + m["tier_refaulted"]) // 2
     total = m["tier_avg_total"] + m["tier_evicted"] + m["tier_protected"]
@@ -172,14 +169,14 @@ def _set_min_seq(m: Any, pages: Any, seq: Any) -> None:
 def _refault(m: Any, pages: Any, page: Any) -> None:
     """Note that an evicted page is back; mm/workingset.c:lru_gen_refault()."""
     was_workingset = has(pages, page, PG_WORKINGSET)
-    was_twice = pages[page]["later"] > 0
+    was_twice = pages[page]["again"] > 0
     clear_flags(pages, page, PG_WORKINGSET | PG_ACTIVE | PG_REFERENCED)
-    pages[page]["later"] = 0
+    pages[page]["again"] = 0
     reworked = m["mglru_rules"] >= MGLRU_6_14
     since = m["max_seq"] - (MAX_NR_GENS - 1) if reworked else m["min_seq"]
     # Evicted after the oldest generation came to `since`: both ages as distances from now.
     evicted = np.uint32(m["nonresident_age"] - np.int64(pages[page]["shadow"]))
-    began = np.uint32(m["nonresident_age"] - np.int64(pages[head_of(since)]["slot"]))
+    began = np.uint32(m["nonresident_age"] - np.int64(pages[head_of(since)]["oldest_at"]))
     recent = since <= 0 or evicted <= began
     in_fault = not m["in_background"]
     if recent or m["mglru_rules"] != MGLRU_6_1:
@@ -256,7 +253,7 @@ def _promote(m: Any, pages: Any, page: Any) -> None:
         if off_list:
             return
         clear_flags(pages, page, PG_REFERENCED)
-        pages[page]["later"] = 0
+        pages[page]["again"] = 0
         set_flags(pages, page, PG_WORKINGSET)
     else:
         if off_list:
@@ -279,10 +276,10 @@ def _set_refs(m: Any, pages: Any, page: Any) -> Any:
         if not has(pages, page, PG_REFERENCED):
             set_flags(pages, page, PG_REFERENCED)
             return True
-        if pages[page]["later"] == 0:
-            pages[page]["later"] = 1
+        if pages[page]["again"] == 0:
+            pages[page]["again"] = 1
             return True
-        pages[page]["later"] = 0
+        pages[page]["again"] = 0
     clear_flags(pages, page, PG_REFERENCED)
     set_flags(pages, page, PG_WORKINGSET)
     return True
@@ -483,7 +480,7 @@ def _move_up(m: Any, pages: Any, page: Any) -> Any:
         return head_named(pages, page)  # promoted by number only
     forget = PG_REFERENCED if m["mglru_rules"] >= MGLRU_6_14 else PG_REFERENCED | PG_WORKINGSET
     clear_flags(pages, page, forget)
-    pages[page]["later"] = 0
+    pages[page]["again"] = 0
     head = head_of(m["min_seq"] + 1)
     change_generation(pages, page, head)
     return head
@@ -494,7 +491,7 @@ def _is_twice(m: Any, pages: Any, page: Any) -> Any:
     """Tell whether a page was found accessed twice and is not of the working set: folio_lru_refs()."""
     if m["mglru_rules"] < MGLRU_7_2 or has(pages, page, PG_WORKINGSET):
         return False
-    return has(pages, page, PG_REFERENCED) and pages[page]["later"] > 0
+    return has(pages, page, PG_REFERENCED) and pages[page]["again"] > 0
 
 
 @inner
@@ -658,7 +655,7 @@ def _isolate(m: Any, pages: Any, most: Any) -> Any:
             if by_writeback:
                 clear_flags(pages, page, PG_RECLAIM)
             if not has(pages, page, PG_REFERENCED):
-                pages[page]["later"] = 0
+                pages[page]["again"] = 0
             leave_generation(pages, page)
             link_head(pages, ISOLATED, page)
             isolated += 1
@@ -727,7 +724,7 @@ def _shrink_page(
                 m["twice_evicted"] += 1
             else:
                 m["tier_evicted"] += 1
-            pages[page]["later"] = 1 if twice else 0
+            pages[page]["again"] = 1 if twice else 0
             forget_page(m, state, pages, page)  # OFF_LIST stays: it is on no list
             return True
         if fate in (OFF_LRU, KEPT_LOCKED):
@@ -757,7 +754,7 @@ def _put_back(m: Any, state: Any, pages: Any, page: Any, skip_retry: Any) -> Any
             return False
         if would_join_oldest(m, pages, page):
             clear_flags(pages, page, PG_REFERENCED)
-            pages[page]["later"] = 0
+            pages[page]["again"] = 0
             set_flags(pages, page, PG_ACTIVE)
     elif flags & PG_RECLAIM and flags & (PG_DIRTY | PG_WRITEBACK):
         if flags & PG_WORKINGSET:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tracereplay._jit import inner
 from tracereplay.replay.charge import charged_bytes
-from tracereplay.replay.loop import ACTIVATE, OFF_LRU, forget_page
+from tracereplay.replay.eviction import ACTIVATE, OFF_LRU, forget_page
 from tracereplay.replay.state import PG_ACTIVE, PRESSED, clear_flags
 
 _PAGE = 4096

@@ -20,19 +20,9 @@ from tracereplay.reclaim.charging import (
     note_reclaim,
 )
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes
-from tracereplay.replay.loop import (
-    ACTIVATE as KEEP_ACTIVE,
-)
-from tracereplay.replay.loop import (
-    FREED,
-    OFF_LRU,
-    build_eviction,
-    build_loop,
-    drop_backing,
-    flush_if_due,
-    flush_statistics,
-    forget_page,
-)
+from tracereplay.replay.eviction import ACTIVATE as KEEP_ACTIVE
+from tracereplay.replay.eviction import FREED, OFF_LRU, build_eviction, drop_backing, forget_page
+from tracereplay.replay.loop import build_loop
 from tracereplay.replay.slots import no_slot_left, swap_is_full
 from tracereplay.replay.state import (
     ACTIVE,
@@ -54,6 +44,7 @@ from tracereplay.replay.state import (
     link_head,
     set_flags,
 )
+from tracereplay.replay.statistics import flush_if_due, flush_statistics
 from tracereplay.replay.swap import (
     complete_writes,
     end_plug,

@@ -19,7 +19,7 @@ Charging (charge.py)
         until then counts as seen, without deactivating, where it falls into the last one
                                                                   shrink_lruvec(), snapshot_refaults()
 
-Reclaim (reclaim/two_list.py, loop.py)
+Reclaim (reclaim/two_list.py, statistics.py)
     priorities 12 to 0 until 32 pages are freed; one more round before giving up (since 6.11)
         mm/vmscan.c:do_try_to_free_pages()
     how much of each list; swappiness against costs               get_scan_count(), mm/swap.c:lru_note_cost()
@@ -41,7 +41,7 @@ Reclaim (reclaim/two_list.py, loop.py)
     a refault closer than the active list is long is activated    mm/workingset.c:workingset_refault()
     swap full: an activated page gives its slot back              shrink_folio_list(), folio_free_swap()
 
-Where a page goes (loop.py: evict)
+Where a page goes (eviction.py: evict)
     clean and with a slot: dropped                                shrink_folio_list()
     all zero: a bit (since 6.12)                                  mm/page_io.c:swap_writeout(), is_folio_zero_filled()
     zswap; what it refuses goes to the device                     swap_writeout(), zswap_store()
@@ -69,7 +69,7 @@ Allocators (allocators.py)
         mm/z3fold.c:z3fold_alloc(), get_free_buddy(), do_compact_page(), compact_single_buddy()
     6.1: each object has a header of 8 bytes in zbud and z3fold   zswap_frontswap_store()
 
-Writeback from zswap (loop.py: walk_one, write_back, run_worker, shrink_pool, shrink_slab)
+Writeback from zswap (eviction.py: walk_one, write_back, run_worker, shrink_pool, shrink_slab)
     oldest entry first, one second chance                         zswap.c:shrink_memcg_cb() (6.12)
     a new page in the swap cache: charged, a refault, on the lists, gone when written
         zswap_writeback_entry(); one in the swap cache already is passed over (-EEXIST)

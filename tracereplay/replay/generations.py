@@ -53,7 +53,7 @@ def head_of(seq: Any) -> Any:
 @inner
 def size_of(pages: Any, seq: Any) -> Any:
     """Return how many pages are in a generation, whatever list they stand on."""
-    return np.int64(pages[head_of(seq)]["shadow"])
+    return np.int64(pages[head_of(seq)]["members"])
 
 
 @inner
@@ -77,13 +77,13 @@ def put_in_generation(pages: Any, page: Any, head: Any) -> None:
     number = np.int64(head) - GENERATIONS
     content = np.int64(pages[page]["size"]) & ~GENERATION_MASK
     pages[page]["size"] = content | (number << GENERATION_SHIFT)
-    pages[head]["shadow"] += np.uint32(1)
+    pages[head]["members"] += np.uint32(1)
 
 
 @inner
 def change_generation(pages: Any, page: Any, head: Any) -> None:
     """Give a page another number, on whatever list it stands."""
-    pages[head_named(pages, page)]["shadow"] -= np.uint32(1)
+    pages[head_named(pages, page)]["members"] -= np.uint32(1)
     put_in_generation(pages, page, head)
 
 
@@ -141,7 +141,7 @@ def join_generation(m: Any, pages: Any, page: Any, reclaiming: Any) -> None:
 @inner
 def leave_generation(pages: Any, page: Any) -> None:
     """Take a page off its list and out of its generation; lru_gen_del_folio()."""
-    pages[head_named(pages, page)]["shadow"] -= np.uint32(1)
+    pages[head_named(pages, page)]["members"] -= np.uint32(1)
     pages[page]["size"] = np.int64(pages[page]["size"]) & ~GENERATION_MASK
     unlink(pages, page)
     set_flags(pages, page, OFF_LIST)

@@ -1,8 +1,8 @@
-"""The access loop: hits, faults, and what becomes of a page that reclaim picked.
+"""The access loop: hits and faults.
 
-A reclaim model hands three hooks to `replay_accesses` and orders pages; all counting happens here,
-so a model cannot miscount. Source: mm/memory.c:do_swap_page(), mm/page_io.c:swap_writeout(),
-mm/vmscan.c:shrink_folio_list() as of v6.12 and v6.18.
+A reclaim model hands its hooks to build_loop() and orders pages; all counting happens here and in
+eviction.py, so a model cannot miscount. Source: mm/memory.c:do_swap_page(), mm/swap_state.c as of v6.12
+and v6.18.
 """
 
 from __future__ import annotations
@@ -21,80 +21,44 @@ from tracereplay._jit import (
     prefetch,
     put_at,
     trailing_zeros,
-    wrapping_product,
-    wrapping_sum,
 )
-from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
-from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes, force_charge, uncharge
-from tracereplay.replay.slots import alloc_slot, free_slot, swap_is_full
+from tracereplay.replay.charge import charged_bytes
+from tracereplay.replay.eviction import drop_backing, forget_kept
+from tracereplay.replay.slots import swap_is_full
 from tracereplay.replay.state import (
     ACCESSED,
     BACKGROUND,
     DEVICE,
-    DEVICE_MET,
-    EVICTED,
     FIRST_PAGE,
-    IDEAL,
     IN_ZEROMAP,
     IN_ZSWAP,
-    KEPT_IDLE,
     LINKED,
     MAPPED,
     MINOR,
-    NEVER,
     NEVER_MAPPED,
     OFF_LIST,
     ON_DEVICE,
-    PG_ACTIVE,
     PG_DIRTY,
     PG_READAHEAD,
-    PG_RECLAIM,
-    PG_REFERENCED,
     PG_WRITEBACK,
-    POOL_MET,
     PTE_DIRTY,
     RAW,
     READ_ONLY,
     RESIDENT,
     SEEN,
-    SLOT_MET,
     SWAP_CACHE,
     SWAPCACHE,
     ZERO,
     ZSWAP,
     ZSWAP_RAW,
-    ZSWAP_REFERENCED,
     clear_flags,
     has,
     set_flags,
 )
-from tracereplay.replay.swap import (
-    complete_writes,
-    count_request,
-    neighbour,
-    submit_write,
-    window_around,
-)
-from tracereplay.replay.zswap import (
-    KEPT_BY_POLICY,
-    LINKED_BY_POLICY,
-    STORED,
-    forget_entry,
-    full_action,
-    is_full,
-    limited_pages,
-    store,
-    stored_length,
-)
-from tracereplay.replay.zswap_order import join_order, leave_order, oldest_entry, oldest_kept
+from tracereplay.replay.statistics import UPDATES_PER_FAULT, flush_if_due
+from tracereplay.replay.swap import complete_writes, neighbour, window_around
+from tracereplay.replay.zswap import forget_entry, stored_length
 
-FREED, ACTIVATE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
-WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
-ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrink()
-# Statistics a fault or a freed page updates, near enough for the flush threshold of 64 per CPU
-# (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
-UPDATES_PER_FAULT = 7
-UPDATES_PER_EVICTION = 6
 # Page table entries in a cache line. Pages are numbered by first touch, as they lie in most programs.
 BESIDE_PAGES = 8
 # Faults after which a page that was read ahead has left the caches: as many pages, with what reclaim
@@ -102,181 +66,7 @@ BESIDE_PAGES = 8
 WARM_FAULTS = 64
 FAR_AHEAD = 40  # rows
 STATE_AHEAD = 24  # before them
-# One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
-WORKER_STEP_NS = 1_000
-SHRINK_BATCH = 128
-SHRINKER_SEEKS = 2  # DEFAULT_SEEKS
 _PAGE = 4096
-
-
-# ---- statistics reclaim decides with ---------------------------------------------------------------
-
-
-@inner
-def flush_statistics(m: Any) -> None:
-    """Bring the cgroup statistics up to date; mm/memcontrol.c:do_flush_stats()."""
-    m["stat_inactive"] = m["inactive_pages"]
-    m["stat_active"] = m["active_pages"]
-    m["stat_activate"] = m["workingset_activate_anon"]
-    m["stat_rotated"] = m["vmscan_rotated"]
-    m["stat_io"] = m["workingset_restore_anon"] + m["vmscan_written"]
-    m["stat_stored"] = m["stored_pages"]
-    m["stat_backing_bytes"] = m["pool_charged_bytes"]
-    m["stat_updates"] = 0
-
-
-@copied
-def flush_if_due(m: Any, flushes: Any) -> None:
-    """Flush where the periodic worker, or a reader of memory.stat, has done so by now."""
-    if m["flush_period_ns"] != 0:
-        _flush_by_time(m, flushes)
-
-
-@apart
-def _flush_by_time(m: Any, flushes: Any) -> None:
-    if m["flush_period_ns"] > 0:
-        if m["clock_ns"] >= m["next_flush_ns"]:
-            flush_statistics(m)
-            period = m["flush_period_ns"]
-            m["next_flush_ns"] += (1 + (m["clock_ns"] - m["next_flush_ns"]) // period) * period
-    else:
-        while (
-            m["flush_index"] < flushes.size and flushes[m["flush_index"]]["at_ns"] <= m["clock_ns"]
-        ):
-            flush_statistics(m)
-            flushes[m["flush_index"]]["pool_pages"] = m["pool_pages"]
-            flushes[m["flush_index"]]["stored_pages"] = m["stored_pages"]
-            m["flush_index"] += 1
-
-
-# ---- out of memory ---------------------------------------------------------------------------------
-
-
-@inner
-def drop_backing(m: Any, pages: Any, pool: Any, classes: Any, slots: Any, page: Any) -> None:
-    """Free the swap slot of a page and whatever holds its data; mm/swapfile.c:folio_free_swap()."""
-    if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
-        forget_entry(m, pages, pool, classes, page)
-    if has(pages, page, ON_DEVICE):
-        m["device_pages"] -= 1
-    if pages[page]["slot"]:
-        free_slot(m, pages, slots, page)
-    clear_flags(pages, page, ON_DEVICE | IN_ZEROMAP | SWAPCACHE)
-    set_flags(pages, page, PG_DIRTY)
-
-
-@inner
-def give_up_late_slot(m: Any, pages: Any, slots: Any, page: Any) -> None:
-    """Free the slot of a page that virtual swap holds in memory: only the device needs one."""
-    if m["late_slots"] and pages[page]["slot"]:
-        free_slot(m, pages, slots, page)
-
-
-@inner
-def _inverted(m: Any, pages: Any, pool: Any, page: Any) -> Any:
-    """Tell whether an older page stays in memory because a policy kept it there."""
-    if m["kept_pages"] == 0:
-        return False
-    return pages[oldest_kept(m, pages, pool[2])]["shadow"] < pages[page]["shadow"]
-
-
-@inner
-def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
-    """Send a page of memory to the device; FREED where the write is synchronous, else WRITING."""
-    if m["fifo_pages"] > 0:
-        m["lru_inversions"] += 1  # what zswap holds was reclaimed earlier
-    if not has(pages, page, ON_DEVICE):
-        m["device_pages"] += 1
-        m["device_pages_peak"] = max(m["device_pages_peak"], m["device_pages"])
-    set_flags(pages, page, ON_DEVICE)
-    m["pswpout"] += 1
-    m["ev_written"] += 1
-    m["clock_ns"] += m["submit_ns"]
-    if m["synchronous"] or m["textbook"]:
-        if not m["synchronous"]:
-            count_request(m, pages, page)
-        return FREED
-    set_flags(pages, page, PG_WRITEBACK | PG_RECLAIM)
-    submit_write(m, pages, writes, page)
-    return WRITING
-
-
-@inner
-def keep_page(m: Any, pages: Any, pool: Any, page: Any) -> None:
-    """Note that a policy keeps this page: unmapped, in the swap cache, and older than what follows."""
-    if not has(pages, page, KEPT_IDLE):
-        m["kept_pages"] += 1
-    pages[page]["shadow"] = m["nonresident_age"]
-    set_flags(pages, page, KEPT_IDLE | PG_DIRTY)
-    join_order(m, pages, pool[2], page)
-
-
-@inner
-def forget_kept(m: Any, pages: Any, page: Any) -> None:
-    """Note that a kept page was touched, or leaves after all."""
-    if has(pages, page, KEPT_IDLE):
-        leave_order(pages, page)
-        clear_flags(pages, page, KEPT_IDLE)
-        m["kept_pages"] -= 1
-
-
-@inner
-def forget_page(m: Any, state: Any, pages: Any, page: Any) -> None:
-    """Free the memory of an evicted page; its shadow stays behind (mm/workingset.c)."""
-    state[page] = SEEN
-    clear_flags(pages, page, SWAPCACHE | NEVER_MAPPED | PG_ACTIVE | PG_REFERENCED | PG_READAHEAD)
-    pages[page]["shadow"] = m["nonresident_age"]
-    m["nonresident_age"] += 1
-    m["resident_pages"] -= 1
-    m["stat_updates"] += UPDATES_PER_EVICTION
-    uncharge(m, 1)
-
-
-@apart
-def rewrite_contents(m: Any, pages: Any, classes: Any, page: Any) -> None:
-    """Give a page that was written other contents, or not: by a hash of seed, page and rewrite.
-
-    Every eviction of a page written since the last one draws; splitmix64's finalizer. At its first
-    eviction a page holds what it was first filled with.
-    """
-    count_at = m["rewrite_at"] + m["rewrite_rows"] + page
-    classes[count_at] += 1
-    if classes[count_at] == 1:
-        return
-    of_page = wrapping_product(np.uint64(page), np.uint64(0x9E3779B97F4A7C15))
-    of_count = wrapping_product(np.uint64(classes[count_at]), np.uint64(0xD1B54A32D192ED03))
-    bits = wrapping_sum(wrapping_sum(np.uint64(m["rewrite_seed"]), of_page), of_count)
-    bits = wrapping_product(bits ^ (bits >> np.uint64(30)), np.uint64(0xBF58476D1CE4E5B9))
-    bits = wrapping_product(bits ^ (bits >> np.uint64(27)), np.uint64(0x94D049BB133111EB))
-    bits ^= bits >> np.uint64(31)
-    if np.int64(bits & np.uint64(0xFFFFFFFF)) < m["rewrite_threshold"]:
-        row = np.int64((bits >> np.uint64(32)) * np.uint64(m["rewrite_rows"]) >> np.uint64(32))
-        pages[page]["size"] = classes[m["rewrite_at"] + row]
-
-
-# ---- writeback from zswap --------------------------------------------------------------------------
-
-
-@inner
-def wake_worker(m: Any) -> None:
-    """Queue the writeback worker; kernel/workqueue.c:queue_work().
-
-    Nothing where it is queued already. While it runs it is not: it runs again right after, because
-    the thread that has a work in hand takes it from the queue once more. On one CPU nobody queues it
-    while it runs.
-    """
-    m["decided"] |= POOL_MET
-    if m["worker_active"]:
-        m["worker_pending"] = m["worker_running"] and not m["one_cpu"]
-    elif m["writeback"]:
-        m["worker_active"] = 1
-        m["worker_running"] = 0
-        m["worker_pending"] = 0
-        m["worker_failures"] = 0
-        m["worker_ns"] = m["clock_ns"] + m["worker_delay_ns"]
-
-
-# ---- faults ----------------------------------------------------------------------------------------
 
 
 @copied
@@ -426,363 +216,6 @@ def _map(
         drop_backing(m, pages, pool, classes, slots, page)
 
 
-# ---- factories: what needs to know how the reclaim model adds a page -------------------------------
-# Functions made once at import and called by name keep numba's disk cache usable; functions handed
-# over as arguments do not (their addresses would stand in the machine code).
-
-
-def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
-    """Return (evict, run_worker, shrink_slab) for a reclaim model.
-
-    refault(m, pages, page) decides where a page that comes back belongs; add(m, pages, page) puts
-    it there.
-    """
-
-    @apart
-    def write_back(
-        m: Any,
-        state: Any,
-        pages: Any,
-        pool: Any,
-        classes: Any,
-        writes: Any,
-        slots: Any,
-        page: Any,
-    ) -> Any:
-        """Move one entry to the device; mm/zswap.c:zswap_writeback_entry(). False where it cannot.
-
-        The entry is decompressed into a new page of the swap cache, which is charged to the cgroup,
-        counts as a refault, joins the lists, and leaves once the device has it. Unlike the kernel, the
-        charge never reclaims by itself: the next fault does.
-        """
-        linked = has(pages, page, LINKED)
-        if state[page] & RESIDENT and not linked:
-            m["met_in_swap_cache"] += 1
-            m["reject_reclaim_fail"] += not m["worker_whole_page"]
-            return False  # -EEXIST: in the swap cache already
-        if page == m["incoming"]:
-            m["reject_reclaim_fail"] += not m["worker_whole_page"]
-            return False  # a fault holds its place in the swap cache (swapcache_prepare())
-        m["decided"] |= SLOT_MET
-        if m["late_slots"] and not pages[page]["slot"] and not alloc_slot(m, pages, slots, page):
-            return False
-        if _inverted(m, pages, pool, page):
-            m["lru_inversions"] += 1
-        if not has(pages, page, ON_DEVICE):
-            m["device_pages"] += 1
-            m["device_pages_peak"] = max(m["device_pages_peak"], m["device_pages"])
-        m["zswpwb"] += 1
-        m["pswpout"] += 1
-        m["ev_written_back"] += 1
-        m["clock_ns"] += m["submit_ns"]
-        if linked:
-            # mixed-lru: written straight from the page, without a copy.
-            forget_entry(m, pages, pool, classes, page)
-            clear_flags(pages, page, PG_DIRTY)
-            set_flags(pages, page, ON_DEVICE)
-            count_request(m, pages, page)
-            forget_page(m, state, pages, page)
-            return True
-        m["ev_written_back_bytes"] += stored_length(m, pages, page)
-        m["clock_ns"] += m["load_ns"]
-        set_flags(pages, page, ON_DEVICE)
-        if m["textbook"] or m["synchronous"]:
-            if not m["synchronous"]:
-                count_request(m, pages, page)
-            forget_entry(m, pages, pool, classes, page)
-            return True
-        force_charge(m)
-        m["resident_pages"] += 1
-        state[page] = SEEN | RESIDENT
-        set_flags(pages, page, SWAPCACHE | PG_WRITEBACK | PG_RECLAIM)
-        clear_flags(pages, page, PG_DIRTY)
-        complete_writes(m, pages, writes)  # before a full batch puts their pages on the lists
-        refault(m, pages, page)
-        add(m, pages, page)
-        forget_entry(m, pages, pool, classes, page)  # once its data stands in the new page
-        submit_write(m, pages, writes, page)
-        return True
-
-    @inner
-    def walk_one(
-        m: Any,
-        state: Any,
-        pages: Any,
-        pool: Any,
-        classes: Any,
-        writes: Any,
-        slots: Any,
-    ) -> Any:
-        """Walk one entry from the old end; True if it was written back.
-
-        mm/zswap.c:shrink_memcg_cb(): a referenced entry loses the bit and goes round once more.
-        """
-        if m["fifo_pages"] == 0:
-            return False
-        page = np.int64(oldest_entry(m, pages, pool[2]))
-        join_order(m, pages, pool[2], page)
-        if m["second_chance"] and has(pages, page, ZSWAP_REFERENCED):
-            clear_flags(pages, page, ZSWAP_REFERENCED)
-            return False
-        return write_back(m, state, pages, pool, classes, writes, slots, page)
-
-    @inner
-    def shrink_pool(
-        m: Any,
-        state: Any,
-        pages: Any,
-        pool: Any,
-        classes: Any,
-        writes: Any,
-        slots: Any,
-    ) -> Any:
-        """Free one page of the allocator by writing back what it holds; False where none went.
-
-        mm/zpool.c:zpool_shrink(pool, 1), the whole of a worker's run in 6.1: eight pages are tried,
-        the one with the oldest last allocation first. zsmalloc cannot.
-        """
-        if m["no_pool_writeback"]:
-            return False
-        for _ in range(ZPOOL_TRIES):
-            if m["allocator"] == IDEAL:  # has no pages: an entry stands for one
-                if walk_one(m, state, pages, pool, classes, writes, slots):
-                    return True
-                continue
-            zspage = np.int64(claim_oldest_zspage(m, pool, classes))
-            if zspage == 0:
-                return False
-            middle = np.int64(pool[1][zspage]["middle_page"])
-            first = np.int64(pool[1][zspage]["first_page"])
-            last = np.int64(pool[1][zspage]["last_page"])
-            going = True
-            if middle:
-                going = write_back(m, state, pages, pool, classes, writes, slots, middle)
-            if first and going:
-                going = write_back(m, state, pages, pool, classes, writes, slots, first)
-            if last and going:
-                write_back(m, state, pages, pool, classes, writes, slots, last)
-            if unclaim_zspage(m, pool, classes):
-                return True
-        return False
-
-    @apart
-    def run_worker(
-        m: Any,
-        state: Any,
-        pages: Any,
-        pool: Any,
-        classes: Any,
-        writes: Any,
-        slots: Any,
-    ) -> None:
-        """Let the writeback worker do what it had time for by now; mm/zswap.c:shrink_worker().
-
-        It walks one entry of the cgroup at a time (nr_to_walk 1), stops below the accept threshold,
-        or after 16 failures, which successes do not reset. It runs on a CPU of its own beside the
-        faulting thread, so its pace is its own cost: a cleared bit is a list operation, a written
-        entry a decompression and a submission. With one CPU the two take turns (`worker_pace`). In
-        6.1 a run frees one page of the allocator.
-        """
-        if m["worker_whole_page"] and m["worker_ns"] <= m["clock_ns"]:
-            m["worker_active"] = 0
-            here = m["clock_ns"]
-            m["in_background"] = 1
-            if not shrink_pool(m, state, pages, pool, classes, writes, slots):
-                m["reject_reclaim_fail"] += 1
-            m["in_background"] = 0
-            m["clock_ns"] = here
-        while m["worker_active"] and m["worker_ns"] <= m["clock_ns"]:
-            if m["fifo_pages"] == 0:
-                m["worker_active"] = 0
-                break
-            m["worker_running"] = 1
-            here = m["clock_ns"]
-            m["clock_ns"] = m["worker_ns"]
-            m["in_background"] = 1
-            written = walk_one(m, state, pages, pool, classes, writes, slots)
-            m["in_background"] = 0
-            m["clock_ns"] += WORKER_STEP_NS
-            if written:
-                # Its page is charged to a cgroup at its limit: it reclaims one for it.
-                m["clock_ns"] += m["scan_ns"] + m["store_ns"]
-            else:
-                m["worker_failures"] += 1
-            m["worker_ns"] += m["worker_pace"] * (m["clock_ns"] - m["worker_ns"]) // 4
-            m["clock_ns"] = here
-            if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
-                m["worker_active"] = m["worker_pending"]
-                m["worker_pending"] = 0
-                m["worker_failures"] = 0
-
-    @inner
-    def evict(
-        m: Any,
-        state: Any,
-        pages: Any,
-        pool: Any,
-        classes: Any,
-        writes: Any,
-        slots: Any,
-        page: Any,
-    ) -> Any:
-        """Unmap a page and put its data somewhere; say what becomes of the page.
-
-        Returns FREED (the caller forgets it), ACTIVATE (it stays, at the active end), WRITING (it
-        stays until the device has it), OFF_LRU (it stays, in the zswap order), or KEPT_LOCKED (it
-        stays in the swap cache: pageout() and __remove_mapping() leave what somebody else holds).
-        mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
-        """
-        if not has(pages, page, SWAPCACHE):
-            # Virtual swap names a page without a place on the device.
-            if not (pages[page]["slot"] or m["late_slots"] or alloc_slot(m, pages, slots, page)):
-                return ACTIVATE
-            set_flags(pages, page, SWAPCACHE | PG_DIRTY)
-        if state[page] & PTE_DIRTY:
-            set_flags(pages, page, PG_DIRTY)
-            clear_flags(pages, page, PG_READAHEAD)  # mm/page-writeback.c:folio_mark_dirty()
-            if m["rewrite_threshold"] > 0:
-                if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
-                    forget_entry(m, pages, pool, classes, page)  # its length is the old one's
-                rewrite_contents(m, pages, classes, page)
-        if state[page] & MAPPED:
-            m["mapped_pages"] -= 1
-        state[page] = SEEN | RESIDENT
-        forget_kept(m, pages, page)
-        if m["is_held"]:
-            return KEPT_LOCKED
-        if not has(pages, page, PG_DIRTY):
-            m["ev_dropped"] += 1
-            return FREED
-        if has(pages, page, NEVER_MAPPED) and m["mapped_only"]:
-            return ACTIVATE
-        clear_flags(pages, page, PG_DIRTY)
-        size = np.int64(pages[page]["size"])
-        if size == 0 and m["zeromap"]:
-            if has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, pool, classes, page)
-            set_flags(pages, page, IN_ZEROMAP)
-            m["swpout_zero"] += 1
-            m["pageouts"] += 1
-            m["ev_dropped"] += 1
-            m["clock_ns"] += m["zero_ns"]
-            give_up_late_slot(m, pages, slots, page)
-            return FREED
-        clear_flags(pages, page, IN_ZEROMAP)
-        action = np.int64(-1)
-        m["decided"] |= EVICTED
-        if m["zswap_enabled"]:
-            if m["worker_active"]:
-                run_worker(m, state, pages, pool, classes, writes, slots)
-            if m["strict_limit"] and has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, pool, classes, page)  # __frontswap_store(): a dup goes first
-            limited = m["zswap_max_pages"] < NEVER
-            if limited and m["zswap_max_pages"] > 0:
-                flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
-            if limited and m["pool_charged_bytes"] // _PAGE >= m["zswap_max_pages"]:
-                m["decided"] |= POOL_MET
-                action = full_action(m)
-                # shrink_memcg() once; the store goes on if it wrote something back.
-                can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
-                if can_walk and walk_one(m, state, pages, pool, classes, writes, slots):
-                    action = np.int64(-1)
-                elif m["zswap_full"] and not m["strict_limit"]:
-                    wake_worker(m)  # every refusal does while the pool is full
-            if action < 0:
-                full, wake = is_full(m)
-                if full:
-                    action = full_action(m)
-                if wake:
-                    wake_worker(m)
-            if action < 0:
-                action = store(m, pages, pool, classes, page)
-            if action == STORED:
-                m["pageouts"] += 1
-                if has(pages, page, ON_DEVICE):
-                    clear_flags(pages, page, ON_DEVICE)
-                    m["device_pages"] -= 1
-                give_up_late_slot(m, pages, slots, page)
-                return FREED
-            if has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, pool, classes, page)  # never let an older copy come back
-            if action == LINKED_BY_POLICY:
-                pages[page]["shadow"] = m["nonresident_age"]
-                set_flags(pages, page, LINKED | PG_DIRTY)
-                join_order(m, pages, pool[2], page)
-                m["fifo_pages"] += 1
-                m["linked_pages"] += 1
-                return OFF_LRU
-            if action == KEPT_BY_POLICY:
-                keep_page(m, pages, pool, page)
-                return ACTIVATE
-        m["decided"] |= DEVICE_MET | SLOT_MET
-        if not m["has_device"] or not (pages[page]["slot"] or alloc_slot(m, pages, slots, page)):
-            keep_page(m, pages, pool, page)
-            return ACTIVATE
-        m["pageouts"] += 1
-        return write_to_device(m, pages, writes, page)
-
-    @apart
-    def shrink_slab(
-        m: Any,
-        state: Any,
-        pages: Any,
-        pool: Any,
-        classes: Any,
-        writes: Any,
-        slots: Any,
-        priority: Any,
-    ) -> None:
-        """Let the dynamic shrinker write entries back under memory pressure.
-
-        mm/zswap.c:zswap_shrinker_count(), zswap_shrinker_scan(), driven by
-        mm/shrinker.c:do_shrink_slab(): batches of 128, two seeks, unfinished work deferred. Under
-        cgroup v1 the statistics it scales by stay 0, so it only flushes them.
-        """
-        if m["stat_updates"] > CHARGE_BATCH * m["cpus"]:
-            flush_statistics(m)
-        if not m["charge_pool"] or m["stat_stored"] == 0 or m["fifo_pages"] == 0:
-            return
-        freeable = m["fifo_pages"]
-        credit = m["disk_swapins"]
-        left = max(credit - freeable, 0)
-        m["disk_swapins"] = left
-        freeable -= credit - left
-        backing = m["stat_backing_bytes"] // _PAGE
-        stored = m["stat_stored"]
-        freeable = freeable // stored * backing + freeable % stored * backing // stored
-        if freeable == 0:
-            return
-        deferred = m["shrinker_deferred"]
-        delta = (freeable >> priority) * 4 // SHRINKER_SEEKS
-        total = min((deferred >> priority) + delta, 2 * freeable)
-        scanned = np.int64(0)
-        while total >= SHRINK_BATCH or total >= freeable:
-            step = min(SHRINK_BATCH, total)
-            freed = np.int64(0)
-            stop = False
-            for _ in range(step):
-                if m["fifo_pages"] == 0:
-                    break
-                before = m["met_in_swap_cache"]
-                alone = m["fifo_pages"] == 1
-                if walk_one(m, state, pages, pool, classes, writes, slots):
-                    freed += 1
-                elif m["met_in_swap_cache"] != before:
-                    stop = True  # a page in the swap cache: this is warm
-                    break
-                elif alone:
-                    break  # list_lru walks to the list's end: rotating its only entry gets there
-            if stop or freed == 0:
-                break
-            total -= step
-            scanned += step
-            if step == 0:
-                break
-        m["shrinker_deferred"] = min(max(deferred + delta - scanned, 0), 2 * freeable)
-
-    return evict, run_worker, shrink_slab
-
-
 @inner
 def prefetch_ahead(m: Any, pages: Any, pool: Any, neighbours: Any, page_ids: Any, row: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now.
@@ -887,7 +320,7 @@ def build_loop(
             set_flags(pages, page, SWAPCACHE | NEVER_MAPPED | PG_DIRTY)
         else:
             set_flags(pages, page, SWAPCACHE | NEVER_MAPPED)
-        pages[page]["shadow"] = _faults_so_far(m)
+        pages[page]["came_at"] = _faults_so_far(m)
         add(m, pages, page)
         return service
 
@@ -1043,7 +476,7 @@ def build_loop(
                 m["clock_ns"] += m["minor_fault_ns"]
                 m["minor_faults"] += 1
                 if has(pages, page, NEVER_MAPPED):
-                    since = np.uint32(_faults_so_far(m) - np.int64(pages[page]["shadow"]))
+                    since = np.uint32(_faults_so_far(m) - np.int64(pages[page]["came_at"]))
                     is_warm = since <= WARM_FAULTS
                 forget_kept(m, pages, page)
                 if has(pages, page, LINKED):

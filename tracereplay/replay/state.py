@@ -64,13 +64,13 @@ _PAGE_FIELDS = {
     "prev": (np.uint32, 0),
     "next": (np.uint32, 4),
     "place": (np.uint32, 8),  # in the zswap order, 0 where it is not in it
-    # A page some way behind it on its LRU list: what to prefetch. With mglru: accesses found beyond
-    # PG_REFERENCED, also while evicted (7.2).
-    "later": (np.uint32, 12),
-    # Nonresident age when it was evicted or kept: also its order. Of a page brought in and not mapped
-    # yet: faults by then.
-    "shadow": (np.uint32, 16),
+    "later": (np.uint32, 12),  # a page some way behind it on its LRU list: what to prefetch
+    "again": (np.uint32, 12),  # mglru, which needs no `later`: accesses found beyond PG_REFERENCED
+    "shadow": (np.uint32, 16),  # nonresident age when it was evicted or kept: also its order
+    "came_at": (np.uint32, 16),  # faults by then, of a page in memory that nobody has mapped yet
+    "members": (np.uint32, 16),  # of a head of mglru's lists: pages on it
     "slot": (np.uint32, 20),  # swap slot, 0 (the header's) without one
+    "oldest_at": (np.uint32, 20),  # of such a head: nonresident age when it came to be the oldest
     "zspage": (np.uint32, 24),  # allocator record that holds its object
     "flags": (np.uint16, 28),
     # Its two bytes, which is what LLVM writes where a constant is in one of them: to read both right
