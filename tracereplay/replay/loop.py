@@ -64,8 +64,8 @@ BESIDE_PAGES = 8
 # Faults after which a page that was read ahead has left the caches: as many pages, with what reclaim
 # compresses meanwhile, are half of a second-level cache of 1 MiB.
 WARM_FAULTS = 64
-FAR_AHEAD = 40  # rows
-STATE_AHEAD = 24  # before them
+FAR_AHEAD = 52  # rows
+STATE_AHEAD = 48  # before them
 _PAGE = 4096
 
 
