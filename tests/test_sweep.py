@@ -105,6 +105,16 @@ def test_traces_of_one_name_are_told_by_their_folders(place):
     assert jobs[1].settings["pages"] == str(place / "x" / "a.pages.parquet")
 
 
+def test_costs_are_a_file_beside_the_plan_or_a_bundled_table(place):
+    text = 'traces = "a.parquet"\npolicy = "store-raw"\ncosts = ["linux-6.18", "mine.json"]\n'
+    (place / "mine.json").write_text('{"faults": {"minor_fault_ns": 5}}')
+    jobs = plan_of(place, text)
+    assert [job.settings["costs"] for job in jobs] == ["linux-6.18", str(place / "mine.json")]
+    assert [job.label for job in jobs] == ["a, costs=linux-6.18", "a, costs=mine.json"]
+    assert invoke(place).exit_code == 0
+    assert all(map(is_done, jobs))
+
+
 def test_a_plan_takes_what_compare_takes():
     command = typer.main.get_command(app).commands["compare"]
     options = {max(option.opts, key=len).removeprefix("--") for option in command.params}

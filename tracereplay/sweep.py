@@ -108,7 +108,8 @@ class Job:
     @property
     def inputs(self) -> list[Path]:
         """Return the files its result hangs on."""
-        return [self.trace, *(Path(self.settings[key]) for key in _FILES if key in self.settings)]
+        named = (Path(self.settings[key]) for key in _FILES if key in self.settings)
+        return [self.trace, *(path for path in named if path.is_absolute())]
 
 
 def read_plan(path: str | Path, out: str | Path) -> list[Job]:
@@ -234,7 +235,8 @@ def _resolve(key: str, value: Any, trace: Path, plan: Path) -> Any:
     """Return a setting as this trace has it: files beside the plan, or named after the trace."""
     if key not in _FILES:
         return value
-    return str(plan.parent / str(value).replace(_STEM, str(trace.with_suffix(""))))
+    path = plan.parent / str(value).replace(_STEM, str(trace.with_suffix("")))
+    return str(value) if key == "costs" and not path.exists() else str(path)  # a bundled table
 
 
 def _short(key: str, value: Any) -> str:
