@@ -99,12 +99,12 @@ def sweep(
     done = [job for job in planned if sweeping.is_done(job)]
     if done:
         result = sweeping.join(done, ["tracereplay", *sys.argv[1:]])
-        frames = (result.summary, result.latency, result.footprint, result.run)
-        _print(format, *frames)
+        _print(format, result.summary, result.latency, result.run)
         flush()
         for path in result.write(out, force=True):
             note(f"wrote {path}")
-        write_html(out / "report.html", *frames, force=True)
+        frames = (result.summary, result.latency, result.footprint)
+        write_html(out / "report.html", *frames, result.run, force=True)
         note(f"wrote {out / 'report.html'}")
     if failed:
         note(f"{failed} of {len(planned)} jobs failed; the others are in the tables")
@@ -135,8 +135,7 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
         client.close()
 
 
-def _print(format: str, summary: Any, latency: Any, footprint: Any, run: dict[str, Any]) -> None:
-    del footprint
+def _print(format: str, summary: Any, latency: Any, run: dict[str, Any]) -> None:
     from tracereplay.report import table
 
     if format != "table":

@@ -30,8 +30,8 @@ from tracereplay.host.codec_times import (
     measure_zswap,
     read_pages,
 )
+from tracereplay.host.cost_figures import TIMING_SHARE, figure
 from tracereplay.host.device_times import check_directory, device_kind, measure_device
-from tracereplay.host.figures import TIMING_SHARE, figure
 from tracereplay.host.memory_times import measure_answers, measure_memory
 from tracereplay.host.pages import choose_columns
 from tracereplay.host.zswap_times import zswap_codec

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tracereplay.costs import RANDOM_LINES
 from tracereplay.errors import HostError
-from tracereplay.host.figures import TIMING_SHARE, UNDISTURBED, distribution, figure
+from tracereplay.host.cost_figures import TIMING_SHARE, UNDISTURBED, distribution, figure
 from tracereplay.host.pages import COMPRESSORS, PageSource, closing, open_source
 from tracereplay.host.zswap_times import AREA_PAGES, loads_of, stores_of, time_zswap
 from tracereplay.units import PAGE_BYTES

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tracereplay.errors import HostError
+from tracereplay.host.cost_figures import distribution, figure
 from tracereplay.host.direct_io import Writer
-from tracereplay.host.figures import distribution, figure
 from tracereplay.units import PAGE_BYTES, format_size
 
 Times = npt.NDArray[np.float64]

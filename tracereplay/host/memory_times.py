@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import kernel
-from tracereplay.host.figures import UNDISTURBED, distribution, figure
+from tracereplay.host.cost_figures import UNDISTURBED, distribution, figure
 from tracereplay.units import PAGE_BYTES
 
 # Memory in use at which its answer is timed, MiB.

@@ -110,6 +110,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         times: Any,
         page: Any,
     ) -> Any:
+        """Charge the page tables that a first touch of this address needs."""
         bits = state[page]
         for table in (NEW_TABLE, NEW_MIDDLE):
             if bits & table:

@@ -64,7 +64,7 @@ BESIDE_PAGES = 8
 # Faults after which a page that was read ahead has left the caches: as many pages, with what reclaim
 # compresses meanwhile, are half of a second-level cache of 1 MiB.
 WARM_FAULTS = 64
-FAR_AHEAD = 52  # rows
+FAR_AHEAD = 52  # rows; `soon` has a bit for each, of 64
 STATE_AHEAD = 48  # before them
 _PAGE = 4096
 
@@ -336,6 +336,7 @@ def build_loop(
         times: Any,
         page: Any,
     ) -> Any:
+        """Bring in a page of a window: bring_in() once for all, not copied to each place."""
         return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
 
     @apart

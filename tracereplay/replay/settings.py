@@ -19,6 +19,7 @@ class KernelProfile:
 
     Attributes
     ----------
+    since : the first release whose rules are nearer to these than to those of the kernel before
     zeromap : all-zero pages never reach zswap (mm/page_io.c:swap_writeout(), since 6.12)
     same_filled : zswap stores one repeated word without memory (zswap_is_page_same_filled(), 6.1)
     exclusive_loads : a load frees the entry (zswap_load(), unconditional since 6.9)
@@ -53,6 +54,7 @@ class KernelProfile:
     """
 
     name: str
+    since: tuple[int, int]
     zeromap: bool = True
     same_filled: bool = False
     exclusive_loads: bool = True
@@ -77,11 +79,16 @@ class KernelProfile:
 
 
 KERNELS: dict[str, KernelProfile] = {
-    "6.18": KernelProfile(name="6.18"),
-    "7.2": KernelProfile(name="7.2", mglru="7.2"),
-    "7.3": KernelProfile(name="7.3", mglru="7.2", cost_by_statistics=True, lone_worker_ns=0),
+    # Reclaim passes over pages that nobody mapped since 6.16, pageout().
+    "6.18": KernelProfile(name="6.18", since=(6, 16)),
+    "7.2": KernelProfile(name="7.2", since=(7, 2), mglru="7.2"),
+    "7.3": KernelProfile(
+        name="7.3", since=(7, 3), mglru="7.2", cost_by_statistics=True, lone_worker_ns=0
+    ),
+    # zswap has an order of its own since 6.5, and allocators none any more (commit f999f38b4e6f).
     "6.12": KernelProfile(
         name="6.12",
+        since=(6, 5),
         stores_raw=False,
         mglru="6.12",
         mapped_only=False,
@@ -92,6 +99,7 @@ KERNELS: dict[str, KernelProfile] = {
     ),
     "6.1": KernelProfile(
         name="6.1",
+        since=(0, 0),
         zeromap=False,
         same_filled=True,
         exclusive_loads=False,
@@ -116,12 +124,6 @@ KERNELS: dict[str, KernelProfile] = {
 }
 
 
-# From which release on the rules of each kernel are nearer than those of the one before: zswap has an
-# order of its own, allocators have none any more (6.5, commit f999f38b4e6f); reclaim passes over pages
-# that nobody mapped (6.16, pageout()).
-_NEAREST_SINCE = {"6.1": (0, 0), "6.12": (6, 5), "6.18": (6, 16), "7.2": (7, 2), "7.3": (7, 3)}
-
-
 def release_number(release: str) -> tuple[int, int]:
     """Return the first two numbers of a release such as 6.8.0-31-generic.
 
@@ -139,7 +141,8 @@ def release_number(release: str) -> tuple[int, int]:
 def nearest_kernel(release: str) -> str:
     """Return whose rules come nearest to those of a release: its own where there are any."""
     number = release_number(release)
-    return [name for name, since in _NEAREST_SINCE.items() if since <= number][-1]
+    older = [profile for profile in KERNELS.values() if profile.since <= number]
+    return max(older, key=lambda profile: profile.since).name
 
 
 def unknown_kernel(release: str) -> SettingsError:
