@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
-from tracereplay.errors import FormatError
+from tracereplay.errors import FormatError, InputError
 from tracereplay.validation import (
     TOUCH_COUNTERS,
+    beyond,
     load_run,
     load_workload,
     replay_repeat,
@@ -223,6 +224,41 @@ def test_validate_prints_json_and_fails_beyond_max_error():
 
     strict = CliRunner().invoke(app, ["validate", folder, "--max-error", "0.0001%"])
     assert strict.exit_code == 1
+
+
+def test_a_file_that_is_no_run_is_named_and_a_damaged_trace_is_one_line(tmp_path):
+    source = RUNS / "linux-7.3"
+    record = json.loads((source / "7.3-lru-zipf12-37.json").read_text())
+    record["pages"] = str(source / record["pages"])
+    trace = source / record["trace"]
+    record["trace"] = str(trace)
+    (tmp_path / "whole.json").write_text(json.dumps(record))
+    (tmp_path / "notes.json").write_text("{ half")
+    said = []
+    assert validate([tmp_path], counters=["zswpout"], skipped=said.append).height == 1
+    assert len(said) == 1
+    assert said[0].startswith(f"{tmp_path / 'notes.json'}: not JSON")
+    (tmp_path / "cut.parquet").write_bytes(trace.read_bytes()[:-100])
+    record["trace"] = "cut.parquet"
+    (tmp_path / "whole.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"cut\.parquet: cannot be read as Parquet: "):
+        validate([tmp_path])
+
+
+def test_what_only_the_model_counted_is_beyond_any_error():
+    rows = [
+        ("few", "swap_ra_hit", 0.0, 60.0),
+        ("many", "swap_ra_hit", 0.0, 61.0),
+        ("lived", "oom_events", 0.0, 0.2),
+        ("killed", "oom_events", 0.0, 1.0),
+        ("near", "zswpin", 1000.0, 1010.0),
+        ("far", "zswpin", 1000.0, 1030.0),
+        ("unknown", "zswpin", None, 1030.0),
+    ]
+    frame = pl.DataFrame(
+        rows, schema=["run", "counter", "kernel", "model"], orient="row"
+    ).with_columns(error=pl.when(pl.col("kernel") > 0).then(pl.col("model") / pl.col("kernel") - 1))
+    assert [row["run"] for row in beyond(frame, 0.02)] == ["many", "killed", "far"]
 
 
 def test_a_run_that_the_model_cannot_have_is_left_out_and_named(tmp_path):

@@ -141,9 +141,10 @@ def validate(
     if limit is not None:
         worse = beyond(frame, limit)
         for row in worse:
-            note(
-                f"{row['run']}: {row['counter']} is {row['error']:+.2%} from the kernel, "
-                f"more than {max_error}"
-            )
+            if row["error"] is None:
+                apart = f"{row['model']:,.6g} where the kernel counted none"
+            else:
+                apart = f"{row['error']:+.2%} from the kernel, more than {max_error}"
+            note(f"{row['run']}: {row['counter']} is {apart}")
         if worse:
             raise typer.Exit(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,12 @@ class RecordedRun:
     killed_at: tuple[int, ...] = ()
 
 
-def find_runs(folders: Iterable[str | Path]) -> list[Path]:
+def find_runs(
+    folders: Iterable[str | Path], skipped: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Return the JSON files of recorded runs in folders and in the folders right below.
+
+    `skipped` is called with a line for each JSON file there that cannot be read.
 
     Raises
     ------
@@ -154,9 +158,8 @@ def find_runs(folders: Iterable[str | Path]) -> list[Path]:
         if folder.is_file():
             found.append(folder)
         elif folder.is_dir():
-            below = [path for path in sorted(folder.glob("*.json")) if _is_run(path)]
-            below += [path for path in sorted(folder.glob("*/*.json")) if _is_run(path)]
-            found += below
+            below = [*sorted(folder.glob("*.json")), *sorted(folder.glob("*/*.json"))]
+            found += [path for path in below if _is_run(path, skipped)]
         else:
             raise InputError(f"{folder}: no such folder")
     if not found:
@@ -165,8 +168,12 @@ def find_runs(folders: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _is_run(path: Path) -> bool:
-    record = read_json(path)
+def _is_run(path: Path, skipped: Callable[[str], None]) -> bool:
+    try:
+        record = read_json(path)
+    except InputError as error:
+        skipped(f"{error}; skipped")
+        return False
     return isinstance(record, dict) and "vmstat" in record and "settings" in record
 
 

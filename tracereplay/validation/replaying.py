@@ -13,7 +13,7 @@ import polars as pl
 
 from tracereplay.costs import RECORDED, Costs, Means, load_costs, own_devices
 from tracereplay.dense import DenseIds
-from tracereplay.errors import InputError
+from tracereplay.errors import InputError, first_line
 from tracereplay.host.workload import line_sizes
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay import state as st
@@ -170,6 +170,8 @@ def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
         frame = pl.read_parquet(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from error
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}")
