@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from concurrent.futures import Future
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import InputError, SettingsError
-from tracereplay.sweep import SETTINGS, commands, is_done, read_plan
+from tracereplay.sweep import SETTINGS, commands, is_done, read_plan, run_jobs
 
 PLAN = """
 traces = ["*.parquet"]
@@ -207,6 +208,40 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(place):
     assert invoke(place).exit_code == 1  # nothing to join at all
 
 
+def test_what_befalls_a_worker_fails_its_job_alone(place):
+    class Executor:
+        """Runs jobs at once; the worker of the first one is lost."""
+
+        def submit(self, work, job, threads):
+            future = Future()
+            if job.name.startswith("a,cgroup=v1"):
+                future.set_exception(RuntimeError("killed worker"))
+            else:
+                future.set_result(work(job, threads))
+            return future
+
+    ends = {}
+    jobs = read_plan(place / "plan.toml", place / "out")
+    failed = run_jobs(
+        jobs, threads=1, executor=Executor(), on_end=lambda job, end: ends.update({job.name: end})
+    )
+    assert failed == 1
+    assert str(ends.pop("a,cgroup=v1")) == "the worker failed: RuntimeError: killed worker"
+    assert all(isinstance(end, float) for end in ends.values())
+    assert len(ends) == 3
+
+
+def test_a_setting_that_compare_refuses_fails_its_job(place):
+    (place / "plan.toml").write_text(PLAN + "flush-phases = 0\n")
+    done = invoke(place)
+    assert done.exit_code == 1
+    assert "failed: flush phases: 0; 1 or more" in done.stderr
+    (place / "plan.toml").write_text(PLAN + 'content = "redis-json+1.2.3%raw"\n')
+    done = invoke(place)
+    assert done.exit_code == 1
+    assert "failed: unknown content" in done.stderr
+
+
 def test_a_folder_with_another_result_is_not_touched(place):
     out = str(place / "out")
     compare = ["compare", str(place / "a.parquet"), "--out", out]
@@ -223,8 +258,6 @@ def test_jobs_may_run_elsewhere(place, monkeypatch):
     """An executor stands for Dask's: jobs and what they return must go through a pickle."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
-
-    from tracereplay.sweep import run_jobs
 
     jobs = read_plan(place / "plan.toml", place / "out")
     ends = []

@@ -26,10 +26,12 @@ import polars as pl
 from tracereplay import __version__
 from tracereplay.comparison import Result, compare, make_folder, make_scenarios
 from tracereplay.errors import (
+    HostError,
     InputError,
     OutputError,
     SettingsError,
     TracereplayError,
+    first_line,
     unknown_name,
 )
 from tracereplay.schema import SCHEMA_VERSION
@@ -320,7 +322,7 @@ def run_jobs(
         executor.submit(run_job, job, threads): job for job in jobs
     }
     for future in as_completed(waiting):
-        end = _end_of(future.result)
+        end = _end_of_remote(future)
         failed += isinstance(end, TracereplayError)
         on_end(waiting[future], end)
     return failed
@@ -331,6 +333,16 @@ def _end_of(work: Callable[[], float]) -> float | TracereplayError:
         return work()
     except TracereplayError as error:
         return error
+    except OSError as error:  # of a file that changed meanwhile, of a disk
+        return OutputError(first_line(error))
+
+
+def _end_of_remote(future: Future[float]) -> float | TracereplayError:
+    """Return how a job ended elsewhere; whatever befell its worker is the failure of this job alone."""
+    try:
+        return _end_of(future.result)
+    except Exception as error:  # noqa: BLE001  (whatever a scheduler raises)
+        return HostError(f"the worker failed: {type(error).__name__}: {first_line(error)}")
 
 
 def join(jobs: Sequence[Job], command: Sequence[str] = ()) -> Result:
