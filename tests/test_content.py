@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pytest
@@ -104,6 +106,13 @@ def test_what_cannot_be_used_is_one_line(table, tmp_path) -> None:
     broken.write_text("no parquet")
     bare = tmp_path / "bare.parquet"
     pl.DataFrame({"vpn": [1]}).write_parquet(bare)
+
+    def measured(**columns):
+        path = tmp_path / f"{next(number)}.parquet"
+        pl.DataFrame({"page": [1], "lzo_bytes": [900]} | columns).write_parquet(path)
+        return path
+
+    number = itertools.count()
     cases = [
         (SettingsError, "redis-json", {"name": "redis-jsn"}),
         (SettingsError, "zstd", {"name": "redis-json", "codec": "zsdt"}),
@@ -111,7 +120,12 @@ def test_what_cannot_be_used_is_one_line(table, tmp_path) -> None:
         (SettingsError, "not both", {"pages": table, "name": "redis-json"}),
         (SettingsError, "1 to 4096", {"name": "constant:9999"}),
         (SettingsError, "above 100", {"name": "redis-json+130%raw"}),
+        (SettingsError, "unknown content", {"name": "redis-json+1.2.3%raw"}),
         (InputError, "cannot be read", {"pages": broken}),
+        (TraceSchemaError, "`lzo_bytes` is String", {"pages": measured(lzo_bytes=["a"])}),
+        (TraceSchemaError, "`lzo_bytes` holds -3", {"pages": measured(lzo_bytes=[-3])}),
+        (TraceSchemaError, "`page` holds -1", {"pages": measured(page=[-1])}),
+        (TraceSchemaError, "`zero_filled` is Int64", {"pages": measured(zero_filled=[1])}),
         (TraceSchemaError, "no column `page`", {"pages": bare}),
     ]
     for kind, says, options in cases:

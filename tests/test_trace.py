@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,53 @@ def test_what_is_no_trace_is_refused_with_the_remedy(tmp_path, name, content, er
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=words):
         open_trace(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"page": [1, -1]}, "column `page` holds -1, which is no UInt64"),
+        ({"vaddr": [4096, -4096]}, "column `vaddr` holds -4096, which is no UInt64"),
+        ({"page": [1, 2], "run_len": [1, -1]}, "column `run_len` holds -1, which is no UInt32"),
+        ({"page": [1, 2], "pid": [1, -7]}, "column `pid` holds -7, which is no UInt64"),
+    ],
+)
+def test_a_negative_number_is_named_with_its_file(tmp_path, columns, says):
+    path = tmp_path / "t.parquet"
+    pl.DataFrame(columns).write_parquet(path)
+    with pytest.raises(TraceSchemaError) as caught:
+        list(open_trace(path).batches())
+    assert str(caught.value) == f"{path}: {says}"
+    with pytest.raises(TraceSchemaError, match=re.escape(says)):
+        curve(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("schema", "9", "schema version 9"),
+        ("coverage", "some", "coverage 'some' is none of"),
+        ("page_shift", "16", "page_shift 16; the models know pages of 4 KiB"),
+    ],
+)
+def test_every_footer_is_looked_at(tmp_path, key, value, says):
+    good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
+    frame = pl.DataFrame({"page": [1, 2]})
+    frame.write_parquet(good)
+    frame.write_parquet(bad, metadata={f"tracereplay.{key}": value})
+    with pytest.raises(TraceSchemaError, match=says):
+        open_trace(good, bad)
+
+
+def test_traces_whose_clocks_cannot_be_joined_are_read_without_times(tmp_path):
+    frame = pl.DataFrame({"page": [1, 2], "time_ns": [5, 6]})
+    paths = [tmp_path / f"{clock}.parquet" for clock in ("mono", "instructions")]
+    for path in paths:
+        frame.write_parquet(path, metadata={"tracereplay.clock": path.stem})
+    assert open_trace(paths[0], paths[0]).has_time
+    both = open_trace(*paths)
+    assert not both.has_time
+    assert "clocks of these traces differ (mono,instructions): none is used" in both.notes
 
 
 def test_pages_of_several_files_stay_apart_whoever_reads_them(tmp_path):

@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.errors import InputError, SettingsError, TraceSchemaError, unknown_name
+from tracereplay.errors import (
+    InputError,
+    SettingsError,
+    TraceSchemaError,
+    first_line,
+    unknown_name,
+)
 from tracereplay.schema import CODECS, codec_column
 from tracereplay.units import PAGE_BYTES
 
@@ -26,7 +32,7 @@ CONTENTS = {
     "python-objects": "python3 with 40,000 small objects (7,681 pages)",
     "sqlite-log": "sqlite3 :memory: log table with two indexes (6,885 pages)",
 }
-_MIX = re.compile(r"(?P<base>.+)\+(?P<percent>[0-9.]+)%(?P<kind>raw|zero)")
+_MIX = re.compile(r"(?P<base>.+)\+(?P<percent>[0-9]+(\.[0-9]+)?)%(?P<kind>raw|zero)")
 _CONSTANT = re.compile(r"constant:(?P<bytes>[0-9]+)")
 
 
@@ -221,8 +227,8 @@ def _read_table(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as a page table: {line}") from error
+        why = first_line(error)
+        raise InputError(f"{path}: cannot be read as a page table: {why}") from error
     if "page" not in frame.columns:
         raise TraceSchemaError(
             f"{path}: no column `page`; make a page table with `tracereplay pages`"
@@ -242,6 +248,17 @@ def _contents(frame: pl.DataFrame, codec: str, where: str) -> PageContents:
     size = frame[column]
     if size.null_count():
         raise TraceSchemaError(f"{where}: column `{column}` has nulls")
+    for name in (column, "page", "pid"):
+        if name in frame.columns and not frame[name].dtype.is_integer():
+            raise TraceSchemaError(
+                f"{where}: column `{name}` is {frame[name].dtype}, whole numbers expected"
+            )
+        if name in frame.columns and (frame[name] < 0).any():
+            lost = frame[name].filter(frame[name] < 0)[0]
+            raise TraceSchemaError(f"{where}: column `{name}` holds {lost}, which is below 0")
+    for name in ("zero_filled", "same_filled"):
+        if name in frame.columns and frame[name].dtype != pl.Boolean:
+            raise TraceSchemaError(f"{where}: column `{name}` is {frame[name].dtype}, not Boolean")
     false = np.zeros(frame.height, np.bool_)
 
     def flag(name: str) -> npt.NDArray[Any]:

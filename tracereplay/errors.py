@@ -33,6 +33,12 @@ class HostError(TracereplayError):
     """This machine lacks what the command needs: a tool, a right, a kernel feature."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what another library says, or the name of its error."""
+    text = str(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def unknown_name(kind: str, name: str, known: list[str]) -> SettingsError:
     """Return the error for a name that is not in a registry, with the nearest ones offered."""
     import difflib

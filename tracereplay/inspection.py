@@ -13,7 +13,7 @@ import polars as pl
 from tracereplay.errors import InputError
 from tracereplay.schema import COVERAGES
 from tracereplay.trace import Trace
-from tracereplay.units import format_duration, format_size
+from tracereplay.units import PAGE_BYTES, format_duration, format_size
 
 SLICES = 20
 _OCTAVES = 64
@@ -127,7 +127,6 @@ def inspect_trace(trace: Trace) -> Inspection:
     unique = trace.numbered_pages
     touches = np.sort(touches[:unique])
     grown = np.cumsum(first_touches)
-    page_bytes = trace.page_bytes
     span = columns["last_ns"] - columns["first_ns"] if columns["last_ns"] is not None else None
     return Inspection(
         trace=trace.name,
@@ -141,7 +140,7 @@ def inspect_trace(trace: Trace) -> Inspection:
         threads=columns["threads"],
         files=columns["files"],
         unique_pages=unique,
-        footprint_bytes=unique * page_bytes,
+        footprint_bytes=unique * PAGE_BYTES,
         duration_ns=span if trace.has_time else None,
         instructions=span if trace.clock == "instructions" else None,
         writes=columns["writes"],
@@ -162,8 +161,8 @@ def inspect_trace(trace: Trace) -> Inspection:
         working_set=[
             {
                 "rows_from": -(-rows * part // parts),
-                "working_set_bytes": int(working[part]) * page_bytes,
-                "touched_so_far_bytes": int(grown[part]) * page_bytes,
+                "working_set_bytes": int(working[part]) * PAGE_BYTES,
+                "touched_so_far_bytes": int(grown[part]) * PAGE_BYTES,
             }
             for part in range(parts)
         ],

@@ -113,15 +113,15 @@ def curve(
         A size is below one page, or below what a reduced trace can answer for.
     """
     opened = trace if isinstance(trace, Trace) else open_trace(trace)
-    page_bytes, least_bytes = _limits(opened)
+    least_bytes = _least_bytes(opened)
     if sizes is not None:
         check_sizes(sizes, least_bytes, opened.name)
-    if sizes and not by_pid and are_few(min(sizes) // page_bytes, len(sizes)):
-        return _few_sizes(opened, sizes, page_bytes, progress)
+    if sizes and not by_pid and are_few(min(sizes) // PAGE_BYTES, len(sizes)):
+        return _few_sizes(opened, sizes, progress)
     counted = count_misses(opened, by_pid=by_pid, progress=progress)
     frames = []
     for pid, found in counted.items():
-        frame = _frame(found, sizes, page_bytes, least_bytes)
+        frame = _frame(found, sizes, least_bytes)
         if by_pid:
             frame = frame.select(pl.lit(pid, pl.UInt32).alias("pid"), pl.all())
         frames.append(frame)
@@ -144,7 +144,7 @@ def reuse_distances(
     `pid`, distances among pages of the same process
     """
     opened = trace if isinstance(trace, Trace) else open_trace(trace)
-    least_pages = -(-opened.reduced_below_bytes // opened.page_bytes)
+    least_pages = -(-opened.reduced_below_bytes // PAGE_BYTES)
     frames = [empty_frame((_PID, *REUSE_DISTANCES) if by_pid else REUSE_DISTANCES)]
     for pid, found in count_misses(opened, by_pid=by_pid, progress=progress).items():
         hits = found.misses[:-1] - found.misses[1:]
@@ -244,7 +244,7 @@ def sampled_curve(
         A size is too small for the sample, or below what a reduced trace can answer for.
     """
     opened = trace if isinstance(trace, Trace) else open_trace(trace)
-    page_bytes, least_bytes = _limits(opened)
+    least_bytes = _least_bytes(opened)
     unique_pages = int(opened.metadata.get("unique_pages", 0)) or None
     if len(opened.paths) > 1:
         unique_pages = None
@@ -260,15 +260,15 @@ def sampled_curve(
     whole = unique_pages or round(sample.sampled_pages / sample.rate)
     largest = max(whole, 1)
     if sample.rate < 1:
-        least_bytes = max(least_bytes, math.ceil(LEAST_DISTANCE / sample.rate) * page_bytes)
+        least_bytes = max(least_bytes, math.ceil(LEAST_DISTANCE / sample.rate) * PAGE_BYTES)
     if sizes is None:
-        least = min(-(-least_bytes // page_bytes), largest)
+        least = min(-(-least_bytes // PAGE_BYTES), largest)
         capacities = np.unique(np.geomspace(least, largest, 200).round().astype(np.int64))
-        memory_bytes = capacities * page_bytes
+        memory_bytes = capacities * PAGE_BYTES
     else:
         check_sizes(sizes, least_bytes, f"{opened.name}, sampled at {sample.rate:.3g},")
         memory_bytes = np.array(sizes, np.int64)
-        capacities = memory_bytes // page_bytes
+        capacities = memory_bytes // PAGE_BYTES
     found = sample.estimate(capacities, unique_pages)
     frame = _curve_frame(memory_bytes, found.misses.round().astype(np.int64), whole, accesses)
     frame = frame.with_columns(
@@ -283,10 +283,8 @@ def are_few(smallest_pages: int, sizes: int) -> bool:
     return sizes <= (_FEW_LARGE_SIZES if smallest_pages >= _LARGE_PAGES else _FEW_SIZES)
 
 
-def _few_sizes(
-    trace: Trace, sizes: Sequence[int], page_bytes: int, progress: Progress | None
-) -> pl.DataFrame:
-    capacities, of_size = np.unique(np.array(sizes, np.int64) // page_bytes, return_inverse=True)
+def _few_sizes(trace: Trace, sizes: Sequence[int], progress: Progress | None) -> pl.DataFrame:
+    capacities, of_size = np.unique(np.array(sizes, np.int64) // PAGE_BYTES, return_inverse=True)
     grid = LruGrid(capacities, expected_pages=trace.known_unique_pages)
     accesses = 0
     for batch in trace.batches(only_ids=True):
@@ -342,7 +340,7 @@ def pool_curve(
             "replay each setting with `tracereplay compare`"
         )
     opened = trace if isinstance(trace, Trace) else open_trace(trace)
-    page_bytes, least_bytes = _limits(opened)
+    least_bytes = _least_bytes(opened)
     check_sizes(sizes, least_bytes, opened.name)
     if not sizes or not pool_limits or min(pool_limits) < 0:
         raise SettingsError("a curve over pools needs memory sizes and pool limits")
@@ -350,7 +348,7 @@ def pool_curve(
         pass  # numbers every page
     pages, pid_index, pids = opened.page_keys()
     stored = _stored_bytes(contents.for_pages(pages, pid_index, pids), policy)
-    capacities, of_size = np.unique(np.array(sizes, np.int64) // page_bytes, return_inverse=True)
+    capacities, of_size = np.unique(np.array(sizes, np.int64) // PAGE_BYTES, return_inverse=True)
     limits = np.array(pool_limits, np.int64)
     counted = (_pools_by_distance if stored.size and _all_alike(stored) else _pools_side_by_side)(
         opened, capacities, limits, stored, progress
@@ -428,10 +426,9 @@ def _accesses(batch: Batch) -> int:
     return batch.page_ids.size if batch.run_len is None else int(batch.run_len.sum(dtype=np.int64))
 
 
-def _limits(trace: Trace) -> tuple[int, int]:
-    """Return the bytes of a page and the smallest memory the trace can answer for."""
-    page_bytes = trace.page_bytes
-    return page_bytes, max(page_bytes, trace.reduced_below_bytes)
+def _least_bytes(trace: Trace) -> int:
+    """Return the smallest memory the trace can answer for."""
+    return max(PAGE_BYTES, trace.reduced_below_bytes)
 
 
 def check_sizes(sizes: Sequence[int], least_bytes: int, name: str) -> None:
@@ -447,16 +444,14 @@ def check_sizes(sizes: Sequence[int], least_bytes: int, name: str) -> None:
             )
 
 
-def _frame(
-    found: MissCounts, sizes: Sequence[int] | None, page_bytes: int, least_bytes: int
-) -> pl.DataFrame:
+def _frame(found: MissCounts, sizes: Sequence[int] | None, least_bytes: int) -> pl.DataFrame:
     if sizes is None:
-        first = -(-least_bytes // page_bytes)
+        first = -(-least_bytes // PAGE_BYTES)
         capacities = np.arange(min(first, max(found.pages, 1)), max(found.pages, 1) + 1)
-        memory_bytes = capacities * page_bytes
+        memory_bytes = capacities * PAGE_BYTES
     else:
         memory_bytes = np.array(sizes, np.int64)
-        capacities = memory_bytes // page_bytes
+        capacities = memory_bytes // PAGE_BYTES
     return _curve_frame(memory_bytes, found.at(capacities), found.pages, found.accesses)
 
 

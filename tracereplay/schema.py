@@ -8,11 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import polars as pl
 
 SCHEMA_VERSION = "1"
 
 COVERAGES = ("full", "faults", "sampled", "sampled-region", "page-cache")
+_WEAKEST_FIRST = ("sampled-region", "sampled", "page-cache", "faults", "full")
+
+
+def weakest_coverage(coverages: Iterable[str]) -> str:
+    """Return the coverage of traces together: they say no more than the one that says least."""
+    return min(coverages, key=_WEAKEST_FIRST.index)
+
 
 # What can answer a touch that was not resident, cheapest first.
 SERVICES = ("minor", "swap_cache", "zero", "zswap", "zswap_raw", "device")
@@ -103,7 +112,12 @@ SUMMARY_COUNTS: tuple[Column, ...] = (
     Column("pool_limit_hit", "Int64", "stores", "stores that met a full pool"),
     Column("reject_compress_poor", "Int64", "stores", "stores refused: does not shrink"),
     Column("reject_compress_fail", "Int64", "stores", "stores refused: compressor error"),
-    Column("reject_alloc_fail", "Int64", "stores", "stores refused: no memory in the pool"),
+    Column(
+        "reject_alloc_fail",
+        "Int64",
+        "stores",
+        "stores refused for want of memory: always 0, the model never runs out of it",
+    ),
     Column("stored_incompressible_pages", "Int64", "pages", "pages stored raw, peak"),
 )
 
@@ -147,7 +161,13 @@ SUMMARY_LATENCY: tuple[Column, ...] = (
     Column("swapin_latency_max_ns", "Int64", "ns", "slowest swap-in", nullable=True),
     Column("swapin_latency_mean_ns", "Int64", "ns", "mean swap-in", nullable=True),
     Column("stall_total_ns", "Int64", "ns", "time lost in faults and reclaim, all touches"),
-    Column("stall_ratio", "Float64", "", "of trace time; null without a clock", nullable=True),
+    Column(
+        "stall_ratio",
+        "Float64",
+        "",
+        "share of the time that was replayed; null without a clock",
+        nullable=True,
+    ),
 )
 
 SUMMARY: tuple[Column, ...] = (

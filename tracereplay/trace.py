@@ -17,15 +17,14 @@ import polars as pl
 
 from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds, PageIds
-from tracereplay.errors import InputError, TraceSchemaError
-from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION
+from tracereplay.errors import InputError, TraceSchemaError, first_line
+from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION, weakest_coverage
 from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
 from tracereplay.spaces import SpaceNumbers
 from tracereplay.units import PAGE_SHIFT
 
 BATCH_ROWS = 1 << 20
 
-_TIME_COLUMNS = ("time_ns",)
 # Clocks whose unit is no nanosecond: stalls cannot be compared with them.
 _COUNTING_CLOCKS = ("instructions", "ordinal", "ticks")
 
@@ -62,31 +61,36 @@ class Trace:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
         self.notes: list[str] = []
-        self.metadata = _read_metadata(self.paths[0])
+        footers = [_read_metadata(path) for path in self.paths]
+        self.metadata = footers[0]
         self.name = self.paths[0].name + (
             f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
         )
-        version = self.metadata.get("schema", SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
-            raise TraceSchemaError(
-                f"{self.paths[0]}: schema version {version}, this tracereplay reads "
-                f"{SCHEMA_VERSION}; ingest the capture again"
-            )
+        for path, footer in zip(self.paths, footers, strict=True):
+            _check_footer(path, footer)
         self._frames = [_scan(path) for path in self.paths]
         schemas = [frame.collect_schema() for frame in self._frames]
         self._columns = set(schemas[0])
         for path, schema in zip(self.paths, schemas, strict=True):
             _check_columns(path, schema)
             self._columns &= set(schema)
-        self.coverage = self.metadata.get("coverage", "full")
-        if self.coverage not in COVERAGES:
-            raise TraceSchemaError(
-                f"{self.paths[0]}: coverage {self.coverage!r} is none of {', '.join(COVERAGES)}"
+        coverages = list(dict.fromkeys(footer.get("coverage", "full") for footer in footers))
+        self.coverage = weakest_coverage(coverages)
+        if len(coverages) > 1:
+            self.notes.append(
+                f"these traces are {' and '.join(coverages)}: together they say no more than "
+                f"{self.coverage} does"
             )
-        if "coverage" not in self.metadata:
+        if not all("coverage" in footer for footer in footers):
             self.notes.append("coverage is not recorded in the table: taken as full")
-        self.clock = self.metadata.get("clock", "time_ns" if "time_ns" in self._columns else "none")
-        self.has_time = "time_ns" in self._columns and self.clock not in _COUNTING_CLOCKS
+        without = "time_ns" if "time_ns" in self._columns else "none"
+        clocks = list(dict.fromkeys(footer.get("clock", without) for footer in footers))
+        self.clock = ",".join(clocks)
+        counting = [clock for clock in clocks if clock in _COUNTING_CLOCKS]
+        self.has_time = "time_ns" in self._columns and not counting
+        if counting and len(clocks) > 1:
+            self.notes.append(f"clocks of these traces differ ({self.clock}): none is used")
+        self._reduced_below_bytes = max(int(f.get("reduced_below_bytes", 0)) for f in footers)
         if "is_write" not in self._columns:
             self.notes.append("no column `is_write`: every access is taken as a read")
         if "pid" not in self._columns:
@@ -118,15 +122,9 @@ class Trace:
         return len(self._ids)
 
     @property
-    def page_bytes(self) -> int:
-        """Bytes of a page."""
-        return 1 << int(self.metadata.get("page_shift", PAGE_SHIFT))
-
-    @property
     def reduced_below_bytes(self) -> int:
         """Smallest memory the table can answer for: recorders fold repeats that a cache would hide."""
-        footers = [self.metadata, *(_read_metadata(path) for path in self.paths[1:])]
-        return max(int(footer.get("reduced_below_bytes", 0)) for footer in footers)
+        return self._reduced_below_bytes
 
     @property
     def unique_pages(self) -> int:
@@ -148,11 +146,6 @@ class Trace:
         index = np.array([pids.index(pid) for pid in of_space] or [0], np.uint32)
         return index[spaces], pids
 
-    @property
-    def pages_numbered(self) -> int:
-        """Distinct pages that have an id so far."""
-        return len(self._ids)
-
     def scan(self) -> pl.LazyFrame:
         """Return all columns of all files, one file after the other, not read yet."""
         return pl.concat(self._frames, how="diagonal")
@@ -172,9 +165,11 @@ class Trace:
         first_row = 0
         start_ns: int | None = None
         last_ns = 0
-        for frame in self._frames:
-            for part in _collect_batches(frame.select(wanted), rows):
-                page_ids = self._ids.number(_page_numbers(part), self._space_numbers(part))
+        for path, frame in zip(self.paths, self._frames, strict=True):
+            for part in _collect_batches(path, frame.select(wanted), rows):
+                page_ids = self._ids.number(
+                    _page_numbers(path, part), self._space_numbers(path, part)
+                )
                 page_ids.flags.writeable = False
                 time_ns = None
                 if "time_ns" in part.columns:
@@ -193,7 +188,7 @@ class Trace:
                     is_write = np.zeros(page_ids.size, np.bool_)
                 run_len = None
                 if "run_len" in part.columns:
-                    run_len = kernel_array(part["run_len"].cast(pl.UInt32).fill_null(1))
+                    run_len = kernel_array(_unsigned(path, part["run_len"], pl.UInt32).fill_null(1))
                 yield Batch(first_row, page_ids, is_write, time_ns, run_len)
                 first_row += page_ids.size
 
@@ -206,24 +201,38 @@ class Trace:
         """
         wanted = ["page" if "page" in self._columns else "vaddr"]
         wanted += [name for name in (*SPACE_COLUMNS, "run_len") if name in self._columns]
-        for frame in self._frames:
-            for part in _collect_batches(frame.select(wanted), rows):
+        for path, frame in zip(self.paths, self._frames, strict=True):
+            for part in _collect_batches(path, frame.select(wanted), rows):
                 accesses = part.height
                 if "run_len" in part.columns:
-                    accesses = int(part["run_len"].cast(pl.UInt64).fill_null(1).sum())
-                yield _page_numbers(part), self._space_numbers(part), accesses
+                    lengths = _unsigned(path, part["run_len"], pl.UInt32)
+                    accesses = int(lengths.cast(pl.UInt64).fill_null(1).sum())
+                yield _page_numbers(path, part), self._space_numbers(path, part), accesses
 
-    def _space_numbers(self, part: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
+    def _space_numbers(self, path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
         present = [name for name in SPACE_COLUMNS if name in part.columns]
-        numbers = self._spaces.number(part.select(present))
+        spaces = part.select(present)
+        for name in present:
+            if spaces[name].dtype.is_signed_integer():
+                spaces = spaces.with_columns(_unsigned(path, spaces[name], pl.UInt64))
+        numbers = self._spaces.number(spaces)
         # A number alone stands for all rows; the first space needs none.
         return None if numbers.size == 1 and numbers[0] == 0 else numbers
 
 
-def _page_numbers(part: pl.DataFrame) -> npt.NDArray[np.uint64]:
+def _page_numbers(path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint64]:
     if "page" in part.columns:
-        return kernel_array(part["page"].cast(pl.UInt64))
-    return kernel_array(part["vaddr"].cast(pl.UInt64) // (1 << PAGE_SHIFT))
+        return kernel_array(_unsigned(path, part["page"], pl.UInt64))
+    return kernel_array(_unsigned(path, part["vaddr"], pl.UInt64) // (1 << PAGE_SHIFT))
+
+
+def _unsigned(path: Path, column: pl.Series, dtype: Any) -> pl.Series:
+    """Return a column of whole numbers as an unsigned one; what does not fit is an error."""
+    found = column.cast(dtype, strict=False)
+    if found.null_count() > column.null_count():
+        lost = column.filter(found.is_null() & column.is_not_null())[0]
+        raise TraceSchemaError(f"{path}: column `{column.name}` holds {lost}, which is no {dtype}")
+    return found
 
 
 def open_trace(*paths: str | Path) -> Trace:
@@ -247,13 +256,29 @@ def _read_metadata(path: Path) -> dict[str, str]:
     try:
         footer = pl.read_parquet_metadata(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as parquet: {line}") from error
+        why = first_line(error)
+        raise InputError(f"{path}: cannot be read as parquet: {why}") from error
     return {
         key.removeprefix(METADATA_PREFIX): value
         for key, value in footer.items()
         if key.startswith(METADATA_PREFIX)
     }
+
+
+def _check_footer(path: Path, footer: dict[str, str]) -> None:
+    """Refuse a table of another schema, another size of pages, or a coverage nobody knows."""
+    version = footer.get("schema", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise TraceSchemaError(
+            f"{path}: schema version {version}, this tracereplay reads {SCHEMA_VERSION}; ingest the "
+            "capture again"
+        )
+    coverage = footer.get("coverage", "full")
+    if coverage not in COVERAGES:
+        raise TraceSchemaError(f"{path}: coverage {coverage!r} is none of {', '.join(COVERAGES)}")
+    shift = footer.get("page_shift", str(PAGE_SHIFT))
+    if shift != str(PAGE_SHIFT):
+        raise TraceSchemaError(f"{path}: page_shift {shift}; the models know pages of 4 KiB (12)")
 
 
 def _kind(path: Path) -> str:
@@ -296,8 +321,8 @@ def _scan(path: Path) -> pl.LazyFrame:
             frame = pl.scan_csv(path)
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as {kind}: {line}") from error
+        why = first_line(error)
+        raise InputError(f"{path}: cannot be read as {kind}: {why}") from error
     return frame
 
 
@@ -316,8 +341,8 @@ def _check_columns(path: Path, schema: pl.Schema) -> None:
         raise TraceSchemaError(f"{path}: column `is_write` is {schema['is_write']}, not Boolean")
 
 
-def _collect_batches(frame: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
-    """Yield the frame in order (`collect_batches` is marked unstable in polars: only used here)."""
+def _collect_batches(path: Path, frame: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    """Yield the frame of a file in order (`collect_batches` is marked unstable in polars: only used here)."""
     batches: Any = frame.collect_batches(chunk_size=rows, maintain_order=True)
     try:
         for batch in batches:
@@ -325,5 +350,4 @@ def _collect_batches(frame: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
             for start in range(0, batch.height, rows):
                 yield batch.slice(start, rows)
     except (pl.exceptions.PolarsError, OSError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the trace table cannot be read: {line}") from error
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from error

@@ -170,7 +170,7 @@ def curve(
     elif pool:
         _print_pools(frame)
     elif distances:
-        _print_distances(frame, opened.page_bytes)
+        _print_distances(frame)
     else:
         _print_table(frame, every_size=wanted is None)
     if out is not None:
@@ -186,12 +186,12 @@ def curve(
 
 
 def _sizes_in_bytes(sizes: list[str], trace: Trace) -> list[int]:
-    from tracereplay.units import parse_size, parse_size_or_percent
+    from tracereplay.units import PAGE_BYTES, parse_size, parse_size_or_percent
 
     texts = [text for option in sizes for text in option.split(",") if text.strip()]
     footprint_bytes = 0
     if any("%" in text for text in texts):
-        footprint_bytes = trace.unique_pages * trace.page_bytes
+        footprint_bytes = trace.unique_pages * PAGE_BYTES
     return [
         parse_size_or_percent(text, footprint_bytes, of="the footprint")
         if "%" in text
@@ -271,13 +271,13 @@ def _print_pools(frame: pl.DataFrame) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def _print_distances(frame: pl.DataFrame, page_bytes: int) -> None:
+def _print_distances(frame: pl.DataFrame) -> None:
     """Print the hits by powers of two of the distance."""
     import polars as pl
     from rich.console import Console
     from rich.table import Table
 
-    from tracereplay.units import format_size
+    from tracereplay.units import PAGE_BYTES, format_size
 
     keys = ["pid"] if "pid" in frame.columns else []
     # 0, 1, 2 to 3, 4 to 7, ...: how many bits the distance has.
@@ -292,7 +292,7 @@ def _print_distances(frame: pl.DataFrame, page_bytes: int) -> None:
         table.add_row(
             *(str(row[key]) for key in keys),
             f"{first:,}" if first == last else f"{first:,} to {last:,}",
-            format_size((last + 1) * page_bytes),
+            format_size((last + 1) * PAGE_BYTES),
             f"{row['hits']:,}",
             f"{row['hits'] / total:.4%}",
         )

@@ -63,10 +63,8 @@ def load_touches(
     Raises
     ------
     InputError
-        The trace has no accesses, or other pages than 4 KiB.
+        The trace has no accesses.
     """
-    if trace.page_bytes != PAGE_BYTES:
-        raise InputError(f"{trace.name}: pages of {trace.page_bytes} bytes; host-run touches 4 KiB")
     parts = [
         batch.page_ids | (batch.is_write.astype(np.uint32) << np.uint32(31))
         for batch in trace.batches()

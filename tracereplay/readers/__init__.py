@@ -45,7 +45,7 @@ from tracereplay.readers import (
 from tracereplay.readers.base import Format, Head, Options, Report, peek
 from tracereplay.readers.reduce import Collapse, SafelyDrop
 from tracereplay.readers.write import AccessWriter
-from tracereplay.schema import COVERAGES, SCHEMA_VERSION
+from tracereplay.schema import COVERAGES, SCHEMA_VERSION, weakest_coverage
 from tracereplay.units import PAGE_SHIFT
 
 __all__ = ["FORMATS", "Format", "Ingested", "Options", "Report", "detect", "ingest"]
@@ -275,10 +275,9 @@ def _footer(
             for report, entry in zip(reports, used, strict=True)
         )
     )
-    if len(coverages) > 1:
-        # Together they can say no more than the one that says least.
-        weakest = ("sampled-region", "sampled", "page-cache", "faults", "full")
-        coverages.sort(key=weakest.index)
+    for coverage in coverages:
+        if coverage not in COVERAGES:
+            raise unknown_name("coverage", coverage, list(COVERAGES))
     events = dict(writer.events)
     for report in reports:
         for event, count in report.folded.items():
@@ -288,7 +287,7 @@ def _footer(
     metadata = {
         "schema": SCHEMA_VERSION,
         "format": ",".join(dict.fromkeys(entry.name for entry in used)),
-        "coverage": coverages[0],
+        "coverage": weakest_coverage(coverages),
         "clock": clocks[0] if len(clocks) == 1 else ",".join(clocks) or "ordinal",
         "page_shift": str(PAGE_SHIFT),
         "records": str(writer.records),
@@ -310,6 +309,4 @@ def _footer(
         metadata.update(report.metadata)
     if max(below):
         metadata["reduced_below_bytes"] = str(max(below))
-    if metadata["coverage"] not in COVERAGES:
-        raise unknown_name("coverage", metadata["coverage"], list(COVERAGES))
     return metadata

@@ -57,7 +57,6 @@ class Options:
     reduce_below_bytes: int = 0
     allow_bad: bool = False
     allow_lost: bool = False
-    extra: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass

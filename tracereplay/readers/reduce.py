@@ -142,7 +142,6 @@ class SafelyDrop:
         self._held: list[pl.DataFrame] = []
         self._held_rows = 0
         self._fresh_rows = 0
-        self.dropped_rows = 0
 
     def feed(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """Return the rows of the windows that are over."""
@@ -178,7 +177,6 @@ class SafelyDrop:
         )
         open_row = frame.height if final else int(state[3])
         kept = pl.Series(keep)
-        self.dropped_rows += int((~kept).sum())
         held = frame.slice(open_row).filter(kept.slice(open_row))
         self._held = [] if final else [held]
         self._held_rows = held.height
