@@ -7,8 +7,10 @@ import math
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 import tracereplay
+from tracereplay.cli import app
 from tracereplay.comparison import make_scenarios
 from tracereplay.errors import OutputError, SettingsError
 from tracereplay.replay.settings import Scenario
@@ -136,6 +138,15 @@ def test_an_out_of_memory_row_says_where_it_ended(trace):
     assert unlimited["accesses"] == 600
 
 
+def test_the_stall_ratio_of_a_killed_scenario_is_of_the_time_it_ran(trace):
+    found = tracereplay.compare(trace, scenarios("ghost-swapfile"), content="constant:4096").summary
+    killed = found.row(0, named=True)
+    ran_ns = 20_000 * killed["oom_at_access"]
+    stall_ns = killed["stall_total_ns"]
+    assert killed["stall_ratio"] == pytest.approx(stall_ns / (stall_ns + ran_ns))
+    assert ran_ns < 20_000 * 150
+
+
 def test_flush_phases_count_how_many_end_in_a_kill(trace):
     some = scenarios("ghost-swapfile")
     found = tracereplay.compare(trace, some, content="constant:4096", flush_phases=3).summary
@@ -144,6 +155,38 @@ def test_flush_phases_count_how_many_end_in_a_kill(trace):
 
 
 # ---- what is said and what is refused ------------------------------------------------------------------
+
+
+def test_no_flush_phase_and_a_seed_too_large_are_refused(trace):
+    with pytest.raises(SettingsError, match="flush phases: 0; 1 or more"):
+        tracereplay.compare(trace, scenarios(), flush_phases=0)
+    with pytest.raises(SettingsError, match=r"seed 10+: 0 to"):
+        tracereplay.compare(trace, scenarios(), seed=10**20, rewrite_entropy=0.5)
+
+
+@pytest.mark.parametrize("name", ["latency.parquet", "run.json", "report.html"])
+def test_a_file_that_is_there_is_told_before_any_replay(trace, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("tracereplay.comparison.compare", pytest.fail)
+    (tmp_path / name).write_text("mine")
+    options = ["--memory", "80%", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["compare", str(trace), *options])
+    assert done.exit_code == 1
+    assert f"{name} exists; --force overwrites it" in done.stderr
+    (tmp_path / name).unlink()
+    (tmp_path / "latency.svg").write_text("mine")
+    done = CliRunner().invoke(
+        app, ["compare", str(trace), "--memory", "80%", "--plots", str(tmp_path)]
+    )
+    assert done.exit_code == 1
+    assert "latency.svg exists; --force overwrites it" in done.stderr
+
+
+def test_traces_together_say_no_more_than_the_weakest(tmp_path):
+    whole = write_trace(tmp_path / "whole.parquet")
+    faults = write_trace(tmp_path / "faults.parquet", coverage="faults")
+    notes = tracereplay.compare([whole, faults], scenarios()).run["notes"]
+    assert notes[0].startswith("this trace holds page faults only")
+    assert "these traces are full and faults" in notes[1]
 
 
 def test_a_trace_of_faults_is_compared_with_a_plain_warning(tmp_path):
@@ -198,7 +241,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path, result):
 
 
 def test_scenarios_of_one_name_and_none_at_all_are_refused(trace):
-    with pytest.raises(SettingsError, match="the same name"):
+    with pytest.raises(SettingsError, match="two scenarios are named"):
         tracereplay.compare(trace, scenarios("zram", "zram"))
     with pytest.raises(SettingsError, match="no scenario"):
         tracereplay.compare(trace, [])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tracereplay import next_use
 from tracereplay.errors import OutputError
-from tracereplay.next_use import NEVER, NextUses, next_uses
+from tracereplay.next_use import NEVER, NextUses
 from tracereplay.trace import open_trace
 
 REFUSED = """
@@ -51,7 +51,12 @@ def test_every_access_knows_the_row_of_its_next(tmp_path_factory, pages, chunk, 
         patch.setattr(next_use, "_CHUNK_ROWS", chunk)
         if wide:
             patch.setattr(next_use, "_NARROW_ROWS", 0)
-        parts = list(next_uses(trace))
+        with NextUses(trace) as uses:
+            starts = np.cumsum([0, *uses.batch_rows])
+            parts = [
+                uses.of(int(at), rows)
+                for at, rows in zip(starts[:-1], uses.batch_rows, strict=True)
+            ]
     assert [part.size for part in parts] == [b.page_ids.size for b in trace.batches()]
     assert np.concatenate([np.empty(0, np.int64), *parts]).tolist() == expected_of(pages)
 
@@ -69,10 +74,9 @@ def test_no_temporary_file_is_left_or_even_seen(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     trace = trace_of(tmp_path / "t.parquet", [1, 2, 1])
-    uses = next_uses(trace)
-    assert next(uses).tolist() == [2, NEVER, NEVER]
-    assert list(folder.iterdir()) == []
-    uses.close()
+    with NextUses(trace) as uses:
+        assert uses.of(0, 3).tolist() == [2, NEVER, NEVER]
+        assert list(folder.iterdir()) == []
     assert list(folder.iterdir()) == []
 
 

@@ -27,6 +27,13 @@ def scenario(**settings):
         ({"accept_threshold_percent": -1}, "accept threshold: 0 to 100 percent"),
         ({"swappiness": 201}, "swappiness: 0 to 200"),
         ({"page_cluster": 6}, "page cluster: 0 to 5"),
+        ({"touch_ns": -1}, "touch_ns is -1; 0 or more"),
+        ({"ram_bytes": 0}, "ram_bytes is 0; 4096 or more"),
+        ({"pool_limit_bytes": -1}, "pool_limit_bytes is -1; 0 or more"),
+        ({"zswap_max_bytes": -1}, "zswap_max_bytes is -1; 0 or more"),
+        ({"swap_bytes": -4096}, "swap_bytes is -4096; 0 or more"),
+        ({"stat_flush_ns": -5}, "stat_flush_ns is -5; 0 or more"),
+        ({"stat_flush_phase_ns": -5}, "stat_flush_phase_ns is -5; 0 or more"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_says_what_there_is(settings, message):
@@ -48,6 +55,9 @@ def test_a_name_says_what_differs_from_the_defaults():
     changed = scenario(cgroup="v1", kernel="6.12", allocator="zbud", page_cluster=0)
     assert changed.name == "store-raw/two-list/1.0MiB/6.12/v1/zbud/page_cluster=0"
     assert scenario(name="mine").name == "mine"
+    assert scenario(ram_bytes=1 << 30).name == "store-raw/two-list/1.0MiB/ram_bytes=1073741824"
+    both = scenario(ram_bytes=1 << 30, pool_limit_bytes=1 << 20, touch_ns=50)
+    assert both.name == "store-raw/two-list/1.0MiB/pool_limit_bytes=1048576/touch_ns=50"
 
 
 def test_the_pool_limit_is_a_fifth_of_the_machine_in_whole_pages():

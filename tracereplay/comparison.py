@@ -45,6 +45,7 @@ from tracereplay.units import (
 )
 
 _KERNEL_MINIMUM_BYTES = 1 << 18
+_TABLES = ("summary", "latency", "footprint", "codecs")
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 Progress = Callable[[int, int], None]
@@ -78,7 +79,7 @@ class Result:
         """
         target = make_folder(folder, force=force)
         written = []
-        for name in ("summary", "latency", "footprint", "codecs"):
+        for name in _TABLES:
             path = target / f"{name}.parquet"
             with replacing(path, force=force) as part:
                 getattr(self, name).write_parquet(
@@ -87,12 +88,19 @@ class Result:
             written.append(path)
         path = target / "run.json"
         with replacing(path, force=force) as part:
-            part.write_text(json.dumps(self.run, indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(self.run, indent=1, ensure_ascii=False) + "\n"
+            part.write_text(text, encoding="utf-8")
         return [*written, path]
 
 
 def make_folder(folder: str | Path, *, force: bool) -> Path:
-    """Make a result folder, or check that it may be written to before any work is done."""
+    """Make a result folder, or check that it may be written to before any work is done.
+
+    Raises
+    ------
+    OutputError
+        A file of a result is there and `force` is not given, or the folder cannot be written.
+    """
     from tracereplay.errors import OutputError
 
     target = Path(folder)
@@ -104,7 +112,8 @@ def make_folder(folder: str | Path, *, force: bool) -> Path:
         raise OutputError(f"{target}: {error.strerror or error}") from error
     if not os.access(target, os.W_OK):
         raise OutputError(f"{target}: permission denied")
-    check_free(target / "summary.parquet", force=force)
+    for name in (*(f"{table}.parquet" for table in _TABLES), "run.json", "report.html"):
+        check_free(target / name, force=force)
     return target
 
 
@@ -151,8 +160,14 @@ def compare(
         trace = open_trace(*([trace] if isinstance(trace, str | Path) else trace))
     if not scenarios:
         raise SettingsError("no scenario given")
-    if len({scenario.name for scenario in scenarios}) < len(scenarios):
-        raise SettingsError("two scenarios have the same name")
+    names = [scenario.name for scenario in scenarios]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"two scenarios are named {name!r}; give each a name of its own")
+    if flush_phases < 1:
+        raise SettingsError(f"flush phases: {flush_phases}; 1 or more")
+    if not 0 <= seed < 1 << 63:
+        raise SettingsError(f"seed {seed}: 0 to 2**63 - 1")
     _check_limits(trace, scenarios)
     compiling = Precompiling(scenario.reclaim for scenario in scenarios)
     rows, unique_pages = trace.count()
@@ -181,7 +196,6 @@ def compare(
     groups = group(replayed, lambda case: case.fed_with)
     known = _KnownPages(trace, contents, groups)
     workers = min(jobs or os.cpu_count() or 1, len(replayed))
-    last_time: int | None = None
     ahead = NextUses(trace) if any(case.needs_next_use for case in cases) else None
     pool = ThreadPoolExecutor(workers)
     try:
@@ -191,8 +205,6 @@ def compare(
             next_use = ahead.of(batch.first_row, batch.page_ids.size) if ahead else _NO_ROWS
             next_use.flags.writeable = False
             feed_all(groups, (batch, next_use), batch.page_ids.size, _Case.feed, pool)
-            if batch.time_ns is not None and batch.time_ns.size:
-                last_time = int(batch.time_ns[-1])
             if progress is not None:
                 progress(batch.first_row + batch.page_ids.size, rows)
     finally:
@@ -202,9 +214,7 @@ def compare(
             ahead.close()
     for each in groups:
         each.finish()
-    return _collect(
-        trace, cases, shadows, contents, last_time, seed, began, command, rewrite_entropy
-    )
+    return _collect(trace, cases, shadows, contents, seed, began, command, rewrite_entropy)
 
 
 class _Case:
@@ -238,6 +248,7 @@ class _Case:
             vma_readahead=scenario.device != "hdd",
         )
         self.latency = LatencyModel(self.costs, seed)
+        self.ran_ns: int | None = None  # time of the trace at the last touch that was replayed
         self._counts_latency = counts_latency
 
     def feed(self, rows: tuple[Batch, npt.NDArray[np.int64]], start: int) -> None:
@@ -254,14 +265,18 @@ class _Case:
             batch.run_len,
             start=start,
         )
+        if time_ns.size:
+            self.ran_ns = int(time_ns[min(self.replay.position, time_ns.size - 1)])
 
     def continue_from(self, other: _Case) -> None:
         self.replay.continue_from(other.replay)
         self.latency.continue_from(other.latency)
+        self.ran_ns = other.ran_ns
 
     def take_results(self, other: _Case) -> None:
         self.replay.take_results(other.replay)
         self.latency.continue_from(other.latency)
+        self.ran_ns = other.ran_ns
 
 
 def _ignore(events: npt.NDArray[Any]) -> None:
@@ -309,7 +324,7 @@ class _KnownPages:
                 each.leader.replay.use_page_tables(self._page_tables)
 
     def update(self) -> None:
-        if self._trace.pages_numbered == self._count:
+        if self._trace.numbered_pages == self._count:
             return
         every_page, every_space, pids = self._trace.page_keys()
         pages, spaces = every_page[self._count :], every_space[self._count :]
@@ -366,7 +381,6 @@ def _collect(
     cases: list[_Case],
     shadows: list[list[_Case]],
     contents: dict[str, Content],
-    last_time: int | None,
     seed: int,
     began: float,
     command: Sequence[str],
@@ -383,7 +397,7 @@ def _collect(
                 trace_name=trace.name,
                 latency=percentiles(frame),
                 stall_total_ns=case.latency.stall_total_ns,
-                trace_time_ns=last_time,
+                trace_time_ns=case.ran_ns,
                 flush_phases=(len(phases), killed),
             )
         )

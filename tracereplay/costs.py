@@ -302,12 +302,6 @@ def load_costs(
         ) from error
 
 
-def known_devices(path: str | Path | None = None) -> list[str]:
-    """Return the devices of a table and of the bundled one, and `none`."""
-    own = [] if path is None else own_devices(path)
-    return [*dict.fromkeys([*own, *_read(_BUNDLED)["devices"]]), NO_DEVICE]
-
-
 def own_devices(path: str | Path) -> list[str]:
     """Return the devices of a table itself, by path or bundled name."""
     return [*_section(_read(_find(path)), "devices", str(path))]

@@ -37,7 +37,7 @@ def summary_row(
     latency : percentiles of the swap-in latency: p50, p90, p99, p999, max, mean
     flush_phases : replays with the statistics flushed at different phases, and how many ended in
         an OOM kill; the row itself is the first of them
-    trace_time_ns : from the first touch to the last, None without a clock
+    trace_time_ns : from the first touch to the last replayed one, None without a clock
     """
     scenario, counts = replay.scenario, replay.counters()
     m = replay.machine[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -123,23 +122,6 @@ class NextUses:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def next_uses(trace: Trace) -> Iterator[NextUse]:
-    """Yield the row of the next use of each access (NEVER where there is none), batch by batch.
-
-    int64, shape (rows of the batch,), in the order of `trace.batches()`.
-
-    Raises
-    ------
-    OutputError
-        The temporary folder has no room.
-    """
-    with NextUses(trace) as uses:
-        first_row = 0
-        for rows in uses.batch_rows:
-            yield uses.of(first_row, rows)
-            first_row += rows
 
 
 def _unnamed_file(folder: str | None) -> IO[bytes]:

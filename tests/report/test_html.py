@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tracereplay.cli import app
 from tracereplay.errors import InputError, OutputError
 from tracereplay.report.figures import (
+    NAMES,
     Theme,
     build_figures,
     pareto_front,
@@ -104,7 +105,7 @@ def test_the_line_of_polars_under_a_figure_makes_the_numbers_in_it(
     monkeypatch.chdir(write_folder(tmp_path / "out", result))
 
     names = check_lines_of_polars(data, result)
-    assert names == {"latency", "danger", "trade-off", "services", "codecs", "faults", "footprint"}
+    assert names == set(NAMES)
 
 
 @pytest.fixture(scope="module")

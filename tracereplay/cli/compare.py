@@ -134,6 +134,10 @@ def compare(
     )
     if out is not None:
         comparison.make_folder(out, force=force)
+    if plots is not None:
+        from tracereplay.report.plots import check_plots
+
+        check_plots(plots, force=force)
     with _progress(len(scenarios)) as progress:
         result = comparison.compare(
             opened,

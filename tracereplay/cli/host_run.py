@@ -140,7 +140,7 @@ def host_run(
     page_cluster: Annotated[
         int,
         typer.Option(
-            "--page-cluster", min=0, max=8, help="Readahead, log2.", rich_help_panel=_ZSWAP
+            "--page-cluster", min=0, max=5, help="Readahead, log2.", rich_help_panel=_ZSWAP
         ),
     ] = 0,
     swappiness: Annotated[

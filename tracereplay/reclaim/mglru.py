@@ -627,26 +627,22 @@ def _isolate(m: Any, pages: Any, most: Any) -> Any:
         if head_named(pages, page) != oldest:  # promoted
             unlink(pages, page)
             link_head(pages, head_named(pages, page), page)
-            m["pgrefill"] += 1
         elif rules == MGLRU_6_1 and workingset:
             # A page that refaulted counts as accessed as often as can be: spared once.
             head = _move_up(m, pages, page)
             unlink(pages, page)
             link_tail(pages, head, page)
             m["workingset_activate_anon"] += 1
-            m["pgrefill"] += 1
         elif (protects and workingset) or (protects_twice and _is_twice(m, pages, page)):
             _note_protected(m, pages, page)
             head = _move_up(m, pages, page)
             unlink(pages, page)
             link_head(pages, head, page)
-            m["pgrefill"] += 1
         elif by_writeback and has(pages, page, PG_WRITEBACK):
             head = _move_up(m, pages, page)
             set_flags(pages, page, PG_RECLAIM)
             unlink(pages, page)
             link_head(pages, head, page)
-            m["pgrefill"] += 1
         else:
             if rules < MGLRU_6_14:
                 if not has(pages, page, PG_REFERENCED):

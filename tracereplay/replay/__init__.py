@@ -84,7 +84,7 @@ The worker runs beside the faulting thread
     queued by a store that finds the pool full (6.1: above the limit), once at a time; once more
         where that happens while it runs, beside it on another CPU
         zswap_store(), queue_work(shrink_wq), kernel/workqueue.c:process_one_work() clears pending
-    begins 25 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once and takes
+    begins 21 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once and takes
         turns with the faulting thread, so all it does takes twice as long, but for the time that
         thread sleeps in a read of the device; 6.18, 7.2: begins at the next tick, 7.3: at once, and
         keeps the CPU
@@ -98,7 +98,7 @@ The worker runs beside the faulting thread
         MAX_RECLAIM_RETRIES
     a trace without time has a touch every `touch_ns` (100 ns) and the stalls the model adds
     how far its timing moves a counter: `validate` replays such a run also with a worker that begins
-        after 12 us and takes 3/4 of the time, and with one that begins after 50 us and takes 3/2;
+        after 10 us and takes 3/4 of the time, and with one that begins after 42 us and takes 3/2;
         model_min and model_max are over all of them             engine.py:WORKER_TIMING
 
 Faults and swap (loop.py, slots.py, swap.py)

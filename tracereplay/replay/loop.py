@@ -424,7 +424,7 @@ def build_loop(
         """Replay rows of a batch until its end, an OOM kill, or a full event buffer; return rows done.
 
         batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses, heap keys)
-            int64 or empty, neighbours uint32 or empty (swap.address_window()), flushes FLUSH, first
+            int64 or empty, neighbours uint32 or empty (swap.py:_address_window()), flushes FLUSH, first
             row in the trace, first row to replay)
         slots : uint32, see slots.new_slots(); empty where readahead does not follow slots
         out : (events EVENT, samples SAMPLE, tlb uint32: pages whose translation is cached,

@@ -158,6 +158,18 @@ def _known_kernels() -> str:
     return f"there are rules of {', '.join(sorted(KERNELS, key=release_number))}"
 
 
+# The least that a number may be, where nothing else says so.
+_LEAST = {
+    "pool_limit_bytes": 0,
+    "ram_bytes": 4096,
+    "swap_bytes": 0,
+    "zswap_max_bytes": 0,
+    "stat_flush_ns": 0,
+    "stat_flush_phase_ns": 0,
+    "touch_ns": 0,
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One replay: a policy, a reclaim model, sizes, and the kernel whose rules apply.
@@ -166,12 +178,16 @@ class Scenario:
     ----------
     name : unique in one comparison; made of the other fields where it is empty
     memory_limit_bytes : limit of the memory cgroup
-    pool_limit_bytes : limit of the zswap pool; None is `pool_percent` of `ram_bytes`
+    pool_limit_bytes : limit of the zswap pool; None is DEFAULT_POOL_PERCENT of `ram_bytes`
     ram_bytes : memory of the machine the percentage is of
+    accept_threshold_percent : of the pool limit; a full pool takes pages again below it
     swap_bytes : size of swap; None is as large as the trace needs
     zswap_max_bytes : memory.zswap.max; None is max
+    page_cluster : vm.page-cluster: up to 2 ** this many pages are read at once
+    swappiness : memory.swappiness; anonymous memory alone is modelled, so 0 alone forbids to swap
     stat_flush_ns : how often the cgroup statistics are flushed; 0 is always exact
     stat_flush_phase_ns : time of the first flush after the trace begins
+    device : swap device by its name in the cost table; `none` has no device
     touch_ns : time one touch takes in a trace without a clock
     """
 
@@ -215,6 +231,10 @@ class Scenario:
             raise SettingsError("swappiness: 0 to 200")
         if not 0 <= self.page_cluster <= 5:
             raise SettingsError("page cluster: 0 to 5")
+        for field, least in _LEAST.items():
+            value = getattr(self, field)
+            if value is not None and value < least:
+                raise SettingsError(f"{field} is {value}; {least} or more")
         if not self.name:
             object.__setattr__(self, "name", self._default_name())
 
@@ -235,8 +255,13 @@ class Scenario:
             "swappiness",
             "accept_threshold_percent",
             "stat_flush_ns",
+            "stat_flush_phase_ns",
+            "touch_ns",
+            "ram_bytes",
         ):
             value = getattr(self, field)
+            if field == "ram_bytes" and self.pool_limit_bytes is not None:
+                continue
             if value != defaults[field]:
                 parts.append(f"{field}={value}")
         return "/".join(parts)

@@ -128,7 +128,7 @@ BUDDIES = np.dtype(
 # class_at()), then CLASS_FIELDS per class.
 CLASS_TABLE = 272
 CLASS_FIELDS = 16
-GROUPS = 12  # first fields of a class: heads of its lists, by fullness
+# Its first twelve are the heads of its lists, by fullness.
 CLASS_PAGES = 12
 CLASS_OBJECTS = 13
 CLASS_TENTHS = 14  # 10 * 2**32 / objects, rounded up: fullness in tenths without a division
@@ -238,7 +238,6 @@ _SETTINGS = (
     "slot_room",  # slots whose pages are known, the header's included; 0: they are only counted
     "slot_clusters",  # the device is cut into clusters (6.13), else filled run by run
     "textbook",  # lru, opt: capacity is exact, no kernel overheads
-    "huge_class_pages",
     "header_bytes",  # 6.1 zbud, z3fold keep 8 bytes with each object
     "minor_fault_ns",
     "major_fault_ns",
@@ -261,7 +260,7 @@ _SETTINGS = (
     "sample_every",
     "cpus",
     "generations",  # the reclaim model is mglru
-    "mglru_rules",  # MGLRU_6_1, MGLRU_6_12, MGLRU_6_14
+    "mglru_rules",  # MGLRU_6_1, MGLRU_6_12, MGLRU_6_14, MGLRU_7_2
     "rewrite_threshold",  # of 2^32: share of written pages that come out with other contents
     "rewrite_seed",
     "rewrite_rows",  # contents to draw from; they stand in `classes`, behind the allocator's
@@ -363,8 +362,6 @@ _STATE = (
     "last_access",
     "heap_size",
     "priority",
-    "reclaimed",
-    "may_deactivate",
     "force_deactivate",
     "skipped_deactivate",
     "incoming",
@@ -384,7 +381,6 @@ _STATE = (
     "mm_walk",  # this reclaim has walked the page tables (6.1 looks around differently then)
     "activating",  # pages in the batch of folio_activate()
     "is_held",  # by that batch: the page that is being evicted
-    "pgrefill",  # pages sorted to another generation
     # of tiers: pages that are not of the working set and pages that are (6.14)
     "tier_evicted",
     "tier_refaulted",

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import polars as pl
 
 from tracereplay.errors import OutputError, unknown_name
-from tracereplay.files import replacing
+from tracereplay.files import check_free, replacing
 from tracereplay.report.figures import (
+    NAMES,
     Figure,
     Figures,
     Panel,
@@ -70,6 +71,17 @@ def picture(result: _Result, name: str) -> Picture:
         raise unknown_name("figure", name, list(by_name))
     spec = picture_spec(by_name[name], figures, result.run, theme)
     return Picture(vl_convert.vegalite_to_png(spec, scale=1))
+
+
+def check_plots(folder: str | Path, *, force: bool = False) -> None:
+    """Raise OutputError where a figure that write_plots() may draw is there and `force` is not given."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise OutputError(f"{place} is a file; name a folder")
+    if place.is_dir():
+        for name in NAMES:
+            for ending in FORMATS:
+                check_free(place / f"{name}.{ending}", force=force)
 
 
 def write_plots(

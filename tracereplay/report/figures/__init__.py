@@ -37,6 +37,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+NAMES = ("latency", "danger", "trade-off", "services", "codecs", "faults", "footprint")
+
+
 def build_figures(
     summary: pl.DataFrame, latency: pl.DataFrame, footprint: pl.DataFrame, theme: Theme
 ) -> Figures:
