@@ -71,11 +71,21 @@ class Kernel:
     cost_by_statistics: bool = False
     yields: bool = False
     lone_worker_ns: int = 2_000_000
+    woken_goes_first: bool = False
+    walk_batch: int = 1
+    shrinker_flushes: bool = True
+    swapin_drains: bool = True
 
 
 KERNELS = {
-    "7.3": Kernel(cost_by_statistics=True, lone_worker_ns=0),
-    "7.2": Kernel(),
+    "7.3": Kernel(
+        cost_by_statistics=True,
+        woken_goes_first=True,
+        walk_batch=32,
+        shrinker_flushes=False,
+        swapin_drains=False,
+    ),
+    "7.2": Kernel(woken_goes_first=True),
     "6.18": Kernel(),
     "6.12": Kernel(mapped_only=False, swap_clusters=False, yields=True, lone_worker_ns=0),
     "6.1": Kernel(
@@ -1044,6 +1054,7 @@ class Oracle:
         self.worker_on = True
         self.worker_running = self.worker_pending = False
         self.worker_failures = 0
+        self.batch_left = self.batch_written = 0
         # On the only CPU the thread that woke it yields to it at the next page.
         self.worker_time = self.now + (self.kernel.lone_worker_ns if self.case.one_cpu else 21_000)
 
@@ -1055,13 +1066,15 @@ class Oracle:
             self.forget_entry(page)  # __frontswap_store(): a dup goes first
         refused = "keep" if self.rules.full == "keep" else "refused"
         most = self.case.zswap_max_pages if self.case.cgroup == "v2" else None
+        if self.rules.synchronous:  # a block device: zswap never sees its pages
+            most = None
         if most is not None:
             if most > 0:
                 self.flush()
             if self.charged // PAGE >= most:
                 shrunk = False
                 if not self.kernel.old_limits and self.rules.writeback:
-                    shrunk = self.walk_one()
+                    shrunk = self.walk_batch()
                 if not shrunk:
                     if self.full and not self.kernel.old_limits:
                         self.wake_worker()
@@ -1117,6 +1130,17 @@ class Oracle:
             return False
         return self.write_back(page)
 
+    def walk_batch(self) -> bool:
+        """shrink_memcg(): True where any was written back."""
+        written = 0
+        for _ in range(self.kernel.walk_batch):
+            alone = len(self.fifo) == 1
+            if self.walk_one():
+                written += 1
+            elif alone:
+                break
+        return written > 0
+
     def write_back(self, page: Page) -> bool:
         """zswap_writeback_entry(). Unlike the kernel, charging its page never reclaims."""
         per_entry = not self.kernel.old_limits  # 6.1 counts runs of the worker that freed nothing
@@ -1168,7 +1192,7 @@ class Oracle:
     def run_worker(self) -> None:
         """shrink_worker(), on a CPU of its own, as far as it came by now.
 
-        A step costs 1 us; an entry written back also the reclaim of one page for its copy.
+        A batch costs 1 us; an entry written back also the reclaim of one page for its copy.
         """
         if self.worker_on and self.kernel.old_limits and self.worker_time <= self.now:
             self.worker_on = False
@@ -1182,14 +1206,23 @@ class Oracle:
                 return
             self.worker_running = True
             here, self.now = self.now, self.worker_time
+            begins = not self.batch_left
+            if begins:
+                self.batch_left, self.batch_written = self.kernel.walk_batch, 0
+            self.batch_left -= 1
+            alone = len(self.fifo) == 1
             if self.walk_one():
+                self.batch_written += 1
                 self.now += self.costs.scan_ns + self.costs.store_ns
-            else:
-                self.worker_failures += 1
-            took = self.now + 1_000 - self.worker_time
+            elif alone:
+                self.batch_left = 0
+            took = self.now + 1_000 * begins - self.worker_time
             in_turns = self.case.one_cpu and self.kernel.yields
             self.worker_time += 2 * took if in_turns else took
             self.now = here
+            if self.batch_left:
+                continue
+            self.worker_failures += not self.batch_written
             if self.pool_pages <= self.accept_pages or self.worker_failures == 16:
                 self.worker_on, self.worker_pending = self.worker_pending, False
                 self.worker_failures = 0
@@ -1215,7 +1248,7 @@ class Oracle:
 
     def shrink_slab(self, priority: int) -> None:
         """do_shrink_slab() with zswap_shrinker_count() and zswap_shrinker_scan()."""
-        if self.updates > 64 * self.case.cpus:
+        if self.kernel.shrinker_flushes and self.updates > 64 * self.case.cpus:
             self.flush()
         if not self.charge_pool or not self.stat["stored"] or not self.fifo:
             return
@@ -1705,13 +1738,14 @@ class Oracle:
                 self.bring_in(other)
                 other.reclaim = True  # PG_readahead is the same bit
                 self.count["swap_ra"] += 1
-        if not alone:
+        if not alone and self.kernel.swapin_drains:
             self.lru_add_drain()
         if not page.resident:
             self.bring_in(page)  # read alone, or reclaimed again meanwhile
 
     def map_page(self, page: Page, write: bool) -> None:
-        if write and page in self.pending and not self.rules.synchronous:
+        in_batch = page in self.pending and self.kernel.swapin_drains
+        if write and in_batch and not self.rules.synchronous:
             self.lru_add_drain()  # to see whether anybody else holds the page
         page.mapped = page.young = True
         page.never_mapped = False
@@ -1740,6 +1774,8 @@ class Oracle:
         began = self.now
         self.flush_if_due()
         self.complete_writes()
+        if self.kernel.woken_goes_first and self.case.one_cpu and not self.worker_running:
+            self.worker_time = min(self.worker_time, self.now)
         self.run_worker()
         try:
             self.fault(page, access)

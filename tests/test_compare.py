@@ -125,6 +125,18 @@ def test_a_scenario_counts_the_same_alone_and_in_company(trace):
     assert together.summary.filter(policy="store-raw").equals(alone.summary)
 
 
+def test_zram_is_a_block_device_and_knows_no_limit_of_zswap(trace):
+    free, limited = (
+        tracereplay.compare(
+            trace, scenarios("zram", cgroup="v2", zswap_max_bytes=most, name="one")
+        ).summary
+        for most in (None, 4096)
+    )
+    assert free["finished"].all()
+    assert free["pgmajfault"][0] > 0
+    assert limited.equals(free)
+
+
 def test_an_out_of_memory_row_says_where_it_ended(trace):
     some = scenarios("ghost-swapfile", "unlimited-memory")
     found = tracereplay.compare(trace, some, content="constant:4096").summary

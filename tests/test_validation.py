@@ -289,7 +289,8 @@ def recorded_on(release, folder):
     ("release", "rules", "policy"),
     [
         ("5.15.0-91-generic", "6.1", "swap-on-reject"),
-        ("6.8.0-31-generic", "6.12", "swap-on-reject"),
+        ("6.8.0-31-generic", "6.1", "swap-on-reject"),
+        ("6.9.3", "6.12", "swap-on-reject"),
         ("6.17.4", "6.18", "swap-on-reject"),  # stores raw since 6.18
         ("6.18.44", "6.18", "store-raw"),
         ("7.0-rc1", "6.18", "store-raw"),
@@ -307,7 +308,7 @@ def test_validate_says_whose_rules_a_run_goes_by(tmp_path):
     command = ["validate", str(tmp_path), "-c", "pgmajfault"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "loop  (linux 6.8 by the rules of 6.12, " in result.stdout
+    assert "loop  (linux 6.8 by the rules of 6.1, " in result.stdout
     assert "Linux 6.8 has no rules of its own" in result.stderr
 
     chosen = CliRunner().invoke(app, [*command, "--kernel", "7.3", "--format", "json"])
@@ -316,7 +317,7 @@ def test_validate_says_whose_rules_a_run_goes_by(tmp_path):
 
     refused = CliRunner().invoke(app, [*command, "--kernel", "6.8"])
     assert refused.exit_code == 1
-    assert "nearest are those of 6.12" in refused.stderr
+    assert "nearest are those of 6.1" in refused.stderr
 
 
 def test_a_folder_of_runs_that_are_all_left_out_is_refused(tmp_path):

@@ -76,7 +76,8 @@ Writeback from zswap (eviction.py: walk_one, write_back, run_worker, shrink_pool
         known gap: for the worker (not PF_MEMALLOC) that charge reclaims at the limit, here it never
         does (mem_cgroup_swapin_charge_folio(), try_charge_memcg()); in the shrinker it is forced
     the shrinker: entries less disk reads, scaled by what is saved; batches of 128, debt deferred
-        zswap_shrinker_count(), zswap_shrinker_scan(), mm/shrinker.c:do_shrink_slab(); nothing in v1
+        zswap_shrinker_count(), zswap_shrinker_scan(), mm/shrinker.c:do_shrink_slab(); nothing in v1;
+        7.3: scaled by statistics as old as their last flush     mem_cgroup_flush_stats_ratelimited()
     6.1: a run frees one page of zbud or z3fold, of eight tried, oldest last allocation first
         mm/zpool.c:zpool_shrink(), zbud_reclaim_page(), z3fold_reclaim_page(); zsmalloc cannot
 
@@ -86,15 +87,16 @@ The worker runs beside the faulting thread
         zswap_store(), queue_work(shrink_wq), kernel/workqueue.c:process_one_work() clears pending
     begins 21 us later, on a CPU of its own. With one CPU (emulated runs) it begins at once and takes
         turns with the faulting thread, so all it does takes twice as long, but for the time that
-        thread sleeps in a read of the device; 6.18, 7.2: begins at the next tick, 7.3: at once, and
-        keeps the CPU
+        thread sleeps in a read of the device; 6.18: begins at the next tick, 7.2 and 7.3 where the
+        faulting thread leaves the kernel, if that is sooner, and keeps the CPU
         shrink_folio_list(), cond_resched(); mm/filemap.c:folio_wait_bit_common();
-        kernel/sched/fair.c, PREEMPT_LAZY and RUN_TO_PARITY
+        kernel/sched/fair.c, PREEMPT_LAZY, RUN_TO_PARITY, and HRTICK (7.2)
         that it begins at once is read off one run of 6.12 (pool_limit_hit 2,084; at once 2,052, after
         25 us 2,838), not off the scheduler's source
-    per step an entry: 1 us, and what writing it back costs (decompress, submit, one page reclaimed
-        for its own); so its pace is that of the cost table       shrink_worker(), nr_to_walk = 1
-    ends at the accept threshold, or after 16 failures; cleared second chances are failures
+    per step an entry, 1 us for a batch, and what writing it back costs (decompress, submit, one page
+        reclaimed for its own); so its pace is that of the cost table
+        shrink_worker(), shrink_memcg(): nr_to_walk 1, 7.3 32
+    ends at the accept threshold, or after 16 failures: batches of which nothing was written
         MAX_RECLAIM_RETRIES
     a trace without time has a touch every `touch_ns` (100 ns) and the stalls the model adds
     how far its timing moves a counter: `validate` replays such a run also with a worker that begins
@@ -103,6 +105,8 @@ The worker runs beside the faulting thread
 
 Faults and swap (loop.py, slots.py, swap.py)
     resident and in the swap cache: a minor fault                 mm/memory.c:do_swap_page()
+    a write fault, and a read of neighbours, put the per-CPU batch on the lists first (not 7.3)
+        do_swap_page(), swap_cluster_readahead(), swap_vma_readahead(): lru_add_drain()
     slot freed: at a write fault, with swap half full, always for a synchronous device
         should_try_to_free_swap(), include/linux/swap.h:vm_swap_full()
     6.1: a read fault maps read-only, the first write faults, slot and copy stay   do_wp_page(), wp_page_reuse()

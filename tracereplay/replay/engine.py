@@ -161,6 +161,7 @@ class Replay:
         m["worker_delay_ns"] = delay_ns
         m["worker_pace"] = pace
         m["one_cpu"] = int(one_cpu)
+        m["woken_goes_first"] = int(one_cpu and KERNELS[scenario.kernel].woken_goes_first)
         m["read_first"] = int(read_first)
         m["remote_stock_pages"] = remote_stock_pages
         m["usage_pages"] = remote_stock_pages
@@ -199,7 +200,7 @@ class Replay:
             "pool_limit_pages": st.NEVER if policy.synchronous else pool_limit,
             "accept_pages": pool_limit * scenario.accept_threshold_percent // 100,
             "zswap_max_pages": st.NEVER
-            if scenario.zswap_max_bytes is None or scenario.cgroup == "v1"
+            if scenario.zswap_max_bytes is None or scenario.cgroup == "v1" or policy.synchronous
             else scenario.zswap_max_bytes // PAGE_BYTES,
             "allocator": allocator,
             "zeromap": profile.zeromap,
@@ -215,6 +216,9 @@ class Replay:
             "map_writable": profile.map_writable,
             "mapped_only": profile.mapped_only,
             "cost_by_statistics": profile.cost_by_statistics,
+            "walk_batch": profile.walk_batch,
+            "shrinker_flushes": profile.shrinker_flushes,
+            "swapin_drains": profile.swapin_drains,
             "throttle_sane": scenario.cgroup == "v2",
             "swappiness": scenario.swappiness,
             "page_cluster": 0 if policy.synchronous or textbook else scenario.page_cluster,

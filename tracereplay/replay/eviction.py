@@ -186,6 +186,7 @@ def wake_worker(m: Any) -> None:
         m["worker_running"] = 0
         m["worker_pending"] = 0
         m["worker_failures"] = 0
+        m["walk_left"] = 0
         m["worker_ns"] = m["clock_ns"] + m["worker_delay_ns"]
 
 
@@ -285,6 +286,26 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         return write_back(m, state, pages, pool, classes, writes, slots, page)
 
     @inner
+    def shrink_memcg(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+    ) -> Any:
+        """Walk a batch of entries; True if any was written back; mm/zswap.c:shrink_memcg()."""
+        written: Any = False
+        for _ in range(m["walk_batch"]):
+            alone = m["fifo_pages"] == 1
+            if walk_one(m, state, pages, pool, classes, writes, slots):
+                written = True
+            elif alone:
+                break  # to rotate its only entry gets to the list's end
+        return written
+
+    @inner
     def shrink_pool(
         m: Any,
         state: Any,
@@ -335,8 +356,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
     ) -> None:
         """Let the writeback worker do what it had time for by now; mm/zswap.c:shrink_worker().
 
-        It walks one entry of the cgroup at a time (nr_to_walk 1), stops below the accept threshold,
-        or after 16 failures, which successes do not reset. It runs on a CPU of its own beside the
+        It walks a batch of entries of the cgroup at a time (one; 7.3: 32), stops below the accept
+        threshold, or after 16 batches of which none was written, which successes do not reset. It runs on a CPU of its own beside the
         faulting thread, so its pace is its own cost: a cleared bit is a list operation, a written
         entry a decompression and a submission. With one CPU the two take turns (`worker_pace`). In
         6.1 a run frees one page of the allocator.
@@ -357,16 +378,25 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             here = m["clock_ns"]
             m["clock_ns"] = m["worker_ns"]
             m["in_background"] = 1
-            written = walk_one(m, state, pages, pool, classes, writes, slots)
-            m["in_background"] = 0
-            m["clock_ns"] += WORKER_STEP_NS
-            if written:
+            begins = m["walk_left"] == 0
+            if begins:
+                m["walk_left"] = m["walk_batch"]
+                m["walk_written"] = 0
+            m["walk_left"] -= 1
+            alone = m["fifo_pages"] == 1
+            if walk_one(m, state, pages, pool, classes, writes, slots):
+                m["walk_written"] += 1
                 # Its page is charged to a cgroup at its limit: it reclaims one for it.
                 m["clock_ns"] += m["scan_ns"] + m["store_ns"]
-            else:
-                m["worker_failures"] += 1
+            elif alone:
+                m["walk_left"] = 0  # to rotate its only entry gets to the list's end
+            m["in_background"] = 0
+            m["clock_ns"] += WORKER_STEP_NS * begins
             m["worker_ns"] += m["worker_pace"] * (m["clock_ns"] - m["worker_ns"]) // 4
             m["clock_ns"] = here
+            if m["walk_left"] > 0:
+                continue
+            m["worker_failures"] += m["walk_written"] == 0
             if limited_pages(m) <= m["accept_pages"] or m["worker_failures"] >= WORKER_FAILURES:
                 m["worker_active"] = m["worker_pending"]
                 m["worker_pending"] = 0
@@ -441,7 +471,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 action = full_action(m)
                 # shrink_memcg() once; the store goes on if it wrote something back.
                 can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
-                if can_walk and walk_one(m, state, pages, pool, classes, writes, slots):
+                if can_walk and shrink_memcg(m, state, pages, pool, classes, writes, slots):
                     action = np.int64(-1)
                 elif m["zswap_full"] and not m["strict_limit"]:
                     wake_worker(m)  # every refusal does while the pool is full
@@ -496,7 +526,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         mm/shrinker.c:do_shrink_slab(): batches of 128, two seeks, unfinished work deferred. Under
         cgroup v1 the statistics it scales by stay 0, so it only flushes them.
         """
-        if m["stat_updates"] > CHARGE_BATCH * m["cpus"]:
+        if m["shrinker_flushes"] and m["stat_updates"] > CHARGE_BATCH * m["cpus"]:
             flush_statistics(m)
         if not m["charge_pool"] or m["stat_stored"] == 0 or m["fifo_pages"] == 0:
             return

@@ -404,7 +404,8 @@ def build_loop(
                     m["ev_read_ahead_loads"] += 1
                 else:
                     m["ev_read_ahead"] += 1
-        drain(m, pages, times[1])  # lru_add_drain()
+        if m["swapin_drains"]:
+            drain(m, pages, times[1])  # lru_add_drain()
         if not state[page] & RESIDENT:  # reclaimed again for one of the others
             service = bring_neighbour(m, state, pages, pool, classes, writes, slots, times, page)
         return service
@@ -457,6 +458,9 @@ def build_loop(
             flush_if_due(m, flushes)
             complete_writes(m, pages, writes)
             if m["worker_active"]:
+                if m["woken_goes_first"] and not m["worker_running"]:
+                    # The thread that woke it has left the kernel since.
+                    m["worker_ns"] = min(m["worker_ns"], m["clock_ns"])
                 run_worker(m, state, pages, pool, classes, writes, slots)
                 if m["ev_written_back"]:
                     _emit(m, events, access, began_ns, BACKGROUND, 0, page, False)
@@ -489,7 +493,7 @@ def build_loop(
                     m["ra_hits"] += 1
                 if m["vma_readahead"]:
                     m["ra_prev"] = page
-                if write and has(pages, page, OFF_LIST):
+                if write and m["swapin_drains"] and has(pages, page, OFF_LIST):
                     drain(m, pages, times[1])
                 _map(m, state, pages, pool, classes, slots, page, write)
                 on_hit(pages, page, ahead, row)
@@ -537,7 +541,8 @@ def build_loop(
                     )
                 if service < 0:
                     return _out_of_memory(m, access, row)
-                if write and has(pages, page, OFF_LIST) and not m["synchronous"]:
+                in_batch = has(pages, page, OFF_LIST)
+                if write and in_batch and m["swapin_drains"] and not m["synchronous"]:
                     # do_swap_page(): to see whether anybody else holds the page
                     drain(m, pages, times[1])
                 _map(m, state, pages, pool, classes, slots, page, write)

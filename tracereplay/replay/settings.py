@@ -48,8 +48,16 @@ class KernelProfile:
         PREEMPT_LAZY, as Debian builds since 6.16
     lone_worker_ns : with one CPU, until the writeback worker that a store woke runs. At once where
         tasks yield; else the running one keeps its slice (kernel/sched/fair.c, RUN_TO_PARITY) until a
-        tick finds it over: half a tick of 250 Hz. In 7.3 one that is woken goes first again
-        (wakeup_preempt_fair(), resched_curr_lazy()).
+        tick finds it over: half a tick of 250 Hz
+    woken_goes_first : with one CPU, it runs once the faulting thread is back in user mode, if no tick
+        comes before: a timer ends that thread's slice of .7 ms (HRTICK of features.h since 7.2 at the
+        latest, resched_curr_lazy())
+    walk_batch : entries of a cgroup that the worker, or a store above zswap.max, walks at a time
+        (shrink_memcg(): 1, 7.3 SWAP_CLUSTER_MAX)
+    shrinker_flushes : the shrinker reads fresh statistics (zswap_shrinker_count()); in 7.3 those of the
+        last flush, however old (mem_cgroup_flush_stats_ratelimited())
+    swapin_drains : a fault of a page in swap empties the per-CPU batch (do_swap_page() on a write,
+        swap_cluster_readahead(), swap_vma_readahead()); not in 7.3
     allocators : the ones this kernel has
     """
 
@@ -75,20 +83,33 @@ class KernelProfile:
     cost_by_statistics: bool = False
     yields: bool = False
     lone_worker_ns: int = 2_000_000
+    woken_goes_first: bool = False
+    walk_batch: int = 1
+    shrinker_flushes: bool = True
+    swapin_drains: bool = True
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
 KERNELS: dict[str, KernelProfile] = {
     # Reclaim passes over pages that nobody mapped since 6.16, pageout().
     "6.18": KernelProfile(name="6.18", since=(6, 16)),
-    "7.2": KernelProfile(name="7.2", since=(7, 2), mglru="7.2"),
+    "7.2": KernelProfile(name="7.2", since=(7, 2), mglru="7.2", woken_goes_first=True),
     "7.3": KernelProfile(
-        name="7.3", since=(7, 3), mglru="7.2", cost_by_statistics=True, lone_worker_ns=0
+        name="7.3",
+        since=(7, 3),
+        mglru="7.2",
+        cost_by_statistics=True,
+        woken_goes_first=True,
+        walk_batch=32,
+        shrinker_flushes=False,
+        swapin_drains=False,
     ),
-    # zswap has an order of its own since 6.5, and allocators none any more (commit f999f38b4e6f).
+    # Loads free the entry since 6.9 (commit c2e2ba770200), whatever the build. Before, nearly all that
+    # happens below the pool's limit goes by the rules of 6.1; at the limit 6.5 to 6.8, where zswap has an
+    # order of its own, are nearer to 6.12.
     "6.12": KernelProfile(
         name="6.12",
-        since=(6, 5),
+        since=(6, 9),
         stores_raw=False,
         mglru="6.12",
         mapped_only=False,

@@ -255,6 +255,10 @@ _SETTINGS = (
     "device_depth",
     "worker_delay_ns",
     "one_cpu",
+    "woken_goes_first",  # with one CPU: the worker runs where the faulting thread leaves the kernel
+    "walk_batch",  # entries that the worker looks at before it sees whether to go on
+    "shrinker_flushes",  # the shrinker reads fresh statistics
+    "swapin_drains",  # a fault of a page in swap empties the per-CPU batch
     "worker_pace",  # quarters of its cost that its work takes: 4 on a CPU of its own, 8 on a shared one
     "touch_ns",  # time of one touch in a trace without a clock
     "sample_every",
@@ -349,6 +353,8 @@ _STATE = (
     "worker_active",
     "worker_ns",
     "worker_failures",
+    "walk_left",  # entries of the batch in hand
+    "walk_written",  # of it, written back so far
     "worker_running",  # a refusal from now on queues it once more
     "worker_pending",  # that has happened
     "shrinker_deferred",
