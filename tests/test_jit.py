@@ -45,6 +45,35 @@ def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
 
 
 @pytest.mark.compiled
+def test_where_nothing_can_be_written_kernels_are_compiled_each_time(tmp_path):
+    (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
+    (tmp_path / "cache").write_text("no folder")  # root may write anywhere else
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-m", "tracereplay", "curve", str(tmp_path / "t.csv")]
+    run = subprocess.run(
+        command, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert "compiling" in run.stderr
+    assert "later runs" not in run.stderr
+
+
+@pytest.mark.compiled
+def test_other_code_of_the_process_keeps_its_own_cache(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numba\n@numba.njit(cache=True)\ndef twice(x):\n    return 2 * x\n"
+    )
+    program = "import tracereplay._jit, mine; print(mine.twice(2), mine.twice.stats.cache_path)"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    environment["PYTHONPATH"] = f"{PACKAGE.parent}:{tmp_path}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["4", str(tmp_path / "__pycache__")]
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("number", [0, 1], ids=["at once", "while replaying is compiled"])
 def test_ctrl_c_while_compiling_ends_with_one_line(tmp_path, number):
     (tmp_path / "t.csv").write_text("page\n" + "".join(f"{page}\n" for page in range(200)))

@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Called once, before kernels are compiled because no cache holds them; the command line sets it.
-when_compiling: Callable[[], None] | None = None
+when_compiling: Callable[[bool], None] | None = None
 
 _PUBLIC = {
     "compare": "tracereplay.comparison",

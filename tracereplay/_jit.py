@@ -7,6 +7,7 @@ an edit in a helper's file would otherwise run stale code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -58,36 +59,46 @@ def _source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _set_cache_folder() -> None:
-    """Point numba at our folder, and remove the folders of older sources."""
-    if os.environ.get("NUMBA_CACHE_DIR") or _config.DISABLE_JIT:
-        return
-    root = tracereplay.cache_folder() / "kernels"
-    folder = root / _source_hash()
+def _cache_folder() -> str | None:
+    """Return where kernels are cached, None for nowhere; remove the folders of older sources."""
+    # A warm cache ignores BOUNDSCHECK and checked code cannot be cached (measured).
+    if _config.DISABLE_JIT or _config.BOUNDSCHECK:
+        return None
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return chosen
     try:
+        root = tracereplay.cache_folder() / "kernels"
+        folder = root / _source_hash()
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)  # in use
-    except OSError:  # a read-only home: numba then compiles anew in each process
-        return
-    _config.CACHE_DIR = str(folder)
+        if not os.access(folder, os.W_OK):
+            return None
+    except (OSError, RuntimeError):  # a read-only home, or none
+        return None
+    _remove_older(root, folder)
+    return str(folder)
+
+
+def _remove_older(root: Path, folder: Path) -> None:
+    """Remove what older sources left; the newest three stay: two checkouts may take turns."""
     import shutil
 
-    others = sorted(
-        (p for p in root.iterdir() if p.is_dir() and p != folder),
-        key=lambda p: p.stat().st_mtime,
-    )
-    for old in others[:-3]:  # the newest three stay: two checkouts may take turns
-        shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another process removes the same
+        others = sorted(
+            (p.stat().st_mtime, p) for p in root.iterdir() if p.is_dir() and p != folder
+        )
+        for _, old in others[:-3]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-_set_cache_folder()
+_CACHE_FOLDER = _cache_folder()
 
 
 def tell_compiling() -> None:
     """Call `tracereplay.when_compiling`, once."""
     tell, tracereplay.when_compiling = tracereplay.when_compiling, None
     if tell is not None:
-        tell()
+        tell(_CACHE_FOLDER is not None)
 
 
 class _TellOnce(Listener):
@@ -103,10 +114,6 @@ class _TellOnce(Listener):
 
 if not _config.DISABLE_JIT:
     register("numba:compile", _TellOnce())
-
-# A warm cache ignores BOUNDSCHECK and checked code cannot be cached (measured), hence the condition.
-_CACHE = not _config.BOUNDSCHECK and not _config.DISABLE_JIT
-
 
 # The libraries below override parts of numba that it may change: other versions compile as they do
 # by themselves, which gives the same code in three times the time.
@@ -327,15 +334,23 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
 
 def kernel(function: F) -> F:
     """Compile a function that Python calls with arrays; the lock is released, the code cached."""
-    compiled = _njit(cache=_CACHE, nogil=True, error_model="numpy", **_KERNEL)(function)
-    if _CACHE and _KERNEL:
-        compiled._cache = _KernelCache(function)  # noqa: SLF001  (as enable_caching() does)
+    compiled = _njit(nogil=True, error_model="numpy", **_KERNEL)(function)
+    if _CACHE_FOLDER:
+        # As cache=True, but numba looks up its setting where a function is decorated: it is ours for
+        # that long, so that other code of this process keeps its own.
+        before, _config.CACHE_DIR = _config.CACHE_DIR, _CACHE_FOLDER
+        try:
+            compiled.enable_caching()
+            if _KERNEL:
+                compiled._cache = _KernelCache(function)  # noqa: SLF001  (as enable_caching() does)
+        finally:
+            _config.CACHE_DIR = before
     return cast("F", compiled)
 
 
 def is_cached(function: Callable[..., Any]) -> bool:
     """Tell whether a kernel needs no compiling: some form of it is in the cache, or none may be."""
-    folder = None if _config.DISABLE_JIT or not _CACHE else cast("Any", function).stats.cache_path
+    folder = cast("Any", function).stats.cache_path if _CACHE_FOLDER else None
     if folder is None:
         return True
     return any(Path(folder).glob(f"*.{function.__qualname__}-*.nbi"))

@@ -89,8 +89,11 @@ def _root(
     tracereplay.when_compiling = _tell_compiling
 
 
-def _tell_compiling() -> None:
-    note("compiling for this machine; later runs find the result in the cache")
+def _tell_compiling(is_kept: bool) -> None:
+    later = "later runs find the result in the cache"
+    if not is_kept:
+        later = "no folder to keep the result in, so each run does; NUMBA_CACHE_DIR names one"
+    note(f"compiling for this machine; {later}")
 
 
 def main() -> None:
