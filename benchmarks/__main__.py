@@ -451,7 +451,6 @@ def replayed(
             array.flags.writeable = False
         replay.feed(done, *arrays, nothing, lambda _events: None)
         done += part.size
-    replay.finish()
     return replay.counters()
 
 

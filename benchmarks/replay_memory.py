@@ -59,7 +59,6 @@ def replay(accesses: int, pages: int, share: float) -> tuple[Replay, float]:
         began = time.process_time()
         made.feed(start, page_ids, is_write, NO_ROWS, NO_ROWS, lambda _events: None)
         took += time.process_time() - began
-    made.finish()
     return made, took
 
 

@@ -117,7 +117,6 @@ def feed(replay, given_, cuts=(), on_events=lambda _: None):
     for batch in batches(given_, cuts):
         if not replay.feed(*batch, on_events):
             break
-    replay.finish()
     return replay
 
 

@@ -100,7 +100,28 @@ def test_the_footprint_keeps_its_peaks_and_stays_under_2000_points(result):
         points = result.footprint.filter(scenario=row["scenario"])
         assert 0 < points.height <= 2000
         assert points["access"].is_sorted()
-        assert points["resident_pages"].max() * 4096 <= row["resident_bytes_peak"]
+        assert points["resident_pages"].max() * 4096 == row["resident_bytes_peak"]
+        assert points["pool_pages"].max() * 4096 == row["pool_bytes_peak"]
+        assert points["stored_pages"].max() == row["stored_pages_peak"]
+        footprint = points["resident_pages"] + points["pool_pages"]
+        assert footprint.max() * 4096 == row["footprint_bytes_peak"]
+
+
+def test_a_point_of_the_footprint_has_the_time_of_its_row(tmp_path):
+    # Only the first hundred rows and the last fault.
+    pages = [*range(100), *[99] * 400, 100]
+    frame = pl.DataFrame({"page": pages, "time_ns": [1000 * row for row in range(len(pages))]})
+    frame.write_parquet(tmp_path / "t.parquet", metadata={"tracereplay.clock": "mono"})
+    some = scenarios("unlimited-memory")
+    one = tracereplay.compare(tmp_path / "t.parquet", some)
+    points = one.footprint.select("access", "time_ns").rows()
+    stalls_ns = one.summary["stall_total_ns"][0]
+    assert points[99][1] >= 99_000
+    for access, time_ns in points[100:500]:
+        assert time_ns == 1000 * access + points[99][1] - 99_000
+        assert time_ns < 1000 * access + stalls_ns
+    few = tracereplay.compare(tmp_path / "t.parquet", some, batch_rows=7)
+    assert few.footprint.equals(one.footprint)
 
 
 @pytest.mark.parametrize("reclaim", ["two-list", "mglru", "lru", "opt"])
@@ -123,6 +144,37 @@ def test_a_scenario_counts_the_same_alone_and_in_company(trace):
     alone = tracereplay.compare(trace, scenarios("store-raw"))
     together = tracereplay.compare(trace, scenarios("no-zswap", "store-raw", "ghost-swapfile"))
     assert together.summary.filter(policy="store-raw").equals(alone.summary)
+
+
+def test_without_a_device_nothing_is_written_and_what_zswap_refuses_stays(trace):
+    some = scenarios("no-zswap", "swap-on-reject", "store-raw", "zram", device="none")
+    found = tracereplay.compare(trace, some, content="constant:1500").summary
+    assert found["pswpout"].head(3).to_list() == [0] * 3
+    assert found["device_bytes_peak"].head(3).to_list() == [0] * 3
+    assert found["finished"].to_list() == [False, True, True, True]
+    refused = tracereplay.compare(trace, some[1:2], content="constant:4096").summary
+    assert not refused["finished"][0]
+
+
+def test_zram_behind_zswap_costs_what_it_does_to_a_page(trace):
+    some = scenarios("no-zswap", "store-raw", device="zram")
+    found = tracereplay.compare(trace, some, content="constant:1500")
+    assert any("device zram behind other policies" in note for note in found.run["notes"])
+    reads, loads = found.summary["swapin_latency_p50_ns"].to_list()
+    usual = tracereplay.compare(trace, scenarios("store-raw"), content="constant:1500").summary
+    assert loads == usual["swapin_latency_p50_ns"][0]  # no device in them
+    assert 0.5 < reads / loads < 4
+
+
+def test_settings_that_a_kernel_does_not_have_are_noted(trace):
+    some = [
+        *scenarios("shrinker", kernel="6.1", cgroup="v2"),
+        *scenarios("no-writeback", zswap_max_bytes=1 << 20),
+    ]
+    notes = " ".join(tracereplay.compare(trace, some).run["notes"])
+    assert "Linux 6.1 has no shrinker" in notes
+    assert "memory.zswap.max is a file of cgroup v2" in notes
+    assert "memory.zswap.writeback is a file of cgroup v2" in notes
 
 
 def test_zram_is_a_block_device_and_knows_no_limit_of_zswap(trace):
@@ -197,21 +249,20 @@ def test_traces_together_say_no_more_than_the_weakest(tmp_path):
     whole = write_trace(tmp_path / "whole.parquet")
     faults = write_trace(tmp_path / "faults.parquet", coverage="faults")
     notes = tracereplay.compare([whole, faults], scenarios()).run["notes"]
-    assert notes[0].startswith("this trace holds page faults only")
+    assert notes[0].startswith("coverage faults: only page faults are in the trace")
     assert "these traces are full and faults" in notes[1]
 
 
 def test_a_trace_of_faults_is_compared_with_a_plain_warning(tmp_path):
     path = write_trace(tmp_path / "faults.parquet", coverage="faults")
     notes = tracereplay.compare(path, scenarios()).run["notes"]
-    assert notes[0].startswith("this trace holds page faults only")
-    assert "hit ratios mean nothing" in notes[0]
+    assert notes[0].startswith("coverage faults: only page faults are in the trace")
 
 
 def test_a_sampled_trace_says_that_counts_are_those_of_its_sample(tmp_path):
     path = write_trace(tmp_path / "sampled.parquet", coverage="sampled")
     notes = tracereplay.compare(path, scenarios()).run["notes"]
-    assert notes[0] == "this trace is sampled: counts are those of its sample"
+    assert notes[0].startswith("coverage sampled: some accesses were sampled")
 
 
 def test_without_a_clock_the_assumed_time_of_a_touch_is_said(tmp_path):

@@ -124,6 +124,7 @@ def test_a_reference_across_a_page_border_touches_both_pages_when_folded(tmp_pat
     [
         ["compare", "-p", "no-zswap", "-r", "lru", "-m", "4KiB"],
         ["compare", "-p", "no-zswap", "-r", "two-list", "-m", "1MiB"],
+        ["compare", "-p", "store-raw", "-r", "lru", "-m", "1MiB"],
         ["curve", "--sizes", "4KiB"],
         ["size", "-p", "no-zswap", "-r", "lru", "--target", "p99<1s"],
     ],

@@ -109,7 +109,6 @@ def run_alone(given_):
     for batch in batches(given_, given_.cuts):
         if member.replay.finished:
             member.feed(batch)
-    member.replay.finish()
     return member
 
 

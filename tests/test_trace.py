@@ -66,6 +66,15 @@ def test_batches_of_any_size_hold_the_same_rows(tmp_path):
     assert trace.count() == (4, 3)
 
 
+@pytest.mark.parametrize("dtype", [pl.UInt8, pl.Int16, pl.Int32, pl.UInt32, pl.Int64, pl.UInt64])
+def test_times_of_any_width_are_the_same_times(tmp_path, dtype):
+    times = pl.Series([3, 5, 4, 100], dtype=dtype)
+    pl.DataFrame({"page": [1, 2, 1, 3], "time_ns": times}).write_parquet(tmp_path / "t.parquet")
+    (batch,) = open_trace(tmp_path / "t.parquet").batches()
+    assert batch.time_ns.dtype == np.int64
+    assert batch.time_ns.tolist() == [0, 2, 2, 97]
+
+
 def test_a_bare_table_says_what_was_assumed(tmp_path):
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
     trace = open_trace(tmp_path / "t.csv")

@@ -34,7 +34,7 @@ from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.sharing import Group, feed_all, group
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
-from tracereplay.schema import SCHEMA_VERSION
+from tracereplay.schema import COVERAGES, SCHEMA_VERSION
 from tracereplay.trace import BATCH_ROWS, Batch, Trace, open_trace
 from tracereplay.units import (
     PAGE_BYTES,
@@ -234,6 +234,8 @@ class _Case:
         synchronous = find_policy(scenario.policy).synchronous
         device = "zram" if synchronous else scenario.device
         self.costs: Costs = load_costs(costs, device, scenario.codec)
+        if device == "zram" and not synchronous:
+            self.costs = self.costs.before_device()
         self.scenario = scenario
         # Contents, costs of the latencies, and whether anybody asks for those.
         self.fed_with = (scenario.codec, device, counts_latency)
@@ -364,16 +366,53 @@ def _check_limits(trace: Trace, scenarios: Sequence[Scenario]) -> None:
     reduced = trace.reduced_below_bytes
     for scenario in scenarios:
         model = find_reclaim(scenario.reclaim)
-        if reduced and (scenario.memory_limit_bytes < reduced or scenario.reclaim != "lru"):
+        if reduced and (why := _needs_more_than_reduced(scenario, reduced)):
             raise SettingsError(
                 f"{scenario.name}: the trace was reduced for exact LRU memories of at least "
-                f"{format_size(reduced)}; ingest it again without --reduce-below"
+                f"{format_size(reduced)}, and {why}; ingest it again without --reduce-below"
             )
         if not model.textbook and scenario.memory_limit_bytes < _KERNEL_MINIMUM_BYTES:
             raise SettingsError(
                 f"{scenario.name}: a memory limit under {format_size(_KERNEL_MINIMUM_BYTES)} is "
                 "smaller than the kernel's own batches; --reclaim lru takes any size"
             )
+
+
+def _needs_more_than_reduced(scenario: Scenario, reduced_below_bytes: int) -> str:
+    """Return why a reduced trace cannot answer a scenario; empty where it can."""
+    policy = find_policy(scenario.policy)
+    if scenario.reclaim != "lru":
+        return f"{scenario.reclaim} looks at accesses that were dropped"
+    if scenario.memory_limit_bytes < reduced_below_bytes:
+        return "this one is smaller"
+    if scenario.cgroup == "v2" and policy.zswap and not policy.synchronous:
+        return "under cgroup v2 the pool takes of this one (--cgroup v1 does not charge it)"
+    return ""
+
+
+def _settings_notes(scenarios: Sequence[Scenario]) -> list[str]:
+    """Return what scenarios ask for that their kernel does not have as it is."""
+    notes = []
+    for scenario in scenarios:
+        policy = find_policy(scenario.policy)
+        if policy.shrinker and scenario.kernel == "6.1":
+            notes.append(
+                "Linux 6.1 has no shrinker (since 6.8) and cannot write back from zsmalloc; replayed "
+                "by the other rules of 6.1 as if it had, and could"
+            )
+        if scenario.cgroup == "v1" and scenario.zswap_max_bytes is not None:
+            notes.append("memory.zswap.max is a file of cgroup v2: it limits nothing under v1")
+        if scenario.cgroup == "v1" and policy.name == "no-writeback":
+            notes.append(
+                "memory.zswap.writeback is a file of cgroup v2 (6.8): no-writeback under v1 is what it "
+                "would do there"
+            )
+        if scenario.device == "zram" and not policy.synchronous and policy.backing:
+            notes.append(
+                "device zram behind other policies: its time is counted, the memory it takes is not; "
+                "the policy zram counts both"
+            )
+    return list(dict.fromkeys(notes))
 
 
 def _collect(
@@ -404,21 +443,15 @@ def _collect(
         latencies.append(frame)
         footprints.append(footprint_frame(case.replay, has_time=trace.has_time))
     notes = list(trace.notes)
-    if trace.coverage == "faults":
-        notes.insert(
-            0,
-            "this trace holds page faults only: a touch of a resident page left no record, so "
-            "counts hold at the memory size of the recording, smaller sizes are under-estimated, "
-            "and hit ratios mean nothing",
-        )
-    elif trace.coverage != "full":
-        notes.insert(0, f"this trace is {trace.coverage}: counts are those of its sample")
+    if warning := COVERAGES[trace.coverage].warning:
+        notes.insert(0, f"coverage {trace.coverage}: {warning}")
     if not trace.has_time:
         touch_ns = ", ".join(dict.fromkeys(str(c.scenario.touch_ns) for c in cases))
         notes.append(
             f"the trace has no clock in ns: {touch_ns} ns are assumed between two touches, which "
             "decides when statistics are flushed and writes complete"
         )
+    notes += _settings_notes([case.scenario for case in cases])
     for each in contents.values():
         notes += each.notes
     if rewrite_entropy:

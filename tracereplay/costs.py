@@ -204,6 +204,25 @@ class Costs:
             fixed + slope * compressed_bytes + self.faults["pool_ns"] + self.device.store_extra_ns
         )
 
+    def before_device(self) -> Costs:
+        """Return the costs where zswap stands before a device that compresses.
+
+        Its reads and writes then take what the policy zram's loads and stores take, at a typical size.
+        """
+        device = self.device
+        read_ns = self.load_ns(_TYPICAL_BYTES)
+        write_ns = self.store_ns(_TYPICAL_BYTES)
+        return dataclasses.replace(
+            self,
+            device=dataclasses.replace(
+                device,
+                read_ns=Quantiles.constant(read_ns),
+                write_ns=Quantiles.constant(write_ns),
+                load_extra_ns=0.0,
+                store_extra_ns=0.0,
+            ),
+        )
+
     def means(self) -> Means:
         """Return the mean costs the replay's clock runs by."""
         faults, device = self.faults, self.device

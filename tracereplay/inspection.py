@@ -19,24 +19,7 @@ SLICES = 20
 _OCTAVES = 64
 
 # What a coverage lets one ask, and what not; in plain words.
-CAN: dict[str, str] = {
-    "full": "every access is there: it answers for any memory size and any policy",
-    "faults": "swap-ins and footprint at the memory size it was recorded with, and the first "
-    "touch of each page",
-    "sampled": "which pages are hot, and the share of reads and writes among sampled accesses",
-    "sampled-region": "how much memory is in use over time, interval by interval",
-    "page-cache": "reads of file pages and how well a page cache of some size serves them",
-}
-CANNOT: dict[str, str] = {
-    "full": "",
-    "faults": "hit ratios and other memory sizes: a page that was resident made no record, so "
-    "smaller memories come out too good; record every access with "
-    "valgrind lackey (`tracereplay formats --record`), or with a recorder of accessed bits",
-    "sampled": "exact misses: most accesses are missing, so reuse looks longer than it is",
-    "sampled-region": "order within an interval, writes, and single pages inside a region: "
-    "pages were expanded by rule, not seen",
-    "page-cache": "anonymous memory, and so nothing about swap",
-}
+_CAN_REDUCED = "what exact LRU of that size or more misses (`curve`, `compare --reclaim lru`)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +149,8 @@ def inspect_trace(trace: Trace) -> Inspection:
             }
             for part in range(parts)
         ],
-        can=CAN[trace.coverage],
-        cannot=CANNOT[trace.coverage],
+        can=COVERAGES[trace.coverage].can if not trace.reduced_below_bytes else _CAN_REDUCED,
+        cannot=COVERAGES[trace.coverage].cannot,
         notes=list(trace.notes),
     )
 
@@ -260,8 +243,8 @@ def in_words(found: Inspection, columns: int = 0) -> list[str]:
     if found.reduced_below_bytes:
         lines.append(
             "reduced     references that no LRU memory of "
-            f"{format_size(found.reduced_below_bytes)} or more can feel were dropped: smaller "
-            "memories cannot be asked"
+            f"{format_size(found.reduced_below_bytes)} or more can feel were dropped: neither "
+            "smaller memories nor the kernel's lists can be asked"
         )
     lines.append(
         f"footprint   {format_size(found.footprint_bytes)} ({found.unique_pages:,} pages)"
@@ -328,6 +311,3 @@ def in_words(found: Inspection, columns: int = 0) -> list[str]:
             else [line]
         )
     ]
-
-
-assert set(CAN) == set(CANNOT) == set(COVERAGES)

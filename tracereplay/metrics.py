@@ -139,7 +139,7 @@ def _percentile(share: float) -> pl.Expr:
 
 def footprint_frame(replay: Replay, *, has_time: bool) -> pl.DataFrame:
     """Return the footprint of one scenario over the trace; schema FOOTPRINT."""
-    points = replay.samples[: int(replay.machine[0]["samples"])]
+    points = replay.footprint()
     columns: dict[str, Any] = {
         "scenario": [replay.scenario.name] * points.size,
         "access": points["access"].astype(np.int64),

@@ -14,7 +14,50 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "1"
 
-COVERAGES = ("full", "faults", "sampled", "sampled-region", "page-cache")
+
+class Coverage(NamedTuple):
+    """What a source could see of the accesses, and so what its trace can be asked."""
+
+    can: str
+    cannot: str
+    warning: str  # what stands beside every result; empty where the trace has all
+
+
+COVERAGES: dict[str, Coverage] = {
+    "full": Coverage(
+        can="every access is there: it answers for any memory size and any policy",
+        cannot="",
+        warning="",
+    ),
+    "faults": Coverage(
+        can="swap-ins and footprint at the memory size it was recorded with, and the first touch of "
+        "each page",
+        cannot="hit ratios and other memory sizes: a page that was resident made no record, so smaller "
+        "memories come out too good; record every access with valgrind lackey "
+        "(`tracereplay formats --record`), or with a recorder of accessed bits",
+        warning="only page faults are in the trace, so almost every row is a miss at the memory size "
+        "of the recording: counts at that size are usable, other sizes and hit ratios are not, and a "
+        "smaller memory looks better than it is",
+    ),
+    "sampled": Coverage(
+        can="which pages are hot, and the share of reads and writes among sampled accesses",
+        cannot="exact misses: most accesses are missing, so reuse looks longer than it is",
+        warning="some accesses were sampled: hot and cold can be told apart, the order of single "
+        "accesses cannot, and counts are those of the sample",
+    ),
+    "sampled-region": Coverage(
+        can="how much memory is in use over time, interval by interval",
+        cannot="order within an interval, writes, and single pages inside a region: pages were "
+        "expanded by rule, not seen",
+        warning="accessed bits were sampled per region and interval; pages of a region were spread by "
+        "rule, so nothing here is exact",
+    ),
+    "page-cache": Coverage(
+        can="reads of file pages and how well a page cache of some size serves them",
+        cannot="anonymous memory, and so nothing about swap",
+        warning="only file pages are in the trace; nothing here says what anonymous memory would do",
+    ),
+}
 _WEAKEST_FIRST = ("sampled-region", "sampled", "page-cache", "faults", "full")
 
 

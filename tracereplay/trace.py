@@ -173,7 +173,8 @@ class Trace:
                 page_ids.flags.writeable = False
                 time_ns = None
                 if "time_ns" in part.columns:
-                    raw = kernel_array(part["time_ns"])
+                    wide = pl.Int64 if part["time_ns"].dtype.is_signed_integer() else pl.UInt64
+                    raw = kernel_array(part["time_ns"].cast(wide))
                     if start_ns is None and raw.size:
                         start_ns = int(raw[0])
                     # Between CPUs records can be a little out of order: time never runs backwards.

@@ -22,7 +22,7 @@ from tracereplay.report.figures import (
 )
 from tracereplay.report.findings import labelled_rows
 from tracereplay.report.folder import read_result_folder
-from tracereplay.report.html import COVERAGE_MEANING, render_html, write_html
+from tracereplay.report.html import render_html, write_html
 from tracereplay.report.plots import write_plots
 from tracereplay.schema import COVERAGES
 
@@ -258,7 +258,7 @@ def test_provenance_says_where_everything_comes_from(fake_result):
 
     for text in (
         "web.parquet",
-        html.escape(COVERAGE_MEANING["full"]),
+        html.escape(COVERAGES["full"].can),
         "drawn from redis-json",
         "touch times of recorded runs",
         "6.18",
@@ -272,12 +272,12 @@ def test_provenance_says_where_everything_comes_from(fake_result):
 
 
 def test_every_coverage_is_explained_and_anything_but_full_warns_at_the_top(fake_result):
-    assert set(COVERAGE_MEANING) == set(COVERAGES)
-    for coverage in COVERAGES:
+    for coverage, means in COVERAGES.items():
         result = fake_result(("no-zswap",))
         result[3]["trace"]["coverage"] = coverage
         top = render_html(*result).split("<main>")[0]
         assert ("Coverage" in top) == (coverage != "full")
+        assert html.escape(means.warning[1:]) in top
 
 
 def test_a_figure_without_anything_to_show_is_left_out(fake_result):

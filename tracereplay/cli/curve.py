@@ -123,6 +123,7 @@ def curve(
     from tracereplay import miss_curve
     from tracereplay.errors import SettingsError
     from tracereplay.files import check_free, replacing
+    from tracereplay.schema import COVERAGES
     from tracereplay.trace import open_trace
 
     for file in (out, plot):
@@ -161,6 +162,8 @@ def curve(
         frame = miss_curve.sampled_curve(opened, wanted, rate=rate, pages=kept, seed=seed)
     else:
         frame = miss_curve.curve(opened, wanted, by_pid=by_pid)
+    if warning := COVERAGES[opened.coverage].warning:
+        note(f"note: coverage {opened.coverage}: {warning}")
     for line in opened.notes:
         note(f"note: {line}")
     if format == "json":

@@ -146,7 +146,11 @@ FlushPhases = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="Swap device: nvme, ssd, hdd, none.", rich_help_panel=CONTENT),
+    typer.Option(
+        "--device",
+        help="Swap device: nvme, ssd, hdd, zram; none: there is none.",
+        rich_help_panel=CONTENT,
+    ),
 ]
 CostTable = Annotated[
     Path | None,

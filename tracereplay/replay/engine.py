@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay._jit import kernel, zeros_on_lines
+from tracereplay._jit import zeros_on_lines
 from tracereplay.costs import Means
 from tracereplay.errors import SettingsError
 from tracereplay.policies import find_policy
 from tracereplay.replay import state as st
 from tracereplay.replay.allocators import class_table
 from tracereplay.replay.generations import MIN_NR_GENS
-from tracereplay.replay.loop import note_time
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.slots import CLUSTER, new_slots
@@ -39,11 +38,6 @@ _MGLRU_RULES = {
 ISOLATED_ROOM = 4 * 32  # reclaim/two_list.py:_shrink_inactive()
 MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
-
-
-@kernel
-def _account(machine: Any, samples: Any, access: Any) -> None:
-    note_time(machine[0], samples, access)
 
 
 def _sizes(
@@ -120,7 +114,7 @@ class Replay:
         self.buddies = zeros_on_lines(unique_pages + 2, st.BUDDIES)
         self.zswap_order = zeros_on_lines(2 * unique_pages + 2, np.uint32)
         self.events = zeros_on_lines(EVENT_ROWS, st.EVENT)
-        self.samples = np.zeros(FOOTPRINT_POINTS + 8, st.SAMPLE)
+        self.samples = np.zeros(FOOTPRINT_POINTS, st.SAMPLE)
         self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
         self._isolated = np.zeros(0 if textbook else ISOLATED_ROOM, np.int64)
         self._tables: PageTables | None = None
@@ -131,7 +125,6 @@ class Replay:
         self.position = 0
         self._parting = 0
         self._rows = rows
-        self._done = 0
         self.machine = zeros_on_lines(1, st.MACHINE)
         self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
         m = self.machine[0]
@@ -182,6 +175,7 @@ class Replay:
         if allocator == st.ZSMALLOC and profile.zsmalloc_by_percent:
             allocator = st.ZSMALLOC_6_1
         generations = scenario.reclaim == "mglru"
+        backing = policy.backing and (scenario.device != "none" or policy.synchronous)
         values: dict[str, int] = {
             "generations": generations,
             "mglru_rules": _MGLRU_RULES[profile.mglru],
@@ -191,8 +185,8 @@ class Replay:
             "zswap_enabled": policy.zswap,
             "incompressible": _INCOMPRESSIBLE[incompressible],
             "pool_full": st.KEEP if policy.pool_full == "keep" else st.TO_DEVICE,
-            "writeback": policy.writeback,
-            "has_device": policy.backing and (policy.writeback or not policy.zswap),
+            "writeback": policy.writeback and backing,
+            "has_device": backing and (policy.writeback or not policy.zswap),
             "synchronous": policy.synchronous,
             "cutoff_bytes": policy.cutoff_bytes,
             "shrinker": policy.shrinker,
@@ -231,7 +225,7 @@ class Replay:
             "touch_ns": scenario.touch_ns,
             "watched_cutoff_bytes": policy.cutoff_bytes,
             "watched_pool_pages": st.NEVER if policy.synchronous else pool_limit,
-            "sample_every": max(1, -(-self._rows // FOOTPRINT_POINTS)),
+            "sample_every": max(1, -(-self._rows // (FOOTPRINT_POINTS - len(st.PEAKS)))),
             **dataclasses.asdict(means),
         }
         for name, value in values.items():
@@ -331,7 +325,7 @@ class Replay:
         self.machine[:] = other.machine
         for name, value in own.items():
             self.machine[0][name] = value
-        self.finished, self._done = other.finished, other._done
+        self.finished = other.finished
         self.flushes[:] = other.flushes
         if self._late_after(other):
             self.machine[0]["swap_slots"] = 0
@@ -485,14 +479,9 @@ class Replay:
             if self._parting and self._parting & int(machine["decided"]):
                 break
         self.position = start
-        self._done = first_row + start
         references = start - began if run_len is None else int(run_len[began:start].sum())
         machine["accesses"] += references
         return self.finished
-
-    def finish(self) -> None:
-        """Account for the touches after the last fault, and take the last footprint point."""
-        _account(self.machine, self.samples, self._done)
 
     # -- output ----------------------------------------------------------------------------------
 
@@ -510,6 +499,14 @@ class Replay:
             (self.flushes, self._lookup()),
             count,
         )
+
+    def footprint(self) -> npt.NDArray[Any]:
+        """Return points of the footprint in order, among them those of its peaks; SAMPLE."""
+        peaks = self.samples[-len(st.PEAKS) :]
+        points = np.concatenate(
+            [peaks[peaks["resident_pages"] > 0], self.samples[: int(self.machine[0]["samples"])]]
+        )
+        return points[np.unique(points["access"], return_index=True)[1]]
 
     def counters(self) -> dict[str, int]:
         """Return every counter by name."""

@@ -38,6 +38,7 @@ from tracereplay.replay.state import (
     NEVER_MAPPED,
     OFF_LIST,
     ON_DEVICE,
+    PEAKS,
     PG_DIRTY,
     PG_READAHEAD,
     PG_WRITEBACK,
@@ -106,7 +107,7 @@ def _faults_so_far(m: Any) -> Any:
 
 
 @copied
-def _note_peaks(m: Any) -> None:
+def _note_peaks(m: Any, samples: Any, access: Any) -> None:
     footprint = m["resident_pages"] + m["pool_pages"]
     over = charged_bytes(m) - m["limit_bytes"]
     if (
@@ -116,42 +117,58 @@ def _note_peaks(m: Any) -> None:
         or footprint > m["footprint_pages_peak"]
         or over > m["overshoot_bytes_peak"]
     ):
-        _raise_peaks(m, footprint, over)
+        _raise_peaks(m, samples, access, footprint, over)
 
 
 @apart
-def _raise_peaks(m: Any, footprint: Any, over: Any) -> None:
-    m["resident_pages_peak"] = max(m["resident_pages_peak"], m["resident_pages"])
-    m["pool_pages_peak"] = max(m["pool_pages_peak"], m["pool_pages"])
-    m["stored_pages_peak"] = max(m["stored_pages_peak"], m["stored_pages"])
-    m["footprint_pages_peak"] = max(m["footprint_pages_peak"], footprint)
+def _raise_peaks(m: Any, samples: Any, access: Any, footprint: Any, over: Any) -> None:
+    first = samples.size - len(PEAKS)
+    if m["resident_pages"] > m["resident_pages_peak"]:
+        m["resident_pages_peak"] = m["resident_pages"]
+        _take_sample(m, samples, first, access, m["clock_ns"])
+    if m["pool_pages"] > m["pool_pages_peak"]:
+        m["pool_pages_peak"] = m["pool_pages"]
+        _take_sample(m, samples, first + 1, access, m["clock_ns"])
+    if m["stored_pages"] > m["stored_pages_peak"]:
+        m["stored_pages_peak"] = m["stored_pages"]
+        _take_sample(m, samples, first + 2, access, m["clock_ns"])
+    if footprint > m["footprint_pages_peak"]:
+        m["footprint_pages_peak"] = footprint
+        _take_sample(m, samples, first + 3, access, m["clock_ns"])
     m["overshoot_bytes_peak"] = max(m["overshoot_bytes_peak"], over)
 
 
+@apart
+def _take_sample(m: Any, samples: Any, point: Any, access: Any, clock_ns: Any) -> None:
+    samples[point]["access"] = access
+    samples[point]["clock_ns"] = clock_ns
+    samples[point]["resident_pages"] = m["resident_pages"]
+    samples[point]["mapped_pages"] = m["mapped_pages"]
+    samples[point]["active_pages"] = m["active_pages"]
+    samples[point]["inactive_pages"] = m["inactive_pages"]
+    samples[point]["pool_pages"] = m["pool_pages"]
+    samples[point]["stored_pages"] = m["stored_pages"]
+    samples[point]["device_pages"] = m["device_pages"]
+    samples[point]["swap_slots"] = m["swap_slots"]
+
+
 @inner
-def note_time(m: Any, samples: Any, access: Any) -> None:
+def _note_time(m: Any, samples: Any, time_ns: Any, first_row: Any, access: Any) -> None:
     """Account for the accesses since the last change: sums for the means, points of the footprint.
 
-    Nothing changes between two faults, so a point in between is taken when the next fault comes.
+    Nothing changes between two faults, so a point in between is taken when the next fault comes, or
+    the batch ends.
     """
     since = access - m["last_access"]
     m["resident_sum"] += since * m["resident_pages"]
     m["pool_sum"] += since * m["pool_pages"]
     m["stored_sum"] += since * m["stored_pages"]
     m["last_access"] = access
-    while m["next_sample"] < access and m["samples"] < samples.size:
-        point = m["samples"]
-        samples[point]["access"] = m["next_sample"]
-        samples[point]["clock_ns"] = m["clock_ns"]
-        samples[point]["resident_pages"] = m["resident_pages"]
-        samples[point]["mapped_pages"] = m["mapped_pages"]
-        samples[point]["active_pages"] = m["active_pages"]
-        samples[point]["inactive_pages"] = m["inactive_pages"]
-        samples[point]["pool_pages"] = m["pool_pages"]
-        samples[point]["stored_pages"] = m["stored_pages"]
-        samples[point]["device_pages"] = m["device_pages"]
-        samples[point]["swap_slots"] = m["swap_slots"]
-        m["samples"] = point + 1
+    while m["next_sample"] < access and m["samples"] < samples.size - len(PEAKS):
+        at = m["next_sample"]
+        came_ns = time_ns[at - first_row] if time_ns.size > 0 else at * m["touch_ns"]
+        _take_sample(m, samples, m["samples"], at, came_ns + m["clock_lead_ns"])
+        m["samples"] += 1
         m["next_sample"] += m["sample_every"]
 
 
@@ -442,6 +459,7 @@ def build_loop(
         while True:
             row = np.int64(pass_hits(m, state, pages, page_ids, is_write, ahead, tlb, row + 1))
             if row >= page_ids.size:
+                _note_time(m, samples, time_ns, first_row, first_row + page_ids.size)
                 return page_ids.size
             page = np.int64(page_ids[row]) + FIRST_PAGE
             bits = state[page]
@@ -454,7 +472,7 @@ def build_loop(
             m["stat_updates"] += UPDATES_PER_FAULT
             m["clock_ns"] = now + m["clock_lead_ns"]
             began_ns = m["clock_ns"]
-            note_time(m, samples, access)
+            _note_time(m, samples, time_ns, first_row, access)
             flush_if_due(m, flushes)
             complete_writes(m, pages, writes)
             if m["worker_active"]:
@@ -549,7 +567,7 @@ def build_loop(
                 on_hit(pages, page, ahead, row)
             if has_tlb:
                 tlb[page & tlb_mask] = page
-            _note_peaks(m)
+            _note_peaks(m, samples, access)
             _emit(m, events, access, began_ns, service, size, page, is_warm)
             if m["own_clock"]:
                 m["clock_lead_ns"] += m["clock_ns"] - began_ns

@@ -100,7 +100,6 @@ class Group(Generic[M]):
 
     def finish(self) -> None:
         """Hand what the leader found to all."""
-        self.leader.replay.finish()
         for each in self.members[1:]:
             each.take_results(self.leader)
 

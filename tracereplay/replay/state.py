@@ -188,6 +188,9 @@ SAMPLE = np.dtype(
     align=True,
 )
 
+# The last rows of the samples: as things stood when each was highest.
+PEAKS = ("resident_pages", "pool_pages", "stored_pages", "footprint_pages")
+
 # A flush of the statistics at a known time, and the pool as whoever read them saw it.
 FLUSH = np.dtype(
     [("at_ns", np.int64), ("pool_pages", np.int64), ("stored_pages", np.int64)], align=True

@@ -81,8 +81,9 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Return "64.0 MiB (50 % of the pages touched)"."""
-        touched_bytes = max((row["unique_pages"] or 0) for row in self.rows) * PAGE_BYTES
+        """Return "64.0 MiB (50 % of the pages touched)"; a killed scenario has not touched all."""
+        touched = [row["unique_pages"] or 0 for row in self.rows if row["finished"]]
+        touched_bytes = max(touched, default=0) * PAGE_BYTES
         size = format_size(self.memory_limit_bytes)
         if not touched_bytes:
             return size

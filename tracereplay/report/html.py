@@ -51,20 +51,16 @@ from tracereplay.report.style import (
     SERVICE_LOOKS,
     policy_looks,
 )
+from tracereplay.schema import COVERAGES
 from tracereplay.units import format_duration, format_size
 
-COVERAGE_MEANING = {
-    "full": "every access of the program is in the trace: hits, misses and other memory sizes can "
-    "be asked of it",
-    "faults": "only page faults are in the trace, so almost every row is a miss at the memory size "
-    "of the recording: counts at that size are usable, other sizes and hit ratios are not, and a "
-    "smaller memory looks better than it is",
-    "sampled": "some accesses were sampled: hot and cold can be told apart, the order of single "
-    "accesses cannot, and counts are estimates",
-    "sampled-region": "accessed bits were sampled per region and interval; pages of a region were "
-    "spread by rule, so nothing here is exact",
-    "page-cache": "file pages only; nothing here says what anonymous memory would do",
-}
+
+def _meaning(coverage: str) -> str:
+    """Say what a source of this coverage could see."""
+    if coverage not in COVERAGES:
+        return "what the source could see is not known"
+    return COVERAGES[coverage].warning or COVERAGES[coverage].can
+
 
 # What a reader may filter by, where the result holds more than one value of it.
 _FILTERS = (
@@ -261,7 +257,7 @@ class _Page:
         coverage = str(trace.get("coverage") or "unknown")
         warning = ""
         if coverage != "full":
-            meaning = COVERAGE_MEANING.get(coverage, "what the source could see is not known")
+            meaning = _meaning(coverage)
             warning = (
                 f'<p class="warning"><strong>Coverage {_text(coverage)}.</strong> '
                 f"{_text(meaning[:1].upper() + meaning[1:])}.</p>"
@@ -408,9 +404,7 @@ class _Page:
         trace = dict(self.trace or {})
         facts: list[tuple[str, Any]] = [("trace", trace.pop("name", self.trace_name()))]
         coverage = trace.pop("coverage", None) or "unknown"
-        facts.append(
-            ("coverage", f"{coverage}: {COVERAGE_MEANING.get(coverage, 'not known what it means')}")
-        )
+        facts.append(("coverage", f"{coverage}: {_meaning(coverage)}"))
         facts += [(f"trace {key}".replace("_", " "), value) for key, value in trace.items()]
         run.pop("trace", None)
         scenarios = run.pop("scenarios", None)

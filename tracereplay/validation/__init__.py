@@ -48,7 +48,7 @@ _STRAY_KILLS = 0.25
 
 
 def validate(
-    folders: Iterable[str | Path],
+    folders: str | Path | Iterable[str | Path],
     *,
     run: str | None = None,
     counters: Sequence[str] | None = None,
@@ -61,7 +61,7 @@ def validate(
 
     Parameters
     ----------
-    folders : with NAME.json, and its trace and page table beside it or where its keys say
+    folders : one or more, with NAME.json, and its trace and page table beside it or where its keys say
     run : only runs whose name contains this
     counters : only these; None is all of COUNTERS and TOUCH_COUNTERS
     costs : cost table for the times of touches; None uses the bundled one of those runs
@@ -86,6 +86,8 @@ def validate(
     """
     if kernel is not None and kernel not in KERNELS:
         raise unknown_kernel(kernel)
+    if isinstance(folders, str | Path):
+        folders = [folders]
     for name in counters or ():
         if name not in (*COUNTERS, *TOUCH_COUNTERS):
             raise unknown_name("counter", name, [*COUNTERS, *TOUCH_COUNTERS])

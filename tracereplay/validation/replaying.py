@@ -199,7 +199,6 @@ def replay_repeat(
     ties = tie_clock(load.own_clock, times, outside, repeat.tie_share)
     means = _EMULATED if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events, ties)
-    replay.finish()
     if replay.finished and repeat.file_pages:
         model = find_reclaim(run.scenario.reclaim)
         replay.charge_file_pages(model.load_charge(), repeat.file_pages, int(times[-1]))
