@@ -118,6 +118,15 @@ def test_a_core_gives_addresses_and_the_pid(tmp_path) -> None:
     assert frame.drop("pid", "page").equals(same.drop("pid", "page"))
 
 
+def test_cores_of_two_processes_are_not_taken_for_one(tmp_path) -> None:
+    for pid in (111, 222):
+        (tmp_path / f"core.{pid}").write_bytes(core([(0x1000, bytes(PAGE))], pid))
+    with pytest.raises(
+        InputError, match=r"core\.222 is of process 222, the files before it of 111"
+    ):
+        host.open_source(str(tmp_path))
+
+
 def test_a_folder_of_images_is_numbered_on(tmp_path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

@@ -28,6 +28,8 @@ def scenario(**settings):
         ({"swappiness": 201}, "swappiness: 0 to 200"),
         ({"page_cluster": 6}, "page cluster: 0 to 5"),
         ({"touch_ns": -1}, "touch_ns is -1; 0 or more"),
+        ({"touch_ns": 10**21}, f"touch_ns is {10**21}, which is too large"),
+        ({"stat_flush_ns": 10**23}, f"stat_flush_ns is {10**23}, which is too large"),
         ({"ram_bytes": 0}, "ram_bytes is 0; 4096 or more"),
         ({"pool_limit_bytes": -1}, "pool_limit_bytes is -1; 0 or more"),
         ({"zswap_max_bytes": -1}, "zswap_max_bytes is -1; 0 or more"),

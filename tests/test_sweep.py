@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
+from tracereplay.comparison import FLUSH_PHASES
 from tracereplay.errors import InputError, SettingsError
 from tracereplay.sweep import SETTINGS, commands, is_done, read_plan, run_jobs
 
@@ -121,6 +122,9 @@ def test_a_plan_takes_what_compare_takes():
     options = {max(option.opts, key=len).removeprefix("--") for option in command.params}
     of_output = {"trace", "out", "format", "plots", "force", "jobs", "help"}
     assert set(SETTINGS) == options - of_output
+    for name in ("compare", "size"):
+        command = typer.main.get_command(app).commands[name]
+        assert {o.default for o in command.params if o.name == "flush_phases"} == {FLUSH_PHASES}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +138,13 @@ def test_a_plan_takes_what_compare_takes():
         ("traces = '*.parquet'\npage-cluster = '3'", SettingsError, "no whole number"),
         ("traces = '*.parquet'\npage-cluster = true", SettingsError, "no whole number"),
         ("traces = '*.parquet'\nmemory = []", SettingsError, "memory is empty"),
+        (
+            "traces = '*.parquet'\npolicy = 'zrm'",
+            SettingsError,
+            r"plan\.toml: unknown policy 'zrm'",
+        ),
+        ("traces = '*.parquet'\nmemory = '5O%'", SettingsError, "is no percentage"),
+        ("traces = '*.parquet'\nkernel = '6.2'", SettingsError, "unknown kernel"),
         ("traces = '*.parquet'\nvariant = 3", SettingsError, r"write \[\[variant\]\]"),
         ("traces = '*.parquet'\n[[variant]]\n[[variant]]", SettingsError, "two jobs are named a;"),
     ],

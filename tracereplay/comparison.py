@@ -44,7 +44,8 @@ from tracereplay.units import (
     parse_size_or_percent,
 )
 
-_KERNEL_MINIMUM_BYTES = 1 << 18
+FLUSH_PHASES = 5  # replays of a scenario, by default, where the flush of statistics decides
+KERNEL_MINIMUM_BYTES = 1 << 18  # less is smaller than the kernel's own batches
 _TABLES = ("summary", "latency", "footprint", "codecs")
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -126,7 +127,7 @@ def compare(
     costs: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
-    flush_phases: int = 1,
+    flush_phases: int = FLUSH_PHASES,
     rewrite_entropy: float = 0.0,
     batch_rows: int = BATCH_ROWS,
     progress: Progress | None = None,
@@ -371,9 +372,9 @@ def _check_limits(trace: Trace, scenarios: Sequence[Scenario]) -> None:
                 f"{scenario.name}: the trace was reduced for exact LRU memories of at least "
                 f"{format_size(reduced)}, and {why}; ingest it again without --reduce-below"
             )
-        if not model.textbook and scenario.memory_limit_bytes < _KERNEL_MINIMUM_BYTES:
+        if not model.textbook and scenario.memory_limit_bytes < KERNEL_MINIMUM_BYTES:
             raise SettingsError(
-                f"{scenario.name}: a memory limit under {format_size(_KERNEL_MINIMUM_BYTES)} is "
+                f"{scenario.name}: a memory limit under {format_size(KERNEL_MINIMUM_BYTES)} is "
                 "smaller than the kernel's own batches; --reclaim lru takes any size"
             )
 
@@ -517,7 +518,7 @@ _BOUND = "unlimited-memory"
 
 
 def make_scenarios(
-    trace: Trace,
+    trace: Trace | int,
     *,
     policies: Sequence[str] = (),
     memory: Sequence[str] = (),
@@ -535,6 +536,7 @@ def make_scenarios(
 
     Parameters
     ----------
+    trace : the trace, or its footprint in bytes
     policies : names, or "all"; none gives those of the thread of October 2023
     memory : sizes, or percentages of the trace's footprint; none gives 50 %
     pool_limit : size, or percentage of `ram`; None is the kernel's 20 %
@@ -553,7 +555,7 @@ def make_scenarios(
     if bounds:
         names += [name for name in (_BASELINE, _BOUND) if name not in names]
     ram_bytes = parse_size(ram)
-    footprint = trace.unique_pages * PAGE_BYTES
+    footprint = trace if isinstance(trace, int) else trace.unique_pages * PAGE_BYTES
     limits = [
         parse_size_or_percent(text, footprint, of="the trace's footprint")
         for text in memory or ("50%",)

@@ -299,9 +299,19 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def check_name(path: str | Path) -> None:
+    """Raise InputError for a name that is no UTF-8, which polars cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise InputError(f"{shown}: the name is not UTF-8; rename it") from error
+
+
 def check_free(path: str | Path, *, force: bool = False) -> None:
     """Raise OutputError where `path` exists and `force` is not given, or has no folder to stand in."""
     target = Path(path)
+    check_name(target)
     if target.is_dir():
         raise OutputError(f"{target} is a folder; name a file")
     if target.exists() and not target.is_file():

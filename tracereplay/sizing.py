@@ -15,14 +15,14 @@ from typing import Any
 
 import polars as pl
 
-from tracereplay.comparison import compare
+from tracereplay.comparison import FLUSH_PHASES, KERNEL_MINIMUM_BYTES, compare
 from tracereplay.errors import SettingsError, unknown_name
 from tracereplay.policies import find_policy
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.settings import Scenario
 from tracereplay.schema import SUMMARY
 from tracereplay.trace import Trace
-from tracereplay.units import PAGE_BYTES, parse_duration, parse_size
+from tracereplay.units import PAGE_BYTES, format_duration, format_size, parse_duration, parse_size
 
 Progress = Callable[[int, int], None]
 
@@ -31,7 +31,6 @@ _SHORT = {
     name: f"swapin_latency_{name}_ns" for name in ("p50", "p90", "p99", "p999", "max", "mean")
 }
 _NUMBERS = {column.name: column.unit for column in SUMMARY if column.dtype in ("Int64", "Float64")}
-_SMALLEST_BYTES = 1 << 18
 _GRID = 9
 
 
@@ -72,13 +71,22 @@ def parse_target(text: str) -> Target:
     unit = _NUMBERS[column]
     if bound.endswith("%"):
         limit = _plain(bound[:-1], text) / 100
-    elif unit == "ns" and not _is_number(bound):
+    elif unit == "ns":
         limit = float(parse_duration(bound))
     elif unit == "bytes":
         limit = float(parse_size(bound))
     else:
         limit = _plain(bound, text)
     return Target(text.strip(), column, sign.startswith("<"), "=" not in sign, limit)
+
+
+def shown_value(column: str, value: float | None) -> str:
+    """Return a value of a column of the summary as people read it, with its unit."""
+    if value is None:
+        return "-"
+    if _NUMBERS[column] == "ns":
+        return format_duration(value)
+    return format_size(value) if _NUMBERS[column] == "bytes" else f"{value:,.4g}"
 
 
 def _is_number(text: str) -> bool:
@@ -125,7 +133,7 @@ def find_sizes(
     costs: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
-    flush_phases: int = 1,
+    flush_phases: int = FLUSH_PHASES,
     rewrite_entropy: float = 0.0,
     progress: Progress | None = None,
 ) -> Sizing:
@@ -210,9 +218,9 @@ class _Search:
     def __init__(self, scenario: Scenario, footprint_bytes: int) -> None:
         self.scenario = scenario
         textbook = find_reclaim(scenario.reclaim).textbook
-        lowest = PAGE_BYTES if textbook else _SMALLEST_BYTES
+        lowest = PAGE_BYTES if textbook else KERNEL_MINIMUM_BYTES
         # Room for what the kernel counts beside the pages: page tables, batches.
-        highest = _whole(footprint_bytes * 1.05) + _SMALLEST_BYTES
+        highest = _whole(footprint_bytes * 1.05) + KERNEL_MINIMUM_BYTES
         self._limits = bool(find_policy(scenario.policy).reclaim)
         self._grid = sorted(
             {_whole(lowest + (highest - lowest) * part / (_GRID - 1)) for part in range(_GRID)}
@@ -262,7 +270,12 @@ class _Search:
         if meeting is None:
             confidence = "no size up to the whole footprint meets the targets"
         elif passed_below:
-            confidence = f"{len(passed_below)} smaller sizes meet them too, but a larger one fails"
+            sizes = (
+                "1 smaller size meets"
+                if len(passed_below) == 1
+                else (f"{len(passed_below)} smaller sizes meet")
+            )
+            confidence = f"{sizes} them too, but a larger one fails"
         elif failing:
             confidence = "every larger size tried meets the targets"
         else:

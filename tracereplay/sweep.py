@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from tracereplay import __version__
-from tracereplay.comparison import Result, compare, make_folder, make_scenarios
+from tracereplay.comparison import FLUSH_PHASES, Result, compare, make_folder, make_scenarios
 from tracereplay.errors import (
     HostError,
     InputError,
@@ -73,8 +73,10 @@ _TOLD_APART = (
     *_TOGETHER, "kernel", "cgroup", "allocator", "pool-limit", "page-cluster", "device",
 )  # fmt: skip
 _OF_COMPARE = ("pages", "content", "costs", "seed", "flush-phases", "rewrite-entropy")
-_PLURALS = {"policy": "policies", "codec": "codecs", "accept-threshold": "accept_threshold_percent"}
-_FLUSH_PHASES = 5  # as the command line has it
+_PYTHON_NAMES = {
+    "policy": "policies", "codec": "codecs", "accept-threshold": "accept_threshold_percent"
+}  # fmt: skip
+_ANY_FOOTPRINT = 1 << 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +144,11 @@ def read_plan(path: str | Path, out: str | Path) -> list[Job]:
     common = _settings(plan, path)
     names = [str(each.pop("name", "")) for each in variants]
     sets = [common | _settings(each, path) for each in variants]
+    for chosen in itertools.chain.from_iterable(map(_combinations, sets)):
+        try:
+            make_scenarios(_ANY_FOOTPRINT, **_of_scenarios(chosen))
+        except SettingsError as error:  # it would be the same for every trace
+            raise SettingsError(f"{path}: {error}") from error
     # Scenarios of variants that the tables cannot tell apart do not stand side by side there.
     is_apart = any(key not in _TOLD_APART for key in _varying(sets))
     jobs: list[Job] = []
@@ -275,6 +282,15 @@ def is_done(job: Job) -> bool:
     return bool(run.get("tracereplay") == __version__ and told == job.command and newest <= written)
 
 
+def _of_scenarios(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings as make_scenarios() takes them."""
+    return {
+        str(_PYTHON_NAMES.get(key, key)).replace("-", "_"): value
+        for key, value in settings.items()
+        if key not in _OF_COMPARE
+    }
+
+
 def run_job(job: Job, jobs: int | None = None) -> float:
     """Compare as a job says and write its folder; return the seconds it took.
 
@@ -286,15 +302,10 @@ def run_job(job: Job, jobs: int | None = None) -> float:
         As compare() does.
     """
     began = time.perf_counter()
-    options = {"flush-phases": _FLUSH_PHASES} | job.settings
+    options = {"flush-phases": FLUSH_PHASES} | job.settings
     of_compare = {key.replace("-", "_"): options[key] for key in _OF_COMPARE if key in options}
-    of_scenarios = {
-        str(_PLURALS.get(key, key)).replace("-", "_"): value
-        for key, value in options.items()
-        if key not in _OF_COMPARE
-    }
     trace = open_trace(job.trace)
-    scenarios = make_scenarios(trace, **of_scenarios)
+    scenarios = make_scenarios(trace, **_of_scenarios(job.settings))
     result = compare(trace, scenarios, jobs=jobs, command=job.command, **of_compare)
     result.write(job.folder, force=True)  # what stands there is of other settings or older inputs
     return time.perf_counter() - began

@@ -18,6 +18,7 @@ import polars as pl
 from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds, PageIds
 from tracereplay.errors import InputError, TraceSchemaError, first_line
+from tracereplay.files import check_name
 from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION, weakest_coverage
 from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
 from tracereplay.spaces import SpaceNumbers
@@ -189,7 +190,7 @@ class Trace:
                     is_write = np.zeros(page_ids.size, np.bool_)
                 run_len = None
                 if "run_len" in part.columns:
-                    run_len = kernel_array(_unsigned(path, part["run_len"], pl.UInt32).fill_null(1))
+                    run_len = kernel_array(_run_lengths(path, part))
                 yield Batch(first_row, page_ids, is_write, time_ns, run_len)
                 first_row += page_ids.size
 
@@ -206,8 +207,7 @@ class Trace:
             for part in _collect_batches(path, frame.select(wanted), rows):
                 accesses = part.height
                 if "run_len" in part.columns:
-                    lengths = _unsigned(path, part["run_len"], pl.UInt32)
-                    accesses = int(lengths.cast(pl.UInt64).fill_null(1).sum())
+                    accesses = int(_run_lengths(path, part).cast(pl.UInt64).sum())
                 yield _page_numbers(path, part), self._space_numbers(path, part), accesses
 
     def _space_numbers(self, path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
@@ -225,6 +225,13 @@ def _page_numbers(path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint64]:
     if "page" in part.columns:
         return kernel_array(_unsigned(path, part["page"], pl.UInt64))
     return kernel_array(_unsigned(path, part["vaddr"], pl.UInt64) // (1 << PAGE_SHIFT))
+
+
+def _run_lengths(path: Path, part: pl.DataFrame) -> pl.Series:
+    lengths = _unsigned(path, part["run_len"], pl.UInt32).fill_null(1)
+    if (lengths == 0).any():
+        raise TraceSchemaError(f"{path}: column `run_len` holds 0; a row is one reference or more")
+    return lengths
 
 
 def _unsigned(path: Path, column: pl.Series, dtype: Any) -> pl.Series:
@@ -283,6 +290,7 @@ def _check_footer(path: Path, footer: dict[str, str]) -> None:
 
 
 def _kind(path: Path) -> str:
+    check_name(path)
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,7 +40,7 @@ from tracereplay.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tracereplay.sizing import Sizing
+    from tracereplay.sizing import Sizing, Target
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def size(
         ),
     ] = None,
     format: Annotated[
-        Literal["table", "json"],
+        Literal["table", "json", "csv"],
         typer.Option("--format", help="What to print.", rich_help_panel=OUTPUT),
     ] = "table",
     force: Annotated[
@@ -168,8 +168,10 @@ def size(
         typer.echo(
             json.dumps({"sizes": found.sizes.to_dicts(), "curve": found.curve.to_dicts()}, indent=1)
         )
+    elif format == "csv":
+        typer.echo(found.sizes.write_csv(), nl=False)
     else:
-        _print_table(found, [each.text for each in targets])
+        _print_table(found, targets)
     flush()
     if out is not None:
         with replacing(out, force=force) as part:
@@ -177,24 +179,29 @@ def size(
         note(f"wrote {out}")
 
 
-def _print_table(found: Sizing, targets: list[str]) -> None:
+def _print_table(found: Sizing, targets: Sequence[Target]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tracereplay.sizing import shown_value
     from tracereplay.units import format_size
 
-    table = Table(title="Smallest memory that meets " + " and ".join(targets))
-    for name in ("policy", "reclaim", "codec", "memory", "± step", *targets, "confidence"):
-        table.add_column(name, justify="left" if name in ("policy", "confidence") else "right")
+    several = [name for name in ("reclaim", "codec") if found.sizes[name].n_unique() > 1]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("policy", no_wrap=True, overflow="fold")
+    for name in (*several, "memory", "± step", *(each.text for each in targets)):
+        table.add_column(name, justify="right", no_wrap=name not in several, overflow="fold")
+    table.add_column("")
     for row in found.sizes.iter_rows(named=True):
         size_bytes, step = row["memory_limit_bytes"], row["step_bytes"]
         table.add_row(
             row["policy"],
-            row["reclaim"],
-            row["codec"],
+            *(row[name] for name in several),
             "none" if size_bytes is None else format_size(size_bytes),
             "" if not step else format_size(step),
-            *("" if row[name] is None else f"{row[name]:,.4g}" for name in targets),
+            *(shown_value(each.column, row[each.text]) for each in targets),
             row["confidence"],
         )
-    Console().print(table)
+    said = "smallest memory that meets " + " and ".join(each.text for each in targets)
+    typer.echo(said)
+    Console(highlight=False, markup=False).print(table)

@@ -154,7 +154,7 @@ def open_source(where: str, *, swapped: bool = False, file_pages: bool = False) 
 def _open_process(pid: int, *, swapped: bool, file_pages: bool) -> PageSource:
     root = Path("/proc") / str(pid)
     try:
-        maps = (root / "maps").read_text()
+        maps = os.fsdecode((root / "maps").read_bytes())  # names of files are any bytes
         pagemap = os.open(root / "pagemap", os.O_RDONLY)
     except OSError as error:
         raise _process_error(pid, error) from error
@@ -256,14 +256,18 @@ def _open_files(name: str, files: Sequence[Path]) -> PageSource:
                 raise InputError(f"{path}: {error.strerror or error}") from error
             handles.append(handle)
             if head[:4] == b"\x7fELF":
-                pid, where, pages = _core_pages(path, handle, head, size)
+                its_pid, where, pages = _core_pages(path, handle, head, size)
             else:
+                its_pid = None
                 count, tail = divmod(size, PAGE_BYTES)
                 if tail:
                     notes.append(f"{path}: {tail} bytes after the last whole page are left out")
                 where = np.arange(count, dtype=np.int64) * PAGE_BYTES
                 pages = np.arange(next_raw, next_raw + count, dtype=np.uint64)
                 next_raw += count
+            if index:
+                _check_same_process(path, its_pid, pid)
+            pid = its_pid
             owner.append(np.full(where.size, index, np.int32))
             offsets.append(where)
             numbers.append(pages)
@@ -295,6 +299,15 @@ def _open_files(name: str, files: Sequence[Path]) -> PageSource:
         return found
 
     return PageSource(name, pid, all_pages, read, close, notes)
+
+
+def _check_same_process(path: Path, its_pid: int | None, pid: int | None) -> None:
+    """Refuse files of two processes: pages are told apart by number alone."""
+    if its_pid != pid:
+        raise InputError(
+            f"{path} is of process {its_pid or 'none'}, the files before it of {pid or 'none'}; "
+            "give one core at a time"
+        )
 
 
 def _core_pages(

@@ -154,7 +154,7 @@ def commands(command: Sequence[str], tool: str | None = None) -> list[tuple[Reco
     for recorder in chosen:
         if recorder.streams:
             line = recorder.line("3", command, _BUFFER_PAGES)
-            line += " 3> >(tracereplay ingest - --collapse -o trace.parquet)"
+            line += " 3> >(tracereplay ingest - --collapse --data-only -o trace.parquet)"
         else:
             capture = "capture" + suffix[recorder.name]
             line = recorder.line(capture, command, _BUFFER_PAGES)
@@ -209,7 +209,8 @@ def record(
         recorder = _choose(FULL if full else tool, folder, pages)
         if recorder.streams:
             run = _run_streaming
-            options = dataclasses.replace(options, collapse=True)
+            # Code is no anonymous memory: its fetches are left out.
+            options = dataclasses.replace(options, collapse=True, data_only=True)
         else:
             run = _run_then_read
         line = recorder.line(_shown(recorder, folder), command, pages)

@@ -179,6 +179,8 @@ def _known_kernels() -> str:
     return f"there are rules of {', '.join(sorted(KERNELS, key=release_number))}"
 
 
+_MOST_BYTES = (1 << 63) - 1
+_MOST_NS = 1 << 60  # thirty years, within the clock's 64 bits
 # The least that a number may be, where nothing else says so.
 _LEAST = {
     "pool_limit_bytes": 0,
@@ -256,6 +258,8 @@ class Scenario:
             value = getattr(self, field)
             if value is not None and value < least:
                 raise SettingsError(f"{field} is {value}; {least} or more")
+            if value is not None and value > (_MOST_NS if field.endswith("_ns") else _MOST_BYTES):
+                raise SettingsError(f"{field} is {value}, which is too large")
         if not self.name:
             object.__setattr__(self, "name", self._default_name())
 
