@@ -4,11 +4,11 @@ PYTHON ?= python3
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-test: ## run the tests, slow ones in their short form
-	$(PYTHON) -m pytest -m "not slow"
+test: ## run the tests but for slow ones and those of this machine's kernel
+	$(PYTHON) -m pytest -m "not slow and not kernel"
 
-test-slow: ## run all tests in full
-	$(PYTHON) -m pytest
+test-slow: ## run all tests in full, but for those of this machine's kernel
+	$(PYTHON) -m pytest -m "not kernel"
 
 fuzz: ## a million damaged inputs through the readers (an hour), and hypothesis on top
 	$(PYTHON) tests/fuzz_readers.py --inputs 50000
@@ -16,7 +16,7 @@ fuzz: ## a million damaged inputs through the readers (an hour), and hypothesis 
 	TRACEREPLAY_FUZZ=2000 $(PYTHON) -m pytest -q -k "end_in_rows" tests/test_perf_data.py tests/test_foreign.py
 
 test-nojit: ## run the tests with the kernels interpreted, where coverage and debuggers see them
-	NUMBA_DISABLE_JIT=1 $(PYTHON) -m pytest -m "not slow"
+	NUMBA_DISABLE_JIT=1 $(PYTHON) -m pytest -m "not slow and not kernel"
 
 test-kernel: ## run what needs root and zswap on this machine's kernel, and leaves it as it was
 	$(PYTHON) -m pytest -m kernel

@@ -391,6 +391,18 @@ def _needs_more_than_reduced(scenario: Scenario, reduced_below_bytes: int) -> st
     return ""
 
 
+def _borrowed_notes(costs: Sequence[Costs]) -> list[str]:
+    """Return what a user's own cost table does not have, and so is of another machine."""
+    notes = []
+    for name in dict.fromkeys(each.name for each in costs if each.borrowed):
+        lacks = [what for each in costs if each.name == name for what in each.borrowed]
+        notes.append(
+            f"cost table {name} lacks {', '.join(dict.fromkeys(lacks))}: of the bundled table, another "
+            "machine's; --codec and --device choose what was measured"
+        )
+    return notes
+
+
 def _settings_notes(scenarios: Sequence[Scenario]) -> list[str]:
     """Return what scenarios ask for that their kernel does not have as it is."""
     notes = []
@@ -452,6 +464,7 @@ def _collect(
             f"the trace has no clock in ns: {touch_ns} ns are assumed between two touches, which "
             "decides when statistics are flushed and writes complete"
         )
+    notes += _borrowed_notes([case.costs for case in cases])
     notes += _settings_notes([case.scenario for case in cases])
     for each in contents.values():
         notes += each.notes

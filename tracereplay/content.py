@@ -241,9 +241,16 @@ def _read_table(path: Path) -> pl.DataFrame:
 def _contents(frame: pl.DataFrame, codec: str, where: str) -> PageContents:
     column = codec_column(codec)
     if column not in frame.columns:
-        measured = [name for name in CODECS if codec_column(name) in frame.columns]
+        measured = [
+            name.removesuffix("_bytes").replace("_", "-")
+            for name in frame.columns
+            if name.endswith("_bytes")
+        ]
+        more = f": --codec {measured[0]}" if measured else ""
+        if codec.startswith("lzo"):
+            more += "; python-lzo (the extra `lzo`) lets `tracereplay pages` measure it"
         raise SettingsError(
-            f"{where} has no sizes by {codec}; it has {', '.join(measured) or 'none'}"
+            f"{where} has no sizes by {codec}; it has {', '.join(measured) or 'none'}{more}"
         )
     size = frame[column]
     if size.null_count():

@@ -145,6 +145,7 @@ class Costs:
     ----------
     name, source : of the table, for people
     fitted_to : recorded runs it was fitted to
+    borrowed : what the table lacks and the bundled one gave: `faults`, the codec, the device
     faults, codec : figure → ns (misses: a count), names in FAULT_FIGURES, MEMORY_FIGURES and
         CODEC_FIGURES
     fault_spread, minor_spread, reclaim_spread : factors on the work of a fault, of a minor one, of
@@ -171,6 +172,7 @@ class Costs:
     touches: TouchCurve | None = None
     device_touches: TouchCurve | None = None
     fitted_to: tuple[str, ...] = ()
+    borrowed: tuple[str, ...] = ()
     raw: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
 
     def load_ns(self, compressed_bytes: float) -> float:
@@ -314,7 +316,11 @@ def load_costs(
         source += f"; {', '.join(borrowed)} from the bundled table ({bundled['name']})"
     fitted_to = tuple(str(run) for run in table.get("fitted_to", ()))
     try:
-        return dataclasses.replace(_build(merged, name, source, codec, device), fitted_to=fitted_to)
+        return dataclasses.replace(
+            _build(merged, name, source, codec, device),
+            fitted_to=fitted_to,
+            borrowed=tuple(borrowed),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{where}: not a usable cost table: {error}; write one with `tracereplay calibrate`"

@@ -27,6 +27,7 @@ from tracereplay.replay.state import (
     ZSWAP_RAW,
 )
 from tracereplay.schema import LATENCY, SERVICES, polars_schema
+from tracereplay.units import PAGE_BYTES
 
 # Everything but `minor`: pages that had been in memory before and were brought or mapped back.
 SWAP_IN_SERVICES = SERVICES[1:]
@@ -38,7 +39,6 @@ _MASK = _POINTS - 1
 # Rows of the table of draws; each takes its own bits of the hash.
 _FAULT, _RECLAIM, _DECOMPRESS, _READ, _WRITE, _MINOR = range(6)
 _WRITE_STEP = 1657  # odd, so that the writes of one event walk through the whole table
-_PAGE = 4096
 _MEMORY_STEPS = 8  # per doubling of the memory in use
 # Of the answers of memory a load waits for, those about what neighbours share: the page table's entry,
 # the slot's, and the leaf of zswap's tree; the others are its entry, its object and the page itself.
@@ -129,7 +129,7 @@ class LatencyModel:
         figures = {
             **costs.faults,
             **costs.codec,
-            "read_ahead_load_ns": costs.load_ns(_PAGE / 2),
+            "read_ahead_load_ns": costs.load_ns(PAGE_BYTES / 2),
             "submit_ns": device.submit_ns,
             "request_ns": device.request_ns,
             "behind_ns": device.behind_ns,
@@ -141,7 +141,7 @@ class LatencyModel:
             self._cost[name] = value
         self._decompress = costs.decompress_table()
         steps = np.arange(33 * _MEMORY_STEPS, dtype=np.float64)
-        self._memory = costs.memory_ns(_PAGE * 2.0 ** (steps / _MEMORY_STEPS))
+        self._memory = costs.memory_ns(PAGE_BYTES * 2.0 ** (steps / _MEMORY_STEPS))
         self._queue = np.zeros(1, _QUEUE)
         self._queue["overlap"] = overlap
         self._channels = np.zeros(device.channels, np.int64)
@@ -311,7 +311,7 @@ def _reclaim_work_ns(cost: Any, event: Any, memory_ns: Any) -> Any:
     work += (stored + dropped + max(rejected, written)) * cost["unmap_ns"]
     work += (stored + rejected) * cost["evict_misses"] * memory_ns
     work += (stored - raw) * cost["compress_ns"] + (raw + rejected) * cost["compress_fail_ns"]
-    shrunk_bytes = np.float64(event["stored_bytes"]) - raw * _PAGE
+    shrunk_bytes = np.float64(event["stored_bytes"]) - raw * PAGE_BYTES
     work += max(shrunk_bytes, 0.0) * cost["compress_ns_per_byte"]
     return work + stored * (cost["pool_ns"] + cost["store_extra_ns"])
 

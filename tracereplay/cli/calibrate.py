@@ -8,22 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from tracereplay.cli.app import app, note
+from tracereplay.cli.options import Force
 
-_DEVICE = "Device"
-_OUTPUT = "Output"
+_LEAST_BYTES = 1 << 20
 
 
 @app.command(epilog="Example: tracereplay calibrate --directory /var/tmp -o costs.json")
 def calibrate(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Cost table to write.", rich_help_panel=_OUTPUT)
-    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Cost table to write.")],
     directory: Annotated[
         Path | None,
         typer.Option(
             "--directory",
             help="Test the device below this folder, on a file that vanishes afterwards.",
-            rich_help_panel=_DEVICE,
         ),
     ] = None,
     device: Annotated[
@@ -31,7 +28,6 @@ def calibrate(
         typer.Option(
             "--device",
             help="Name of the measured device. Default: nvme, ssd or hdd, as the kernel says.",
-            rich_help_panel=_DEVICE,
         ),
     ] = None,
     own_swap: Annotated[
@@ -41,7 +37,6 @@ def calibrate(
             help="Also time the kernel's own swapping, by a reference workload in a memory cgroup, "
             "with a swap file in --directory and zswap on; needs root, puts everything back. About "
             "two minutes.",
-            rich_help_panel=_DEVICE,
         ),
     ] = False,
     compressor: Annotated[
@@ -49,7 +44,6 @@ def calibrate(
         typer.Option(
             "--compressor",
             help="zswap's, for --own-swap. Default: the one it has now.",
-            rich_help_panel=_DEVICE,
         ),
     ] = None,
     seconds: Annotated[
@@ -59,12 +53,9 @@ def calibrate(
             min=0.2,
             max=600,
             help="Length of the device test.",
-            rich_help_panel=_DEVICE,
         ),
     ] = 5.0,
-    size: Annotated[
-        str, typer.Option("--size", help="Size of the test file.", rich_help_panel=_DEVICE)
-    ] = "256MiB",
+    size: Annotated[str, typer.Option("--size", help="Size of the test file.")] = "256MiB",
     pages: Annotated[
         str | None,
         typer.Option(
@@ -77,9 +68,7 @@ def calibrate(
         list[str] | None, typer.Option("--codec", help="Only this one; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of generated pages and addresses.")] = 0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=_OUTPUT)
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Measure what codecs, memory and a device cost here.
 
@@ -94,12 +83,15 @@ def calibrate(
     from tracereplay.units import format_duration, parse_size
 
     check_free(out, force=force)
+    size_bytes = parse_size(size)
+    if size_bytes < _LEAST_BYTES:
+        raise SettingsError(f"--size {size}: 1 MiB or more of the device are read")
     options: dict[str, Any] = {
         "device": device,
         "pages": pages,
         "codecs": codec or (),
         "seconds": seconds,
-        "size_bytes": parse_size(size),
+        "size_bytes": size_bytes,
         "seed": seed,
         "progress": lambda what: note(f"measuring {what}"),
     }
@@ -112,7 +104,7 @@ def calibrate(
             raise SettingsError("--compressor is for --own-swap, which sets zswap's")
         table, notes = host.calibrate(directory=directory, **options)
     with replacing(out, force=force) as part:
-        part.write_text(json.dumps(table, indent=1) + "\n")
+        part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     for line in notes:
         note(f"note: {line}")
     for name, figures in table["codecs"].items():
@@ -131,3 +123,7 @@ def calibrate(
             f"{figures['channels']['value']:.0f} channels"
         )
     note(f"wrote {out}")
+    words = [f"compare --costs {out}"]
+    words += [f"--codec {name}" for name in list(table["codecs"])[:1]]
+    words += [f"--device {name}" for name in list(table["devices"])[:1]]
+    note(f"what was measured is used by: {' '.join(words)}")

@@ -11,8 +11,6 @@ import typer
 
 from tracereplay.cli.app import app, flush, note, stderr_console
 from tracereplay.cli.options import (
-    MODEL,
-    OUTPUT,
     AcceptThreshold,
     Allocator,
     BundledContent,
@@ -21,6 +19,7 @@ from tracereplay.cli.options import (
     CostTable,
     Device,
     FlushPhases,
+    Force,
     Jobs,
     Kernel,
     Memory,
@@ -67,7 +66,6 @@ def compare(
         typer.Option(
             "--bounds/--no-bounds",
             help="Add the baseline no-zswap and the bound unlimited-memory.",
-            rich_help_panel=MODEL,
         ),
     ] = True,
     device: Device = "nvme",
@@ -80,13 +78,11 @@ def compare(
     jobs: Jobs = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", help="Folder for the tables and the report.", rich_help_panel=OUTPUT
-        ),
+        typer.Option("-o", "--out", help="Folder for the tables and the report."),
     ] = None,
     format: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print.", rich_help_panel=OUTPUT),
+        typer.Option("--format", help="What to print."),
     ] = "table",
     plots: Annotated[
         Path | None,
@@ -94,12 +90,9 @@ def compare(
             "--plots",
             metavar="DIR",
             help="Also draw the figures there, as SVG and PNG.",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite results.", rich_help_panel=OUTPUT)
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Replay a trace once per zswap policy and compare.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note
+from tracereplay.cli.options import Force
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,7 +27,6 @@ def curve(
             "--sizes",
             help="Memory sizes, separated by commas; a percentage is of the footprint. "
             "Default: every whole number of pages.",
-            rich_help_panel="Model",
         ),
     ] = None,
     by_pid: Annotated[
@@ -34,7 +34,6 @@ def curve(
         typer.Option(
             "--by-pid",
             help="One curve per process, each with memory of its own.",
-            rich_help_panel="Model",
         ),
     ] = False,
     distances: Annotated[
@@ -42,7 +41,6 @@ def curve(
         typer.Option(
             "--distances",
             help="Hits by stack distance, the number of other pages since a page's last use.",
-            rich_help_panel="Model",
         ),
     ] = False,
     sample: Annotated[
@@ -51,7 +49,6 @@ def curve(
             "--sample",
             help="Estimate from a share of the pages, 1% (more where that are fewer than 8192), "
             "or from about so many pages, 20000: memory is then bounded.",
-            rich_help_panel="Model",
         ),
     ] = None,
     pool: Annotated[
@@ -60,7 +57,6 @@ def curve(
             "--pool",
             help="Limits of a pool of compressed pages behind each of --sizes, separated by commas; "
             "every pair is answered in one pass.",
-            rich_help_panel="Model",
         ),
     ] = None,
     policy: Annotated[
@@ -69,50 +65,40 @@ def curve(
             "-p",
             "--policy",
             help="With --pool: store-raw (the default) or swap-on-reject; others need `compare`.",
-            rich_help_panel="Model",
         ),
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option(
-            "--codec", help="With --pool: compressor, lzo by default.", rich_help_panel="Model"
-        ),
+        typer.Option("--codec", help="With --pool: compressor, lzo by default."),
     ] = None,
     pages: Annotated[
         Path | None,
-        typer.Option(
-            "--pages", help="With --pool: page table written by `pages`.", rich_help_panel="Model"
-        ),
+        typer.Option("--pages", help="With --pool: page table written by `pages`."),
     ] = None,
     content: Annotated[
         str | None,
-        typer.Option(
-            "--content", help="With --pool: a bundled distribution.", rich_help_panel="Model"
-        ),
+        typer.Option("--content", help="With --pool: a bundled distribution."),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option("--seed", help="Chooses the sample, and contents.", rich_help_panel="Model"),
+        typer.Option("--seed", help="Chooses the sample, and contents."),
     ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Parquet file for the curve.", rich_help_panel="Output"),
+        typer.Option("-o", "--out", help="Parquet file for the curve."),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
             "--plot",
             help="Draw the curve there, as .svg or .png, with the knees marked.",
-            rich_help_panel="Output",
         ),
     ] = None,
     format: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print.", rich_help_panel="Output"),
+        typer.Option("--format", help="What to print."),
     ] = "table",
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite.", rich_help_panel="Output")
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Misses of an exact LRU at every memory size.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tracereplay.cli.app import app, note
+from tracereplay.cli.options import Force
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     Owners = npt.NDArray[np.uint32]
     Lines = npt.NDArray[np.uint8]
     Sizes = dict[str, npt.NDArray[np.uint16]]
-
-_ZSWAP = "Zswap and swap"
-_PAGES = "Pages"
-_OUTPUT = "Output"
 
 
 @app.command(
@@ -33,14 +30,10 @@ def host_run(
     limit: Annotated[
         str, typer.Option("--limit", help="Memory limit of the cgroup: a size, or % of the pages.")
     ],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for the run.", rich_help_panel=_OUTPUT)
-    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the run.")],
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name", help="Name of the run. Default: the trace's.", rich_help_panel=_OUTPUT
-        ),
+        typer.Option("--name", help="Name of the run. Default: the trace's."),
     ] = None,
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, max=1000, help="How often to run it.")
@@ -62,7 +55,6 @@ def host_run(
         typer.Option(
             "--pages",
             help="Page table whose compressed sizes the contents imitate.",
-            rich_help_panel=_PAGES,
         ),
     ] = None,
     content: Annotated[
@@ -70,36 +62,28 @@ def host_run(
         typer.Option(
             "--content",
             help="A bundled distribution instead, such as redis-json or redis-json+10%raw.",
-            rich_help_panel=_PAGES,
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Of drawn contents.", rich_help_panel=_PAGES)
-    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of drawn contents.")] = 0,
     swap_directory: Annotated[
         Path,
         typer.Option(
             "--swap-directory",
             help="Folder for the swap file, on the disk to swap to.",
-            rich_help_panel=_ZSWAP,
         ),
     ] = Path("/var/tmp"),  # noqa: S108  # a default the user sees; the file's name is drawn
     swap_size: Annotated[
         str | None,
-        typer.Option("--swap-size", help="Default: three times the pages.", rich_help_panel=_ZSWAP),
+        typer.Option("--swap-size", help="Default: three times the pages."),
     ] = None,
-    zswap: Annotated[
-        bool, typer.Option("--zswap/--no-zswap", help="Compress first.", rich_help_panel=_ZSWAP)
-    ] = True,
+    zswap: Annotated[bool, typer.Option("--zswap/--no-zswap", help="Compress first.")] = True,
     compressor: Annotated[
         str | None,
-        typer.Option("--compressor", help="Such as lzo, zstd.", rich_help_panel=_ZSWAP),
+        typer.Option("--compressor", help="Such as lzo, zstd."),
     ] = None,
     zpool: Annotated[
         str | None,
-        typer.Option(
-            "--zpool", help="Allocator, before 6.18: zsmalloc, zbud.", rich_help_panel=_ZSWAP
-        ),
+        typer.Option("--zpool", help="Allocator, before 6.18: zsmalloc, zbud."),
     ] = None,
     pool_percent: Annotated[
         int | None,
@@ -108,7 +92,6 @@ def host_run(
             min=0,
             max=100,
             help="Largest pool, % of memory.",
-            rich_help_panel=_ZSWAP,
         ),
     ] = None,
     accept: Annotated[
@@ -118,37 +101,29 @@ def host_run(
             min=0,
             max=100,
             help="% of the limit below which a full pool takes pages again.",
-            rich_help_panel=_ZSWAP,
         ),
     ] = None,
     shrinker: Annotated[
         bool,
-        typer.Option("--shrinker/--no-shrinker", help="shrinker_enabled.", rich_help_panel=_ZSWAP),
+        typer.Option("--shrinker/--no-shrinker", help="shrinker_enabled."),
     ] = False,
     zswap_max: Annotated[
         str | None,
-        typer.Option("--zswap-max", help="memory.zswap.max, cgroup v2.", rich_help_panel=_ZSWAP),
+        typer.Option("--zswap-max", help="memory.zswap.max, cgroup v2."),
     ] = None,
     writeback: Annotated[
         bool,
         typer.Option(
             "--writeback/--no-writeback",
             help="memory.zswap.writeback, cgroup v2.",
-            rich_help_panel=_ZSWAP,
         ),
     ] = True,
     page_cluster: Annotated[
         int,
-        typer.Option(
-            "--page-cluster", min=0, max=5, help="Readahead, log2.", rich_help_panel=_ZSWAP
-        ),
+        typer.Option("--page-cluster", min=0, max=5, help="Readahead, log2."),
     ] = 0,
-    swappiness: Annotated[
-        int, typer.Option("--swappiness", min=0, max=200, rich_help_panel=_ZSWAP)
-    ] = 60,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the run.", rich_help_panel=_OUTPUT)
-    ] = False,
+    swappiness: Annotated[int, typer.Option("--swappiness", min=0, max=200)] = 60,
+    force: Force = False,
 ) -> None:
     """Replay a trace on this machine's real kernel.
 

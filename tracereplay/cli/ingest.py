@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracereplay.cli.app import app, note
+from tracereplay.cli.options import Force
 
 if TYPE_CHECKING:
     from tracereplay.readers import Ingested
 
-_SOURCE = "Source"
-_OUTPUT = "Output"
-_REDUCTION = "Reduction"
 _WIDE_COLUMNS = 100  # what fits into fewer is told without bar, name and rows
 
 
@@ -87,74 +85,58 @@ def ingest(
             help="Captures, plain, .gz, .zst, .xz or .bz2, read in this order; - is stdin.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Table to write.", rich_help_panel=_OUTPUT)
-    ],
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite it.", rich_help_panel=_OUTPUT)
-    ] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write.")],
+    force: Force = False,
     format: Annotated[
         str,
         typer.Option(
             "--format",
             help="Name of the format (see `formats`); else by content.",
             autocompletion=_complete_format,
-            rich_help_panel=_SOURCE,
         ),
     ] = "auto",
     pid: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=2**32 - 1, help="Process of rows that name none.", rich_help_panel=_SOURCE
-        ),
+        typer.Option(min=0, max=2**32 - 1, help="Process of rows that name none."),
     ] = None,
     event: Annotated[
         str | None,
-        typer.Option(help="Event name of rows that name none.", rich_help_panel=_SOURCE),
+        typer.Option(help="Event name of rows that name none."),
     ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
             help="OURS=THEIRS: which column of a CSV or table is ours, as vaddr=addr (repeatable).",
-            rich_help_panel=_SOURCE,
         ),
     ] = None,
     coverage: Annotated[
         str | None,
         typer.Option(
             help="Which accesses the source saw: full, faults, sampled, sampled-region, page-cache.",
-            rich_help_panel=_SOURCE,
         ),
     ] = None,
     address_base: Annotated[
         int | None,
         typer.Option(
             help="10 or 16, where addresses of digits only do not show it.",
-            rich_help_panel=_SOURCE,
         ),
     ] = None,
     address_field: Annotated[
         str,
         typer.Option(
             help="`first`: the one number of a perf line is the data address, whatever it looks like.",
-            rich_help_panel=_SOURCE,
         ),
     ] = "auto",
     tick_ns: Annotated[
         float | None,
-        typer.Option(
-            "--tick-ns", help="Length of a tick of an integer clock.", rich_help_panel=_SOURCE
-        ),
+        typer.Option("--tick-ns", help="Length of a tick of an integer clock."),
     ] = None,
-    keep_comm: Annotated[
-        bool, typer.Option("--keep-comm", help="Keep command names.", rich_help_panel=_SOURCE)
-    ] = False,
+    keep_comm: Annotated[bool, typer.Option("--keep-comm", help="Keep command names.")] = False,
     id_is_page: Annotated[
         bool,
         typer.Option(
             "--id-is-page",
             help="Ids of libCacheSim traces are page numbers.",
-            rich_help_panel=_SOURCE,
         ),
     ] = False,
     data_only: Annotated[
@@ -162,7 +144,6 @@ def ingest(
         typer.Option(
             "--data-only",
             help="Leave out instruction fetches (lackey).",
-            rich_help_panel=_REDUCTION,
         ),
     ] = False,
     collapse: Annotated[
@@ -170,7 +151,6 @@ def ingest(
         typer.Option(
             "--collapse",
             help="Fold runs of accesses to the same page into one row (exact).",
-            rich_help_panel=_REDUCTION,
         ),
     ] = False,
     reduce_below: Annotated[
@@ -178,7 +158,6 @@ def ingest(
         typer.Option(
             metavar="SIZE",
             help="Also drop accesses that no LRU memory of at least SIZE can feel.",
-            rich_help_panel=_REDUCTION,
         ),
     ] = None,
     allow_bad: Annotated[
@@ -186,14 +165,11 @@ def ingest(
         typer.Option(
             "--allow-bad",
             help="Go on though over 1 % of the lines cannot be read.",
-            rich_help_panel=_SOURCE,
         ),
     ] = False,
     allow_lost: Annotated[
         bool,
-        typer.Option(
-            "--allow-lost", help="Go on though events were lost.", rich_help_panel=_SOURCE
-        ),
+        typer.Option("--allow-lost", help="Go on though events were lost."),
     ] = False,
 ) -> None:
     """Read captures into one Parquet table of page accesses."""

@@ -18,7 +18,7 @@ def inspect(
     trace: Annotated[list[Path], typer.Argument(help="Trace tables written by `ingest`.")],
     format: Annotated[
         Literal["text", "json"],
-        typer.Option("--format", help="Words, or one JSON object.", rich_help_panel="Output"),
+        typer.Option("--format", help="Words, or one JSON object."),
     ] = "text",
 ) -> None:
     """Say what a trace holds and what it can answer.

@@ -1,4 +1,4 @@
-"""Options of the replay that several commands take: the same words, defaults and help."""
+"""Options that several commands take: the same words, defaults and help."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-MODEL = "Model"
-CONTENT = "Contents and costs"
-OUTPUT = "Output"
 
 
 def complete_policy(incomplete: str) -> Iterator[tuple[str, str]]:
@@ -46,7 +42,6 @@ Policies = Annotated[
         "--policy",
         autocompletion=complete_policy,
         help="What becomes of a page; repeatable, or `all`. See `tracereplay policies`.",
-        rich_help_panel=MODEL,
     ),
 ]
 Memory = Annotated[
@@ -56,7 +51,6 @@ Memory = Annotated[
         "--memory",
         help="Memory limit: a size, or a percentage of the trace's footprint; repeatable. "
         "Default 50%.",
-        rich_help_panel=MODEL,
     ),
 ]
 ReclaimModels = Annotated[
@@ -66,55 +60,51 @@ ReclaimModels = Annotated[
         "--reclaim",
         autocompletion=complete_reclaim,
         help="Which page leaves memory: two-list (default), mglru, lru, opt; repeatable.",
-        rich_help_panel=MODEL,
     ),
 ]
 Kernel = Annotated[
     str,
-    typer.Option("--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.2, 7.3.", rich_help_panel=MODEL),
+    typer.Option("--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.2, 7.3."),
 ]
 Cgroup = Annotated[
     Literal["v1", "v2"],
-    typer.Option("--cgroup", help="v2 charges the pool to the cgroup.", rich_help_panel=MODEL),
+    typer.Option("--cgroup", help="v2 charges the pool to the cgroup."),
 ]
 Codecs = Annotated[
     list[str] | None,
-    typer.Option("--codec", help="Compressor; repeatable. Default lzo.", rich_help_panel=MODEL),
+    typer.Option("--codec", help="Compressor; repeatable. Default lzo."),
 ]
 Allocator = Annotated[
     str,
-    typer.Option("--allocator", help="zsmalloc, zbud, z3fold, ideal.", rich_help_panel=MODEL),
+    typer.Option("--allocator", help="zsmalloc, zbud, z3fold, ideal."),
 ]
 PoolLimit = Annotated[
     str | None,
     typer.Option(
         "--pool-limit",
         help="Limit of the zswap pool: a size, or a percentage of --ram. Default 20%.",
-        rich_help_panel=MODEL,
     ),
 ]
 Ram = Annotated[
     str,
-    typer.Option("--ram", help="Memory of the machine.", rich_help_panel=MODEL),
+    typer.Option("--ram", help="Memory of the machine."),
 ]
 AcceptThreshold = Annotated[
     int,
     typer.Option(
         "--accept-threshold",
         help="zswap accepts again below this percentage of its limit.",
-        rich_help_panel=MODEL,
     ),
 ]
 ZswapMax = Annotated[
     str | None,
-    typer.Option("--zswap-max", help="memory.zswap.max.", rich_help_panel=MODEL),
+    typer.Option("--zswap-max", help="memory.zswap.max."),
 ]
 SwapSize = Annotated[
     str | None,
     typer.Option(
         "--swap-size",
         help="Size of swap. Default: as large as needed.",
-        rich_help_panel=MODEL,
     ),
 ]
 PageCluster = Annotated[
@@ -122,16 +112,14 @@ PageCluster = Annotated[
     typer.Option(
         "--page-cluster",
         help="vm.page-cluster: log2 of the readahead window.",
-        rich_help_panel=MODEL,
     ),
 ]
-Swappiness = Annotated[int, typer.Option("--swappiness", help="0 to 200.", rich_help_panel=MODEL)]
+Swappiness = Annotated[int, typer.Option("--swappiness", help="0 to 200.")]
 StatFlush = Annotated[
     str,
     typer.Option(
         "--stat-flush",
         help="How stale the cgroup statistics are that reclaim decides with: a time, or `exact`.",
-        rich_help_panel=MODEL,
     ),
 ]
 FlushPhases = Annotated[
@@ -141,7 +129,6 @@ FlushPhases = Annotated[
         min=1,
         help="Replay so many phases of the flush: when it falls decides whether stale "
         "statistics end in an OOM kill. Needs a trace with a clock.",
-        rich_help_panel=MODEL,
     ),
 ]
 Device = Annotated[
@@ -149,16 +136,15 @@ Device = Annotated[
     typer.Option(
         "--device",
         help="Swap device: nvme, ssd, hdd, zram; none: there is none.",
-        rich_help_panel=CONTENT,
     ),
 ]
 CostTable = Annotated[
     Path | None,
-    typer.Option("--costs", help="Cost table written by `calibrate`.", rich_help_panel=CONTENT),
+    typer.Option("--costs", help="Cost table written by `calibrate`."),
 ]
 PageTable = Annotated[
     Path | None,
-    typer.Option("--pages", help="Page contents written by `pages`.", rich_help_panel=CONTENT),
+    typer.Option("--pages", help="Page contents written by `pages`."),
 ]
 BundledContent = Annotated[
     str | None,
@@ -166,7 +152,6 @@ BundledContent = Annotated[
         "--content",
         help="Bundled contents: redis-json, python-objects, sqlite-log, constant:SIZE, "
         "NAME+30%raw. Default redis-json.",
-        rich_help_panel=CONTENT,
     ),
 ]
 RewriteEntropy = Annotated[
@@ -176,7 +161,6 @@ RewriteEntropy = Annotated[
         min=0,
         max=1,
         help="Probability that a written page has other contents when it is evicted again.",
-        rich_help_panel=CONTENT,
     ),
 ]
 TouchNs = Annotated[
@@ -184,11 +168,11 @@ TouchNs = Annotated[
     typer.Option(
         "--touch-ns",
         help="Time between two touches of a trace without a clock.",
-        rich_help_panel=CONTENT,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every draw.", rich_help_panel=CONTENT)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every draw.")]
 Jobs = Annotated[
     int | None,
-    typer.Option("-j", "--jobs", min=1, help="Scenarios side by side.", rich_help_panel=OUTPUT),
+    typer.Option("-j", "--jobs", min=1, help="Scenarios side by side."),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]

@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from tracereplay.cli.app import app, note
-
-_OUTPUT = "Output"
+from tracereplay.cli.options import Force
 
 
 @contextmanager
@@ -38,9 +37,7 @@ def pages(
             help="A process, an ELF core, a raw memory image, or a folder of images.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Page table to write.", rich_help_panel=_OUTPUT)
-    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Page table to write.")],
     codec: Annotated[
         list[str] | None,
         typer.Option("--codec", help="Measure only this one; repeatable. Default: all there are."),
@@ -58,9 +55,7 @@ def pages(
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Threads. Default: all cores.")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=_OUTPUT)
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Measure the compressed size of every page.
 

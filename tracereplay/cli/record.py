@@ -9,9 +9,7 @@ import typer
 
 from tracereplay.cli.app import app, flush, note
 from tracereplay.cli.ingest import show_progress, tell
-
-_RECORDER = "Recorder"
-_OUTPUT = "Output"
+from tracereplay.cli.options import Force
 
 
 def _complete_tool(incomplete: str) -> list[str]:
@@ -29,18 +27,15 @@ def record(
         list[str] | None,
         typer.Argument(metavar="CMD...", help="Command to run, with its arguments, after --."),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Table to write.", rich_help_panel=_OUTPUT)
-    ] = Path("trace.parquet"),
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite it.", rich_help_panel=_OUTPUT)
-    ] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Table to write.")] = Path(
+        "trace.parquet"
+    ),
+    force: Force = False,
     print_only: Annotated[
         bool,
         typer.Option(
             "--print",
             help="Only print the command of each recorder, and run none.",
-            rich_help_panel=_RECORDER,
         ),
     ] = False,
     tool: Annotated[
@@ -48,7 +43,6 @@ def record(
         typer.Option(
             help="perf, perf-sw, bpftrace, damon or lackey; else the first that works here.",
             autocompletion=_complete_tool,
-            rich_help_panel=_RECORDER,
         ),
     ] = None,
     full: Annotated[
@@ -56,12 +50,11 @@ def record(
         typer.Option(
             "--full",
             help="Every access, not page faults alone, by valgrind (hundreds of times slower).",
-            rich_help_panel=_RECORDER,
         ),
     ] = False,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="End the command after this time.", rich_help_panel=_RECORDER),
+        typer.Option(min=0.1, help="End the command after this time."),
     ] = None,
     buffer_pages: Annotated[
         int | None,
@@ -70,7 +63,6 @@ def record(
             min=1,
             max=1 << 20,
             help="Buffer of each CPU in pages, a power of two; larger ones lose fewer events.",
-            rich_help_panel=_RECORDER,
         ),
     ] = None,
     reduce_below: Annotated[
@@ -78,17 +70,12 @@ def record(
         typer.Option(
             metavar="SIZE",
             help="Drop accesses that no LRU memory of at least SIZE can feel (with --full).",
-            rich_help_panel=_RECORDER,
         ),
     ] = None,
-    keep_comm: Annotated[
-        bool, typer.Option("--keep-comm", help="Keep command names.", rich_help_panel=_OUTPUT)
-    ] = False,
+    keep_comm: Annotated[bool, typer.Option("--keep-comm", help="Keep command names.")] = False,
     allow_lost: Annotated[
         bool,
-        typer.Option(
-            "--allow-lost", help="Go on though events were lost.", rich_help_panel=_RECORDER
-        ),
+        typer.Option("--allow-lost", help="Go on though events were lost."),
     ] = False,
 ) -> None:
     """Run a command and record its page accesses."""

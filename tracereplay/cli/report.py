@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tracereplay.cli.app import app, note
+from tracereplay.cli.options import Force
 
 
 @app.command(epilog="Example: tracereplay report sqlite --force --plots sqlite/plots")
@@ -17,19 +18,13 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", rich_help_panel="Output", help="The page.  [default: DIR/report.html]"
-        ),
+        typer.Option("-o", "--out", help="The page.  [default: DIR/report.html]"),
     ] = None,
     plots: Annotated[
         Path | None,
-        typer.Option(
-            "--plots", metavar="DIR", rich_help_panel="Output", help="Also draw SVG and PNG there."
-        ),
+        typer.Option("--plots", metavar="DIR", help="Also draw SVG and PNG there."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel="Output", help="Overwrite what is there.")
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Rebuild report.html from the Parquet files of a comparison."""
     from tracereplay.files import check_free

@@ -12,7 +12,6 @@ import typer
 
 from tracereplay.cli.app import app, flush, note
 from tracereplay.cli.options import (
-    OUTPUT,
     AcceptThreshold,
     Allocator,
     BundledContent,
@@ -21,6 +20,7 @@ from tracereplay.cli.options import (
     CostTable,
     Device,
     FlushPhases,
+    Force,
     Jobs,
     Kernel,
     PageCluster,
@@ -99,17 +99,13 @@ def size(
     jobs: Jobs = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", help="Write the curve it saw (Parquet).", rich_help_panel=OUTPUT
-        ),
+        typer.Option("-o", "--out", help="Write the curve it saw (Parquet)."),
     ] = None,
     format: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print.", rich_help_panel=OUTPUT),
+        typer.Option("--format", help="What to print."),
     ] = "table",
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=OUTPUT)
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Find the smallest memory that meets every target.
 
@@ -191,7 +187,7 @@ def _print_table(found: Sizing, targets: Sequence[Target]) -> None:
     table.add_column("policy", no_wrap=True, overflow="fold")
     for name in (*several, "memory", "± step", *(each.text for each in targets)):
         table.add_column(name, justify="right", no_wrap=name not in several, overflow="fold")
-    table.add_column("")
+    remarks: dict[str, list[str]] = {}
     for row in found.sizes.iter_rows(named=True):
         size_bytes, step = row["memory_limit_bytes"], row["step_bytes"]
         table.add_row(
@@ -200,8 +196,13 @@ def _print_table(found: Sizing, targets: Sequence[Target]) -> None:
             "none" if size_bytes is None else format_size(size_bytes),
             "" if not step else format_size(step),
             *(shown_value(each.column, row[each.text]) for each in targets),
-            row["confidence"],
         )
+        name = " ".join([row["policy"], *(row[name] for name in several)])
+        remarks.setdefault(row["confidence"], []).append(name)
     said = "smallest memory that meets " + " and ".join(each.text for each in targets)
     typer.echo(said)
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print()
+    for remark, names in remarks.items():
+        console.print(remark if len(remarks) == 1 else f"{', '.join(names)}: {remark}")

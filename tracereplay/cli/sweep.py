@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note
-from tracereplay.cli.options import OUTPUT
+from tracereplay.cli.options import Force
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -37,7 +37,6 @@ def sweep(
             "-o",
             "--out",
             help="Folder: one folder a job, and tables of all.",
-            rich_help_panel=OUTPUT,
         ),
     ],
     jobs: Annotated[
@@ -61,11 +60,9 @@ def sweep(
     ] = False,
     format: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print.", rich_help_panel=OUTPUT),
+        typer.Option("--format", help="What to print."),
     ] = "table",
-    force: Annotated[
-        bool, typer.Option("--force", help="Run jobs that are done, too.", rich_help_panel=OUTPUT)
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Compare many traces and settings by a plan.
 

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note
-
-_OUTPUT = "Output"
+from tracereplay.cli.options import Force
 
 
 @app.command(
@@ -58,7 +57,6 @@ def validate(
             "-o",
             "--out",
             help="Where --calibrate-on writes its cost table.",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     kernel: Annotated[
@@ -74,15 +72,13 @@ def validate(
     ] = None,
     format: Annotated[
         Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print.", rich_help_panel=_OUTPUT),
+        typer.Option("--format", help="What to print."),
     ] = "table",
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", help="Write model against kernel as SVG.", rich_help_panel=_OUTPUT),
+        typer.Option("--plot", help="Write model against kernel as SVG."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite what is there.", rich_help_panel=_OUTPUT)
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Replay recorded kernel runs: model beside kernel.
 
@@ -115,6 +111,9 @@ def validate(
     for path in (plot, out):
         if path is not None:
             check_free(path, force=force)
+    if plot is not None and plot.suffix != ".svg":
+        raise SettingsError("--plot draws into a file .svg")
+    touch_source(costs)  # a table that cannot be used is told before any replay
     if calibrate_on and out is not None:
         table = fit_costs(folder, calibrate_on, costs)
         with replacing(out, force=force) as part:

@@ -70,8 +70,8 @@ from tracereplay.replay.eviction import (
     FREED,
     KEPT_LOCKED,
     OFF_LRU,
+    activate_page,
     build_eviction,
-    drop_backing,
     forget_page,
 )
 from tracereplay.replay.generations import (
@@ -87,7 +87,6 @@ from tracereplay.replay.generations import (
     would_join_oldest,
 )
 from tracereplay.replay.loop import build_loop
-from tracereplay.replay.slots import swap_is_full
 from tracereplay.replay.state import (
     ISOLATED,
     LINKED,
@@ -107,7 +106,6 @@ from tracereplay.replay.state import (
     PRESSED,
     RETURNED,
     SLOT_MET,
-    SWAPCACHE,
     TABLE_YOUNG,
     YOUNG,
     clear_flags,
@@ -727,16 +725,7 @@ def _shrink_page(
             return False
         activate = fate == KEEP_ACTIVE
     if activate:
-        # folio_free_swap() refuses while a page table names the slot: an unmapped page keeps it.
-        if (
-            has(pages, page, SWAPCACHE)
-            and state[page] & MAPPED
-            and not has(pages, page, PG_WRITEBACK)
-            and swap_is_full(m)
-        ):
-            drop_backing(m, pages, pool, classes, slots, page)
-        set_flags(pages, page, PG_ACTIVE)
-        m["pgactivate"] += 1
+        activate_page(m, state, pages, pool, classes, slots, page)
     return False
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner
+from tracereplay.reclaim.charging import note_reclaim
 from tracereplay.replay.charge import charged_bytes
 from tracereplay.replay.eviction import ACTIVATE, OFF_LRU, forget_page
 from tracereplay.replay.state import PG_ACTIVE, PRESSED, clear_flags
-
-_PAGE = 4096
+from tracereplay.units import PAGE_BYTES
 
 
 @inner
@@ -39,7 +39,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
         times: Any,
         page: Any,
     ) -> Any:
-        if charged_bytes(m) + _PAGE <= m["limit_bytes"]:
+        if charged_bytes(m) + PAGE_BYTES <= m["limit_bytes"]:
             return True
         keys = times[1]
         m["reclaim_runs"] += 1
@@ -67,16 +67,10 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
             m["decided"] |= PRESSED
             if m["shrinker"]:
                 shrink_slab(m, state, pages, pool, classes, writes, slots, 12)
-            if charged_bytes(m) + _PAGE <= m["limit_bytes"]:
+            if charged_bytes(m) + PAGE_BYTES <= m["limit_bytes"]:
                 found = True
                 break
-        m["reclaim_freed_pages"] += freed
-        if m["charge_pool"]:
-            m["reclaim_pool_growth_bytes"] += max(m["pool_charged_bytes"] - pool_before, 0)
-        if charged_bytes(m) >= before:
-            m["reclaim_no_gain_runs"] += 1
-        if freed == 0:
-            m["reclaim_failures"] += 1
+        note_reclaim(m, freed, before, pool_before)
         return found
 
     return make_room

@@ -21,14 +21,19 @@ from tracereplay.reclaim.charging import (
 )
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes
 from tracereplay.replay.eviction import ACTIVATE as KEEP_ACTIVE
-from tracereplay.replay.eviction import FREED, OFF_LRU, build_eviction, drop_backing, forget_page
+from tracereplay.replay.eviction import (
+    FREED,
+    OFF_LRU,
+    activate_page,
+    build_eviction,
+    forget_page,
+)
 from tracereplay.replay.loop import build_loop
-from tracereplay.replay.slots import no_slot_left, swap_is_full
+from tracereplay.replay.slots import no_slot_left
 from tracereplay.replay.state import (
     ACTIVE,
     INACTIVE,
     JOINED_PAGES,
-    MAPPED,
     OFF_LIST,
     PENDING,
     PG_ACTIVE,
@@ -37,7 +42,6 @@ from tracereplay.replay.state import (
     PG_WORKINGSET,
     PG_WRITEBACK,
     PRESSED,
-    SWAPCACHE,
     YOUNG,
     clear_flags,
     has,
@@ -323,16 +327,7 @@ def _shrink_inactive(
                     continue
                 if fate != KEEP_ACTIVE:
                     continue
-        # folio_free_swap() refuses while a page table names the slot: an unmapped page keeps it.
-        if (
-            has(pages, page, SWAPCACHE)
-            and state[page] & MAPPED
-            and not has(pages, page, PG_WRITEBACK)
-            and swap_is_full(m)
-        ):
-            drop_backing(m, pages, pool, classes, slots, page)
-        set_flags(pages, page, PG_ACTIVE)
-        m["pgactivate"] += 1
+        activate_page(m, state, pages, pool, classes, slots, page)
     m["clock_ns"] += (taken - seen) * m["scan_ns"]
     if freed + gone < left:  # some stay: sort all once more
         activated = np.int64(0)

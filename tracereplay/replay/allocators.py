@@ -26,8 +26,8 @@ from tracereplay.replay.state import (
     ZSMALLOC,
     ZSMALLOC_6_1,
 )
+from tracereplay.units import PAGE_BYTES
 
-_PAGE = 4096
 _CLASSES = 255
 _MIN = 32
 _DELTA = 16
@@ -49,17 +49,20 @@ def zsmalloc_classes(chain_pages: int, *, by_percent: bool) -> list[tuple[int, i
     """
     classes: list[tuple[int, int, int, int]] = []
     for index in range(_CLASSES - 1, -1, -1):
-        size = min(_MIN + index * _DELTA, _PAGE)
+        size = min(_MIN + index * _DELTA, PAGE_BYTES)
         if by_percent:
             pages = max(
                 range(1, chain_pages + 1),
-                key=lambda k: ((k * _PAGE - k * _PAGE % size) * 100 // (k * _PAGE), -k),
+                key=lambda k: (
+                    (k * PAGE_BYTES - k * PAGE_BYTES % size) * 100 // (k * PAGE_BYTES),
+                    -k,
+                ),
             )
         elif size & (size - 1) == 0:
             pages = 1
         else:
-            pages = min(range(1, chain_pages + 1), key=lambda k: (k * _PAGE % size, k))
-        objects = pages * _PAGE // size
+            pages = min(range(1, chain_pages + 1), key=lambda k: (k * PAGE_BYTES % size, k))
+        objects = pages * PAGE_BYTES // size
         if classes and classes[-1][2:] == (pages, objects):
             continue  # the larger class serves this size too
         classes.append((index, size, pages, objects))
@@ -401,7 +404,7 @@ def _buddy_alloc(
 @apart
 def _z3fold_alloc(m: Any, pages: Any, pool: Any, classes: Any, page: Any, size: Any) -> None:
     buddies = pool[1]
-    if size > _PAGE - (_Z3FOLD_HEADER + 1) * _CHUNK:
+    if size > PAGE_BYTES - (_Z3FOLD_HEADER + 1) * _CHUNK:
         zspage = _new_buddies(m, pool)
         buddies[zspage]["headless"] = 1
         buddies[zspage]["first"] = _TOTAL_CHUNKS
@@ -522,12 +525,12 @@ def pool_alloc(m: Any, pages: Any, pool: Any, classes: Any, page: Any, length: A
         _buddy_alloc(m, pages, pool, classes, page, chunks, _ZBUD_CHUNKS)
     elif allocator == Z3FOLD:
         size = length + m["header_bytes"]
-        if size > _PAGE:
+        if size > PAGE_BYTES:
             return False
         _z3fold_alloc(m, pages, pool, classes, page, size)
     else:
         m["pool_bytes"] += length
-        m["pool_pages"] = (m["pool_bytes"] + _PAGE - 1) // _PAGE
+        m["pool_pages"] = (m["pool_bytes"] + PAGE_BYTES - 1) // PAGE_BYTES
     return True
 
 
@@ -541,4 +544,4 @@ def pool_free(m: Any, pages: Any, pool: Any, classes: Any, page: Any, length: An
         _buddy_free(m, pages, pool, classes, page)
     else:
         m["pool_bytes"] -= length
-        m["pool_pages"] = (m["pool_bytes"] + _PAGE - 1) // _PAGE
+        m["pool_pages"] = (m["pool_bytes"] + PAGE_BYTES - 1) // PAGE_BYTES

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tracereplay._jit import inner
+from tracereplay.units import PAGE_BYTES
 
 CHARGE_BATCH = 64  # MEMCG_CHARGE_BATCH
-_PAGE = 4096
 
 
 @inner
@@ -85,7 +85,7 @@ def charge_object(m: Any, size: Any) -> None:
     if m["object_stock_bytes"] >= size:
         m["object_stock_bytes"] -= size
         return
-    count = (size + _PAGE - 1) // _PAGE
+    count = (size + PAGE_BYTES - 1) // PAGE_BYTES
     if m["stock_pages"] >= count:
         m["stock_pages"] -= count
     elif m["usage_pages"] + CHARGE_BATCH <= m["limit_pages"]:
@@ -93,7 +93,7 @@ def charge_object(m: Any, size: Any) -> None:
         _refill_stock(m, CHARGE_BATCH - count)
     else:
         m["usage_pages"] += count
-    m["object_stock_bytes"] += count * _PAGE - size
+    m["object_stock_bytes"] += count * PAGE_BYTES - size
 
 
 @inner
@@ -105,16 +105,16 @@ def uncharge_object(m: Any, size: Any) -> None:
         m["object_stock_bytes"] -= size
         return
     m["object_stock_bytes"] += size
-    if m["object_stock_bytes"] > _PAGE:
-        count = m["object_stock_bytes"] // _PAGE
-        m["object_stock_bytes"] -= count * _PAGE
+    if m["object_stock_bytes"] > PAGE_BYTES:
+        count = m["object_stock_bytes"] // PAGE_BYTES
+        m["object_stock_bytes"] -= count * PAGE_BYTES
         _refill_stock(m, count)
 
 
 @inner
 def charged_bytes(m: Any) -> Any:
     """Return the bytes the limit sees: resident pages, tables and the charged pool."""
-    charged = (m["resident_pages"] + m["table_pages"]) * _PAGE
+    charged = (m["resident_pages"] + m["table_pages"]) * PAGE_BYTES
     if m["charge_pool"]:
         charged += m["pool_charged_bytes"]
     return charged

@@ -13,7 +13,7 @@ import numpy as np
 from tracereplay._jit import apart, inner, wrapping_product, wrapping_sum
 from tracereplay.replay.allocators import claim_oldest_zspage, unclaim_zspage
 from tracereplay.replay.charge import CHARGE_BATCH, force_charge, uncharge
-from tracereplay.replay.slots import alloc_slot, free_slot
+from tracereplay.replay.slots import alloc_slot, free_slot, swap_is_full
 from tracereplay.replay.state import (
     DEVICE_MET,
     EVICTED,
@@ -57,6 +57,7 @@ from tracereplay.replay.zswap import (
     stored_length,
 )
 from tracereplay.replay.zswap_order import join_order, leave_order, oldest_entry, oldest_kept
+from tracereplay.units import PAGE_BYTES
 
 FREED, ACTIVATE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
 WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
@@ -65,7 +66,6 @@ ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrin
 WORKER_STEP_NS = 1_000
 SHRINK_BATCH = 128
 SHRINKER_SEEKS = 2  # DEFAULT_SEEKS
-_PAGE = 4096
 
 
 @inner
@@ -188,6 +188,23 @@ def wake_worker(m: Any) -> None:
         m["worker_failures"] = 0
         m["walk_left"] = 0
         m["worker_ns"] = m["clock_ns"] + m["worker_delay_ns"]
+
+
+@inner
+def activate_page(
+    m: Any, state: Any, pages: Any, pool: Any, classes: Any, slots: Any, page: Any
+) -> None:
+    """Let a page stay, at the active end; mm/vmscan.c:shrink_folio_list(), activate_locked."""
+    # folio_free_swap() refuses while a page table names the slot: an unmapped page keeps it.
+    if (
+        has(pages, page, SWAPCACHE)
+        and state[page] & MAPPED
+        and not has(pages, page, PG_WRITEBACK)
+        and swap_is_full(m)
+    ):
+        drop_backing(m, pages, pool, classes, slots, page)
+    set_flags(pages, page, PG_ACTIVE)
+    m["pgactivate"] += 1
 
 
 def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
@@ -466,7 +483,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             limited = m["zswap_max_pages"] < NEVER
             if limited and m["zswap_max_pages"] > 0:
                 flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
-            if limited and m["pool_charged_bytes"] // _PAGE >= m["zswap_max_pages"]:
+            if limited and m["pool_charged_bytes"] // PAGE_BYTES >= m["zswap_max_pages"]:
                 m["decided"] |= POOL_MET
                 action = full_action(m)
                 # shrink_memcg() once; the store goes on if it wrote something back.
@@ -535,7 +552,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         left = max(credit - freeable, 0)
         m["disk_swapins"] = left
         freeable -= credit - left
-        backing = m["stat_backing_bytes"] // _PAGE
+        backing = m["stat_backing_bytes"] // PAGE_BYTES
         stored = m["stat_stored"]
         freeable = freeable // stored * backing + freeable % stored * backing // stored
         if freeable == 0:

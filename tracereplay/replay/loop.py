@@ -67,7 +67,6 @@ BESIDE_PAGES = 8
 WARM_FAULTS = 64
 FAR_AHEAD = 52  # rows; `soon` has a bit for each, of 64
 STATE_AHEAD = 48  # before them
-_PAGE = 4096
 
 
 @copied
@@ -152,7 +151,7 @@ def _take_sample(m: Any, samples: Any, point: Any, access: Any, clock_ns: Any) -
     samples[point]["swap_slots"] = m["swap_slots"]
 
 
-@inner
+@copied
 def _note_time(m: Any, samples: Any, time_ns: Any, first_row: Any, access: Any) -> None:
     """Account for the accesses since the last change: sums for the means, points of the footprint.
 
@@ -164,6 +163,12 @@ def _note_time(m: Any, samples: Any, time_ns: Any, first_row: Any, access: Any) 
     m["pool_sum"] += since * m["pool_pages"]
     m["stored_sum"] += since * m["stored_pages"]
     m["last_access"] = access
+    if m["next_sample"] < access:
+        _take_samples(m, samples, time_ns, first_row, access)
+
+
+@apart
+def _take_samples(m: Any, samples: Any, time_ns: Any, first_row: Any, access: Any) -> None:
     while m["next_sample"] < access and m["samples"] < samples.size - len(PEAKS):
         at = m["next_sample"]
         came_ns = time_ns[at - first_row] if time_ns.size > 0 else at * m["touch_ns"]

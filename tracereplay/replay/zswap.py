@@ -30,16 +30,16 @@ from tracereplay.replay.state import (
     set_flags,
 )
 from tracereplay.replay.zswap_order import join_order, leave_order
+from tracereplay.units import PAGE_BYTES
 
 STORED, REJECTED, KEPT_BY_POLICY, LINKED_BY_POLICY = range(4)
-_PAGE = 4096
 
 
 @inner
 def stored_length(m: Any, pages: Any, page: Any) -> Any:
     """Return the bytes the entry of a page takes: compressed size, 4096 raw, 0 same-filled in 6.1."""
     if has(pages, page, RAW):
-        return np.int64(_PAGE)
+        return np.int64(PAGE_BYTES)
     size = np.int64(pages[page]["size"])
     if size & SAME_FILLED and m["same_filled"]:
         return np.int64(0)
@@ -128,7 +128,7 @@ def store(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
             pass
         elif m["incompressible"] == STORE_RAW:
             raw = True
-            length = np.int64(_PAGE)
+            length = np.int64(PAGE_BYTES)
         else:
             m["ev_rejected"] += 1
             m["clock_ns"] += m["reject_ns"]
