@@ -22,6 +22,18 @@ _TIES = 20  # moments at which a clock of the model's own is set by the recorded
 
 
 @dataclasses.dataclass(frozen=True)
+class FirstPass:
+    """A replay at mean costs, and when its faults came by its own clock.
+
+    faults, came_ns : int64, shape (faults,): rows, and the clock there
+    """
+
+    replay: Replay
+    faults: npt.NDArray[np.int64]
+    came_ns: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
 class OwnClock:
     """A clock of the model's own, to be tied to the recorded one.
 
@@ -72,7 +84,7 @@ def outside_touches(
 
 
 def own_clock(
-    run: RecordedRun, first_pass: Replay, rows: int, touch_ns: int, means: Means
+    run: RecordedRun, first_pass: FirstPass, rows: int, touch_ns: int, means: Means
 ) -> OwnClock | None:
     """Return the clock of the model's own costs.
 
@@ -81,30 +93,36 @@ def own_clock(
     """
     if run.scenario.reclaim != "two-list":
         return None
-    machine = first_pass.machine[0]
+    machine = first_pass.replay.machine[0]
     waits = () if run.emulated else ("pswpin", "pswpout")
     if any(machine[name] for name in waits) or (machine["pool_limit_hit"] and machine["writeback"]):
         return None
     at, clock = _course(first_pass, rows)
     own = np.interp(np.arange(rows + 1), at, clock).astype(np.int64)
-    reached = rows if first_pass.finished else min(max(int(machine["oom_at_access"]), 1), rows)
+    reached = (
+        rows if first_pass.replay.finished else min(max(int(machine["oom_at_access"]), 1), rows)
+    )
     return OwnClock(own, reached, touch_ns, means)
 
 
-def _course(first_pass: Replay, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _course(
+    first_pass: FirstPass, rows: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return touches and the replay's clock at each, from the first to the one behind the last.
 
     After an OOM kill it goes on as it went on average. The last retries are not in it: they come before
     no touch.
     """
-    samples = first_pass.samples[: int(first_pass.machine[0]["samples"])]
-    at, clock = samples["access"], samples["clock_ns"]
-    done, end = rows, float(first_pass.machine[0]["clock_ns"])
-    if not first_pass.finished:
-        came = at <= int(first_pass.machine[0]["oom_at_access"])
-        at, clock = at[came], clock[came]
-        if at.size:
-            done, end = rows + 1, float(clock[-1]) * (rows + 1) / max(int(at[-1]), 1)
+    machine = first_pass.replay.machine[0]
+    at, clock = first_pass.faults, first_pass.came_ns
+    done, end = rows, float(machine["clock_ns"])
+    if not first_pass.replay.finished:
+        # By steps of the trace: the last faults that lived reclaim nearly as long as the kill.
+        steps = first_pass.replay.samples["access"][: int(machine["samples"])]
+        following = np.searchsorted(at, steps, side="right")
+        at, clock = steps[following < at.size], clock[following[following < at.size]]
+    if not first_pass.replay.finished and at.size:
+        done, end = rows + 1, float(clock[-1]) * (rows + 1) / max(int(at[-1]), 1)
     return np.concatenate([[0], at, [done]]), np.concatenate([[0.0], clock, [max(end, 1.0)]])
 
 
@@ -140,7 +158,7 @@ def tie_clock(
 
 
 def modelled_times(
-    run: RecordedRun, page_ids: npt.NDArray[np.uint32], repeat: Repeat, first_pass: Replay
+    run: RecordedRun, page_ids: npt.NDArray[np.uint32], repeat: Repeat, first_pass: FirstPass
 ) -> npt.NDArray[np.int64]:
     """Return when each touch came: the model's own clock, tied to what the samples show.
 
@@ -149,19 +167,21 @@ def modelled_times(
     pages were touched for the first time, whose number the sample tells (`anon` and `swap`).
     """
     rows = page_ids.size
-    steps, clock = _course(first_pass, rows)
-    samples = first_pass.samples[: steps.size - 2]
+    came_at, clock = _course(first_pass, rows)
+    samples = first_pass.replay.samples[: int(first_pass.replay.machine[0]["samples"])]
+    if not first_pass.replay.finished:
+        samples = samples[samples["access"] <= came_at[-2]]
     # `anon` is NR_ANON_MAPPED, mm/rmap.c: a page that reclaim has unmapped is not in it.
     held = samples["mapped_pages"] + samples["swap_slots"]
     if run.scenario.cgroup == "v1":  # its `swap` leaves out what is in memory too
         touched = np.maximum.accumulate(page_ids) + 1
         held = touched[np.minimum(samples["access"], rows - 1)].astype(np.int64)
     held = np.concatenate([[0], np.maximum.accumulate(held)])
-    ties = _ties(steps[:-1], held, repeat)
-    wall_ns = repeat.wall_ns if first_pass.finished else 0
+    ties = _ties(np.concatenate([[0], samples["access"]]), held, repeat)
+    wall_ns = repeat.wall_ns if first_pass.replay.finished else 0
     ties = [(0, 0), *(tie for tie in ties if not wall_ns or tie[1] < wall_ns)]
     last_touch, last_ns = ties[-1]
-    done = float(np.interp(last_touch, steps, clock))
+    done = float(np.interp(last_touch, came_at, clock))
     if wall_ns:
         ties.append((rows, wall_ns))
     else:
@@ -169,8 +189,8 @@ def modelled_times(
         ties.append((rows, int(last_ns + (clock[-1] - done) * scale)))
     out = np.empty(rows, np.int64)
     for (start, start_ns), (stop, stop_ns) in itertools.pairwise(ties):
-        at = np.interp(np.arange(start, stop), steps, clock)
-        low, high = np.interp([start, stop], steps, clock)
+        at = np.interp(np.arange(start, stop), came_at, clock)
+        low, high = np.interp([start, stop], came_at, clock)
         share = (at - low) / (high - low) if high > low else 0.0
         out[start:stop] = start_ns + share * (stop_ns - start_ns)
     return out

@@ -22,6 +22,7 @@ from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.schema import codec_column
 from tracereplay.touch_times import TimedRun
 from tracereplay.validation.clocks import (
+    FirstPass,
     OwnClock,
     Tie,
     modelled_times,
@@ -155,7 +156,7 @@ def load_workload(run: RecordedRun) -> Workload:
     if run.scenario.reclaim != "two-list" and not untimed:
         return load
     touch_ns, means = _clock_costs(run)
-    first_pass = _replay(run, load, (untimed or run.replays)[0], _NO_ROWS, means)
+    first_pass = _first_pass(run, load, (untimed or run.replays)[0], means)
     return dataclasses.replace(
         load,
         own_clock=own_clock(run, first_pass, load.page_ids.size, touch_ns, means),
@@ -163,6 +164,25 @@ def load_workload(run: RecordedRun) -> Workload:
         if untimed
         else None,
     )
+
+
+def _first_pass(run: RecordedRun, load: Workload, repeat: Repeat, means: Means) -> FirstPass:
+    """Replay a run by the model's own clock, to hear when its faults came."""
+    faults: list[npt.NDArray[np.int64]] = []
+    came_ns: list[npt.NDArray[np.int64]] = []
+
+    def note_faults(events: npt.NDArray[Any]) -> None:
+        touches = events[events["service"] != st.BACKGROUND]
+        faults.append(touches["access"].copy())
+        came_ns.append(touches["clock_ns"].copy())
+
+    replay = _replay(run, load, repeat, _NO_ROWS, means, on_events=note_faults)
+    if not replay.finished:  # the touch that was killed has no event
+        machine = replay.machine[0]
+        killed_at = machine["oom_at_access"]
+        faults.append(np.array([killed_at]))
+        came_ns.append(np.array([killed_at * machine["touch_ns"] + machine["clock_lead_ns"]]))
+    return FirstPass(replay, np.concatenate(faults), np.concatenate(came_ns))
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
