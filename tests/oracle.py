@@ -1087,7 +1087,8 @@ class Oracle:
         return self.compress(page)
 
     def compress(self, page: Page) -> str:
-        if self.kernel.same_filled and (page.zero or page.same):
+        same_filled = self.kernel.same_filled or self.rules.synchronous
+        if same_filled and (page.zero or page.same):
             length, raw = 0, False
         else:
             length, raw = page.compressed, False

@@ -367,7 +367,7 @@ def apart(function: F) -> F:
 
 
 def copied(function: F) -> F:
-    """Compile a helper that LLVM copies into all its callers, though it would call it.
+    """Compile a helper that LLVM is told to copy into all its callers; by itself it would call it.
 
     A call hands on up to twenty words by the stack and saves six registers: fifty instructions, as
     many as most helpers have.

@@ -26,7 +26,7 @@ from tracereplay.files import check_free, replacing
 from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
 from tracereplay.next_use import NextUses
-from tracereplay.policies import POLICIES, find_policy
+from tracereplay.policies import BASELINE, BOUND, POLICIES, find_policy
 from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
@@ -526,8 +526,6 @@ DEFAULT_POLICIES = (
     "no-writeback",
     "unlimited-memory",
 )
-_BASELINE = "no-zswap"
-_BOUND = "unlimited-memory"
 
 
 def make_scenarios(
@@ -566,7 +564,7 @@ def make_scenarios(
     if "all" in names:
         names = list(POLICIES)
     if bounds:
-        names += [name for name in (_BASELINE, _BOUND) if name not in names]
+        names += [name for name in (BASELINE, BOUND) if name not in names]
     ram_bytes = parse_size(ram)
     footprint = trace if isinstance(trace, int) else trace.unique_pages * PAGE_BYTES
     limits = [

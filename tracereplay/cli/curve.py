@@ -47,8 +47,8 @@ def curve(
         str | None,
         typer.Option(
             "--sample",
-            help="Estimate from a share of the pages, 1% (more where that are fewer than 8192), "
-            "or from about so many pages, 20000: memory is then bounded.",
+            help="Estimate from a sample: 1% of the pages (8192 pages where 1% would be fewer), or a "
+            "number of pages, as 20000, which also bounds the memory it takes.",
         ),
     ] = None,
     pool: Annotated[

@@ -98,7 +98,9 @@ AcceptThreshold = Annotated[
 ]
 ZswapMax = Annotated[
     str | None,
-    typer.Option("--zswap-max", help="memory.zswap.max."),
+    typer.Option(
+        "--zswap-max", help="memory.zswap.max of the cgroup (v2): the most its pool may take."
+    ),
 ]
 SwapSize = Annotated[
     str | None,
@@ -114,7 +116,9 @@ PageCluster = Annotated[
         help="vm.page-cluster: log2 of the readahead window.",
     ),
 ]
-Swappiness = Annotated[int, typer.Option("--swappiness", help="0 to 200.")]
+Swappiness = Annotated[
+    int, typer.Option("--swappiness", help="memory.swappiness, 0 to 200; 0 forbids to swap.")
+]
 StatFlush = Annotated[
     str,
     typer.Option(
@@ -127,8 +131,8 @@ FlushPhases = Annotated[
     typer.Option(
         "--flush-phases",
         min=1,
-        help="Replay so many phases of the flush: when it falls decides whether stale "
-        "statistics end in an OOM kill. Needs a trace with a clock.",
+        help="How many replays of each scenario, each with the statistics flushed at another moment, "
+        "which decides whether stale statistics end in an OOM kill. Needs a trace with a clock.",
     ),
 ]
 Device = Annotated[

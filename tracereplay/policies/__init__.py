@@ -40,6 +40,10 @@ POLICIES: dict[str, Policy] = {
 }
 
 
+BASELINE = no_zswap.POLICY.name  # what zswap is compared with
+BOUND = unlimited_memory.POLICY.name  # what no policy can beat
+
+
 def find_policy(name: str) -> Policy:
     """Return a policy by name.
 
@@ -53,4 +57,4 @@ def find_policy(name: str) -> Policy:
     return POLICIES[name]
 
 
-__all__ = ["POLICIES", "Policy", "find_policy"]
+__all__ = ["BASELINE", "BOUND", "POLICIES", "Policy", "find_policy"]

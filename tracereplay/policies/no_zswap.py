@@ -1,4 +1,4 @@
-"""Plain swap, the baseline below."""
+"""Plain swap: the baseline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from tracereplay.policies.base import Policy
 POLICY = Policy(
     name="no-zswap",
     summary="plain swap: every page goes to the device",
-    source="Linux without zswap: the baseline below",
+    source="Linux without zswap: the baseline of every comparison",
     zswap=False,
 )

@@ -54,7 +54,7 @@ zswap (zswap.py)
     full at the limit, until the accept threshold                 zswap_check_limits()
         6.1: above the limit, below the threshold, by a size that is brought up to date where entries
         are stored and freed                                      zswap_is_full(), zswap_can_accept(), zswap_update_total_size()
-    one repeated word: no memory (6.1)                            zswap_is_page_same_filled()
+    one repeated word: no memory (6.1; zram always)               zswap_is_page_same_filled(), page_same_filled()
     does not shrink: refused, `reject_compress_fail` (6.12, every codec answers -EINVAL), no counter
         (6.1), stored raw (since 6.18)                            zswap_compress(), crypto/lzo.c, lz4.c, zstd.c
     too large for zbud: `reject_compress_poor`                    zbud_alloc(), -ENOSPC

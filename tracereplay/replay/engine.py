@@ -74,6 +74,8 @@ class Replay:
     one_cpu : the worker shares the only CPU with the program
     worker_timing : `nominal`, or an end of what its timing allows: `early`, `late`
     read_first : the program reads before it writes, so that its faults are a read's
+    vma_readahead : readahead goes by address, not by swap slot (no swap device is rotational)
+    tlb_entries : translations the processor keeps, a power of two; 0: none is kept between two scans
     remote_stock_pages : charged by another CPU's stock and never used (0..63 on a kernel)
     fresh_boot : nothing was swapped in before: readahead by slots begins with the hits of a new kernel
     """
@@ -198,7 +200,7 @@ class Replay:
             else scenario.zswap_max_bytes // PAGE_BYTES,
             "allocator": allocator,
             "zeromap": profile.zeromap,
-            "same_filled": profile.same_filled,
+            "same_filled": profile.same_filled or policy.synchronous,
             "exclusive_loads": profile.exclusive_loads,
             "strict_limit": profile.strict_limit,
             "second_chance": profile.second_chance,
@@ -257,7 +259,10 @@ class Replay:
     # -- sharing: see sharing.py --------------------------------------------------------------------
 
     def beginning(self) -> tuple[Any, ...]:
-        """Return what has to be equal for two replays to begin alike, whatever DECIDED_AT names."""
+        """Return a key: replays of one key can share their first rows.
+
+        It leaves out the settings in state.DECIDED_AT, which play no part before a first decision.
+        """
         machine = self.machine.copy()
         for name in st.DECIDED_AT:
             machine[name] = 0
@@ -441,7 +446,8 @@ class Replay:
     ) -> bool:
         """Replay one batch, from row `start` of it; False once the scenario ended in an OOM kill.
 
-        Row `position` of the batch is next: the last one, but where scenarios part (`watch`).
+        Afterwards `position` is the next row to replay: the end of the batch, or earlier where the
+        scenarios that this replay stands for part (`watch`) or an OOM kill ended it.
         """
         began = start
         lookup = self._lookup()

@@ -40,8 +40,9 @@ _LONGEST_INTERVAL = 4  # batches
 class Group(Generic[M]):
     """Members that one replay stands for: the first one's, the leader's.
 
-    The second one keeps the state at an earlier row, from which those that part begin. It is brought
-    up to date after one batch, then two, then four: to copy a state takes as long as many faults.
+    The second member holds a copy of the leader's state at an earlier row. When members part, the new
+    group begins from that copy and replays the rows since. The copy is renewed after one batch, then
+    two, then four, because copying takes as long as many faults.
     """
 
     def __init__(self, members: Iterable[M]) -> None:

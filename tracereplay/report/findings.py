@@ -12,13 +12,14 @@ from typing import Any
 
 import polars as pl
 
+from tracereplay.policies import BASELINE, BOUND, POLICIES
 from tracereplay.schema import SERVICES
 from tracereplay.units import PAGE_BYTES, format_duration, format_size
 
 Row = dict[str, Any]
 
-BASELINE_POLICY = "no-zswap"
-BOUND_POLICY = "unlimited-memory"
+BASELINE_POLICY = BASELINE
+BOUND_POLICY = BOUND
 BOUND_RECLAIM = "opt"
 
 # Keys that go into the label of a scenario when the result holds more than one value of them.
@@ -276,20 +277,25 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
     return min(rest, key=lambda row: row["stall_total_ns"], default=None)
 
 
+def _is_memory(row: Row) -> bool:
+    """Tell whether what a scenario writes stays in memory (zram), and is in the pool already."""
+    policy = POLICIES.get(row["policy"])  # a user's own may not be registered here
+    return policy is not None and policy.synchronous
+
+
 def _price(winner: Row) -> str:
     parts = [f"{format_size(winner['footprint_bytes_peak'])} peak footprint"]
     if winner["pool_bytes_peak"]:
         parts[0] += f", {format_size(winner['pool_bytes_peak'])} of it pool at its peak"
     beyond = winner["footprint_bytes_peak"] - winner["memory_limit_bytes"]
     if winner["pool_bytes_peak"] and beyond > winner["memory_limit_bytes"] * TIE_RATIO:
-        whole = winner["cgroup"] == "v1" or winner["policy"] == "zram"
+        whole = winner["cgroup"] == "v1" or _is_memory(winner)
         parts[0] += f", {format_size(beyond)} beyond the limit, as " + (
             "the pool is not charged to it"
             if whole
             else "the pool is charged by compressed bytes, not by its pages"
         )
-    # What zram "writes" stays in memory, and is in the pool already.
-    if winner["pswpout"] and winner["policy"] != "zram":
+    if winner["pswpout"] and not _is_memory(winner):
         parts.append(f"{format_size(winner['pswpout'] * PAGE_BYTES)} written to the device")
     if winner["reclaim_no_gain_runs"]:
         parts.append(
