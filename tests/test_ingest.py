@@ -24,6 +24,7 @@ from tracereplay.errors import FormatError, InputError, OutputError, Tracereplay
 from tracereplay.files import Input, spool
 from tracereplay.readers import FORMATS, Options, base, ingest
 from tracereplay.schema import METADATA_KEYS, METADATA_PREFIX
+from tracereplay.trace import open_trace
 
 run = CliRunner().invoke
 ROOT = Path(__file__).parents[1]
@@ -82,6 +83,38 @@ def test_compressed_input_and_several_inputs_read_the_same(tmp_path, pack):
     one = pl.read_parquet(tmp_path / "one.parquet")
     assert pl.read_parquet(tmp_path / "two.parquet").equals(pl.concat([one, one]))
     assert footer(tmp_path / "two.parquet")["unique_pages"] == "35"
+
+
+@pytest.mark.parametrize("row_group", [1, 3, 1 << 18])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_no_column_of_any_input_is_lost_whichever_comes_first(
+    tmp_path, monkeypatch, row_group, order
+):
+    monkeypatch.setattr("tracereplay.readers.write._ROW_GROUP", row_group)
+    texts = [
+        "time_ns,vaddr\n1,0x1000\n2,0x1000\n",
+        "time_ns,pid,vaddr,is_write\n3,7,0x1000,1\n4,8,0x1000,0\n",
+        "page,event\n9,store\n9,load\n",
+    ]
+    rows = [
+        [(1, None, 4096, 1, None, None), (2, None, 4096, 1, None, None)],
+        [(3, 7, 4096, 1, True, None), (4, 8, 4096, 1, False, None)],
+        [(None, None, None, 9, None, "store"), (None, None, None, 9, None, "load")],
+    ]
+    paths = [tmp_path / f"{number}.csv" for number in order]
+    for number, path in zip(order, paths, strict=True):
+        path.write_text(texts[number])
+    done = ingest(paths, tmp_path / "t.parquet", options=Options(address_base=16))
+    columns = ["time_ns", "pid", "vaddr", "page", "is_write", "event"]
+    found = pl.read_parquet(tmp_path / "t.parquet")
+    assert found.select(columns).rows() == [row for number in order for row in rows[number]]
+    assert found.columns == ["time_ns", "pid", "vaddr", "page", "is_write", "run_len", "event"]
+    assert (done.records, done.unique_pages, done.events) == (6, 4, {"store": 1, "load": 1})
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv"] * 3 + [".parquet"]
+    trace = open_trace(tmp_path / "t.parquet")
+    assert not trace.has_time
+    assert sum(batch.page_ids.size for batch in trace.batches()) == 6
+    assert any("clocks of these traces differ" in note for note in trace.notes)
 
 
 def test_a_table_read_again_is_the_same_table(tmp_path):

@@ -85,7 +85,8 @@ class Trace:
         if not all("coverage" in footer for footer in footers):
             self.notes.append("coverage is not recorded in the table: taken as full")
         without = "time_ns" if "time_ns" in self._columns else "none"
-        clocks = list(dict.fromkeys(footer.get("clock", without) for footer in footers))
+        told = ",".join(footer.get("clock", without) for footer in footers)
+        clocks = list(dict.fromkeys(told.split(",")))
         self.clock = ",".join(clocks)
         counting = [clock for clock in clocks if clock in _COUNTING_CLOCKS]
         self.has_time = "time_ns" in self._columns and not counting

@@ -282,13 +282,13 @@ def _footer(
     for report in reports:
         for event, count in report.folded.items():
             events[event] = events.get(event, 0) + count
-    clocks = list(dict.fromkeys(report.clock for report in reports if report.clock))
+    clocks = dict.fromkeys(report.clock or "ordinal" for report in reports)
     resolutions = [r.time_resolution_ns for r in reports if r.time_resolution_ns]
     metadata = {
         "schema": SCHEMA_VERSION,
         "format": ",".join(dict.fromkeys(entry.name for entry in used)),
         "coverage": weakest_coverage(coverages),
-        "clock": clocks[0] if len(clocks) == 1 else ",".join(clocks) or "ordinal",
+        "clock": ",".join(clocks),
         "page_shift": str(PAGE_SHIFT),
         "records": str(writer.records),
         "accesses": str(writer.accesses),

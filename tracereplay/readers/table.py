@@ -112,8 +112,10 @@ def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame
     reduced = footer.get(METADATA_PREFIX + "reduced_below_bytes", "")
     if reduced.isdecimal():
         report.metadata["reduced_below_bytes"] = reduced
-    if not report.clock:
-        report.clock = "instructions" if "instr" in found else "time_ns"
+    if not report.clock and "instr" in found:
+        report.clock = "instructions"
+    elif not report.clock and found.keys() & {"time_ns", "time_s"}:
+        report.clock = "time_ns"
     if not report.coverage:
         report.coverage = "full"
         if not options.coverage:

@@ -34,15 +34,15 @@ _NEVER_NULL = ("page", "run_len")  # no bit per value then says that it is there
 class AccessWriter:
     """Takes frames of any columns of ACCESSES; counts rows, accesses and distinct pages.
 
-    The first frame says which columns the table has. `page` is made of `vaddr` where it is
-    missing, `run_len` is 1 where it is.
+    The table has every column that any frame has, null in the rows of the others. `page` is made of
+    `vaddr` where it is missing, `run_len` is 1 where it is.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: Any = None
         self._columns: list[str] = []
-        self._pending: list[pa.RecordBatch] = []
+        self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._scattered = False
         self._ids = DenseIds()
@@ -55,9 +55,7 @@ class AccessWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._close_file()
 
     @property
     def unique_pages(self) -> int:
@@ -73,18 +71,12 @@ class AccessWriter:
             pages = kernel_array(frame["vaddr"].cast(pl.UInt64)) >> np.uint64(PAGE_SHIFT)
             columns["page"] = pl.Series(values=pages)
         if "run_len" not in columns:
-            columns["run_len"] = _constant(1, "run_len", frame.height)
+            columns["run_len"] = pl.Series(values=[1]).new_from_index(0, frame.height)
         elif columns["run_len"].null_count():
             columns["run_len"] = columns["run_len"].fill_null(1)
-        if not self._columns:
-            self._columns = [name for name in _TYPES if name in columns]
+        self._columns = [name for name in _TYPES if name in columns or name in self._columns]
         frame = pl.DataFrame(
-            {
-                name: columns[name].cast(_DTYPES[name])
-                if name in columns
-                else _constant(None, name, frame.height)
-                for name in self._columns
-            }
+            {name: columns[name].cast(_DTYPES[name]) for name in _TYPES if name in columns}
         )
         self._count(frame)
         for start in range(0, frame.height, _ROW_GROUP):
@@ -98,8 +90,12 @@ class AccessWriter:
         self._writer.add_key_value_metadata(
             {METADATA_PREFIX + key: value for key, value in metadata.items()}
         )
-        self._writer.close()
-        self._writer = None
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _count(self, frame: pl.DataFrame) -> None:
         self.records += frame.height
@@ -109,7 +105,7 @@ class AccessWriter:
 
     def _put(self, frame: pl.DataFrame) -> None:
         columns = []
-        for name in self._columns:
+        for name in frame.columns:
             if not pa.types.is_dictionary(_TYPES[name]):
                 array = frame[name].rechunk().to_arrow()
                 columns.append(array if array.type == _TYPES[name] else array.cast(_TYPES[name]))
@@ -119,42 +115,57 @@ class AccessWriter:
             if name == "event":
                 for text, count in counts.items():
                     self.events[text] = self.events.get(text, 0) + count
-        self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema()))
+        self._pending.append(pa.Table.from_arrays(columns, schema=_schema(frame.columns)))
         self._pending_rows += frame.height
         if self._pending_rows >= _ROW_GROUP:
             self._flush()
 
-    def _schema(self) -> Any:
-        return pa.schema(
-            pa.field(name, _TYPES[name], nullable=name not in _NEVER_NULL) for name in self._columns
-        )
-
     def _flush(self) -> None:
-        schema = self._schema()
+        schema = _schema(self._columns)
         if self._writer is None:
             self._scattered = self.unique_pages * 8 > self.records
-            # Addresses all over the place only cost time in a dictionary.
-            plain = ("time_ns", "vaddr", *(("page",) if self._scattered else ()))
-            self._writer = pq.ParquetWriter(
-                self._path,
-                schema,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=[name for name in self._columns if name not in plain],
-                column_encoding={
-                    name: "DELTA_BINARY_PACKED" for name in plain if name in self._columns
-                },
-                write_statistics=["time_ns"],
-            )
+            self._open_file(schema)
+        elif self._writer.schema != schema:
+            self._widen(schema)
         if self._pending:
-            table = pa.Table.from_batches(self._pending, schema).unify_dictionaries()
-            self._writer.write_table(table, row_group_size=_ROW_GROUP)
+            self._write_group(self._pending, schema)
         self._pending = []
         self._pending_rows = 0
 
+    def _open_file(self, schema: Any) -> None:
+        # Addresses all over the place only cost time in a dictionary.
+        plain = ("time_ns", "vaddr", *(("page",) if self._scattered else ()))
+        self._writer = pq.ParquetWriter(
+            self._path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in schema.names if name not in plain],
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in plain if name in schema.names},
+            write_statistics=["time_ns"],
+        )
 
-def _constant(value: int | None, name: str, rows: int) -> pl.Series:
-    return pl.Series(values=[value], dtype=_DTYPES[name]).new_from_index(0, rows)
+    def _widen(self, schema: Any) -> None:
+        """Write the file again with further columns, a row group at a time."""
+        self._close_file()
+        with self._path.open("rb") as written:
+            self._path.unlink()  # what is open can still be read
+            old = pq.ParquetFile(written)
+            self._open_file(schema)
+            for group in range(old.num_row_groups):
+                self._write_group([old.read_row_group(group)], schema)
+
+    def _write_group(self, pieces: list[pa.Table], schema: Any) -> None:
+        if any(piece.schema != schema for piece in pieces):
+            pieces = [schema.empty_table(), *pieces]
+        table = pa.concat_tables(pieces, promote_options="default")
+        self._writer.write_table(table.unify_dictionaries(), row_group_size=_ROW_GROUP)
+
+
+def _schema(names: list[str]) -> Any:
+    return pa.schema(
+        pa.field(name, _TYPES[name], nullable=name not in _NEVER_NULL) for name in names
+    )
 
 
 def _is_constant(column: pl.Series) -> bool:
