@@ -11,7 +11,7 @@ from tracereplay.dense import DenseIds
 from tracereplay.errors import InputError, TraceSchemaError
 from tracereplay.files import check_free
 from tracereplay.inspection import in_words, inspect_trace
-from tracereplay.readers import ingest
+from tracereplay.readers import Options, ingest
 from tracereplay.replay.settings import Scenario
 from tracereplay.trace import open_trace
 
@@ -179,6 +179,35 @@ def test_pages_of_several_files_stay_apart_whoever_reads_them(tmp_path):
     found = inspect_trace(open_trace(table))
     assert (found.files, found.unique_pages) == (2, 4)
     assert "in 2 files" in " ".join(in_words(found))
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("pid", [None, 5])
+def test_a_page_of_a_file_is_none_of_a_process_or_of_memory(tmp_path, dtype, rows, pid):
+    """`space` is part of what a page is called, with or without `space_id`."""
+    spaces = ["virt", "file", "phys", None, "file", "phys", "virt"]
+    frame = pl.DataFrame(
+        {
+            "page": pl.Series([1] * 7, dtype=pl.UInt64),
+            "space": pl.Series(spaces, dtype=dtype),
+            "pid": pl.Series([pid] * 7, dtype=pl.UInt32),
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    trace = open_trace(tmp_path / "t.parquet")
+    ids = [one for batch in trace.batches(rows) for one in batch.page_ids.tolist()]
+    assert ids == [0, 1, 2, 0, 1, 2, 0]
+    assert trace.page_keys()[2] == [pid] * 3
+    assert ingest(tmp_path / "t.parquet", tmp_path / "u.parquet").unique_pages == 3
+    folded = ingest(tmp_path / "t.parquet", tmp_path / "v.parquet", options=Options(collapse=True))
+    assert (folded.records, folded.accesses, folded.unique_pages) == (7, 7, 3)
+
+
+def test_a_space_without_a_name_is_refused(tmp_path):
+    pl.DataFrame({"page": [1], "space": [[3]]}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(TraceSchemaError, match=r"`space` is List\(Int64\), text expected"):
+        open_trace(tmp_path / "t.parquet")
 
 
 def test_a_page_cache_capture_keeps_its_files_apart_from_ingest_to_replay(tmp_path):

@@ -1,7 +1,8 @@
 """Address spaces: which one the page of a row lies in, as a small number.
 
 A page is the same page where space and page number are: a process by its pid, a file by `space_id`
-(device and inode) whoever reads it, a target of DAMON by `space_id` too.
+(device and inode) whoever reads it, a target of DAMON by `space_id` too. Where `space` is null it is
+virt.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tracereplay._jit import kernel, kernel_array
 
 COLUMNS = ("pid", "space", "space_id")
 
-_Key = tuple[int | None, int | None]
+_Key = tuple[int | None, str | None, int | None]
 
 
 @kernel
@@ -58,7 +59,7 @@ class SpaceNumbers:
     @property
     def pids(self) -> list[int | None]:
         """The process of each space so far; None for files, and where no row says."""
-        return [pid for pid, _ in self._numbers]
+        return [pid for pid, _, _ in self._numbers]
 
     def number(self, rows: pl.DataFrame) -> npt.NDArray[np.uint32]:
         """Return the number of each row's space; one number where it is the same for all.
@@ -66,29 +67,23 @@ class SpaceNumbers:
         rows : any of the columns `pid`, `space`, `space_id`
         """
         keys = _keys(rows)
-        if not keys.width or _is_constant(keys):
-            key = (
-                keys["pid"][0] if "pid" in keys else None,
-                keys["id"][0] if "id" in keys else None,
-            )
-            return np.full(1, self._of(key), np.uint32)
+        same = {column.name: column[0] for column in keys if _holds_one(column)}
+        varying = keys.drop(same)
+        if not varying.width:
+            return np.full(1, self._of(same), np.uint32)
         if keys.columns == ["pid"] and not keys["pid"].null_count():
             return self._of_processes(keys["pid"])
-        distinct = keys.unique(maintain_order=True)
-        found = {
-            name: distinct[name] if name in distinct.columns else [None] * distinct.height
-            for name in ("pid", "id")
-        }
-        numbers = [self._of(key) for key in zip(found["pid"], found["id"], strict=True)]
-        if keys.width == 1:
-            only = keys.to_series()
+        distinct = varying.unique(maintain_order=True)
+        numbers = [self._of(same | named) for named in distinct.iter_rows(named=True)]
+        if varying.width == 1:
+            only = varying.to_series()
             column = only.replace_strict(
                 distinct.to_series(), pl.Series(numbers, dtype=pl.UInt32), return_dtype=pl.UInt32
             )
         else:
             numbered = distinct.with_columns(pl.Series("number", numbers, pl.UInt32))
-            column = keys.join(
-                numbered, on=keys.columns, how="left", nulls_equal=True, maintain_order="left"
+            column = varying.join(
+                numbered, on=varying.columns, how="left", nulls_equal=True, maintain_order="left"
             )["number"]
         return kernel_array(column)
 
@@ -98,7 +93,7 @@ class SpaceNumbers:
         done = _number_known(pids, self._known, self._known_numbers, spaces)
         if done < pids.size:
             numbers = {
-                pid: self._of((pid, None))
+                pid: self._of({"pid": pid})
                 for pid in column[done:].unique(maintain_order=True).to_list()
             }
             known = dict(zip(self._known.tolist(), self._known_numbers.tolist(), strict=True))
@@ -108,7 +103,9 @@ class SpaceNumbers:
             _number_known(pids[done:], self._known, self._known_numbers, spaces[done:])
         return spaces
 
-    def _of(self, key: _Key) -> int:
+    def _of(self, named: dict[str, Any]) -> int:
+        """Return the number of the space with these values of COLUMNS, null where none is named."""
+        key = (named.get("pid"), named.get("space"), named.get("space_id"))
         return self._numbers.setdefault(key, len(self._numbers))
 
 
@@ -118,20 +115,33 @@ def _keys(rows: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame()
     columns = []
     has_id = "space_id" in rows.columns and rows["space_id"].null_count() < rows.height
+    space = _space(rows)
     if "pid" in rows.columns and rows["pid"].null_count() < rows.height:
         pid = pl.col("pid")
-        if has_id and "space" in rows.columns:  # a file is the same whoever reads it
-            is_file = pl.col("space").cast(pl.String).eq_missing(pl.lit("file"))
+        if has_id and space is not None:  # a file is the same whoever reads it
+            is_file = pl.lit(space).cast(pl.String).eq_missing(pl.lit("file"))
             pid = pl.when(~(is_file & pl.col("space_id").is_not_null())).then(pid).alias("pid")
         columns.append(pid)
+    if space is not None:
+        columns.append(pl.lit(space))
     if has_id:
-        columns.append(pl.col("space_id").alias("id"))
+        columns.append(pl.col("space_id"))
     return rows.select(columns)
 
 
-def _is_constant(keys: pl.DataFrame) -> bool:
-    return all(
-        column.null_count() == len(column)
-        or (not column.null_count() and column.min() == column.max())
-        for column in keys
-    )
+def _space(rows: pl.DataFrame) -> pl.Series | None:
+    """Return the column `space`, null for virt; None where every row is."""
+    if "space" not in rows.columns:
+        return None
+    space = rows["space"]
+    if _holds_one(space):
+        return None if space[0] in (None, "virt") else space
+    texts = rows.select(pl.col("space").cast(pl.String).replace("virt", None)).to_series()
+    return texts if texts.null_count() < rows.height else None
+
+
+def _holds_one(column: pl.Series) -> bool:
+    """Return whether all rows hold the same, or nothing."""
+    codes = column.to_physical()
+    nulls = codes.null_count()
+    return nulls == len(codes) or (not nulls and codes.min() == codes.max())

@@ -347,6 +347,8 @@ def _check_columns(path: Path, schema: pl.Schema) -> None:
             raise TraceSchemaError(
                 f"{path}: column `{name}` is {schema[name]}, whole numbers expected"
             )
+    if "space" in schema and schema["space"] not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        raise TraceSchemaError(f"{path}: column `space` is {schema['space']}, text expected")
     if "is_write" in schema and schema["is_write"] != pl.Boolean:
         raise TraceSchemaError(f"{path}: column `is_write` is {schema['is_write']}, not Boolean")
 

@@ -19,10 +19,11 @@ import polars as pl
 
 from tracereplay._jit import kernel, kernel_array
 from tracereplay.dense import DenseIds
+from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
 from tracereplay.spaces import SpaceNumbers
 from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 
-_KEYS = ("pid", "space_id", "page")
+_KEYS = (*SPACE_COLUMNS, "page")
 # is_write as a number whose maximum is "or": read, unknown, written.
 _READ, _UNKNOWN, _WRITTEN = 0, 1, 2
 _RUN_LIMIT = (1 << 32) - 1
