@@ -85,6 +85,13 @@ def test_compressed_input_and_several_inputs_read_the_same(tmp_path, pack):
     assert footer(tmp_path / "two.parquet")["unique_pages"] == "35"
 
 
+def test_accesses_are_counted_beyond_32_bits(tmp_path):
+    most = (1 << 32) - 1
+    (tmp_path / "t.csv").write_text(f"page,run_len\n1,{most}\n2,{most}\n")
+    done = ingest(tmp_path / "t.csv", tmp_path / "t.parquet")
+    assert done.accesses == int(footer(done.path)["accesses"]) == 2 * most
+
+
 @pytest.mark.parametrize("row_group", [1, 3, 1 << 18])
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_no_column_of_any_input_is_lost_whichever_comes_first(

@@ -96,6 +96,17 @@ def test_the_pieces_a_trace_comes_in_change_nothing(trace, one, other):
         assert first.equals(passed_through(stage(), frame, other))
 
 
+@pytest.mark.parametrize("options", [{"collapse": True}, {"reduce_below_bytes": 4096}, {}])
+def test_a_row_that_does_not_say_how_many_it_stands_for_is_one(tmp_path, options):
+    rows = {
+        "page": pl.Series([7, 7, 8], dtype=pl.UInt64),
+        "run_len": pl.Series([None, 3, None], dtype=pl.UInt32),
+    }
+    pl.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
+    done = ingest(tmp_path / "t.parquet", tmp_path / "u.parquet", options=Options(**options))
+    assert done.accesses == pl.read_parquet(tmp_path / "u.parquet")["run_len"].sum() == 5
+
+
 def test_the_footer_says_what_a_reduced_trace_still_answers(tmp_path):
     whole = ingest(LACKEY, tmp_path / "whole.parquet", options=Options(collapse=True))
     options = Options(reduce_below_bytes=8192)

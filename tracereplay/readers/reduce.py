@@ -35,9 +35,8 @@ SEEN = np.dtype([("window", np.int64), ("first", np.int64), ("last", np.int64)],
 def _prepared(frame: pl.DataFrame) -> pl.DataFrame:
     if "page" not in frame.columns:
         frame = frame.with_columns((pl.col("vaddr") // (1 << PAGE_SHIFT)).alias("page"))
-    if "run_len" not in frame.columns:
-        frame = frame.with_columns(pl.lit(1, pl.UInt32).alias("run_len"))
-    return frame
+    run_len = pl.col("run_len").fill_null(1) if "run_len" in frame.columns else pl.lit(1)
+    return frame.with_columns(run_len.cast(pl.UInt32).alias("run_len"))
 
 
 def _write_codes(frame: pl.DataFrame) -> Any:

@@ -99,7 +99,7 @@ class AccessWriter:
 
     def _count(self, frame: pl.DataFrame) -> None:
         self.records += frame.height
-        self.accesses += int(frame["run_len"].sum())
+        self.accesses += int(frame["run_len"].cast(pl.UInt64).sum())  # its own type would wrap
         spaces = frame.select(name for name in SPACE_COLUMNS if name in frame.columns)
         self._ids.number(kernel_array(frame["page"]), self._spaces.number(spaces))
 
