@@ -145,6 +145,57 @@ def test_a_bare_table_of_pages_is_taken(tmp_path, suffix):
     assert pl.read_parquet(tmp_path / "out.parquet")["is_write"].to_list() == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "step_ns"),
+    [
+        (pl.Datetime("ms"), 10**6),
+        (pl.Datetime("us", "UTC"), 10**3),
+        (pl.Datetime("ns"), 1),
+        (pl.Duration("ms"), 10**6),
+        (pl.Duration("us"), 10**3),
+        (pl.Date, 86400 * 10**9),
+        (pl.Time, 1),
+    ],
+)
+@pytest.mark.parametrize("name", ["time", "seconds"])
+def test_times_of_a_table_are_converted_from_their_unit(tmp_path, dtype, step_ns, name):
+    steps = pl.Series(name, [1, None, 3], pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype)
+    pl.DataFrame([steps, pl.Series("page", [1, 2, 3])]).write_parquet(tmp_path / "t.parquet")
+    ingest(tmp_path / "t.parquet", tmp_path / "u.parquet")
+    found = pl.read_parquet(tmp_path / "u.parquet")["time_ns"].to_list()
+    assert found == [step_ns, None, 3 * step_ns]
+
+
+@pytest.mark.parametrize("moment", [-1, 1 << 62])
+def test_a_time_that_no_64_bits_hold_is_refused(tmp_path, moment):
+    time = pl.Series("time", [moment]).cast(pl.Datetime("ms"))
+    pl.DataFrame([time, pl.Series("page", [1])]).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t.parquet: cannot be read: conversion"):
+        ingest(tmp_path / "t.parquet", tmp_path / "u.parquet")
+
+
+def test_only_times_may_be_dates(tmp_path):
+    page = pl.Series("page", [1]).cast(pl.Datetime("ms"))
+    page.to_frame().write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(FormatError, match=r"'page' is Datetime.*whole numbers expected"):
+        ingest(tmp_path / "t.parquet", tmp_path / "u.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_row_without_a_page_has_it_from_its_address_and_the_other_way_round(tmp_path, suffix):
+    rows = {"vaddr": [0x5123, 0x6000, None, None], "page": [None, 6, 7, None]}
+    frame = pl.DataFrame(rows, schema={"vaddr": pl.UInt64, "page": pl.UInt64})
+    path = tmp_path / f"t.{suffix}"
+    {"parquet": frame.write_parquet, "csv": frame.write_csv}[suffix](path)
+    done = ingest(path, tmp_path / "u.parquet", options=Options(address_base=10))
+    assert pl.read_parquet(tmp_path / "u.parquet").select("vaddr", "page").rows() == [
+        (0x5123, 5),
+        (0x6000, 6),
+        (None, 7),
+    ]
+    assert done.unique_pages == 3
+
+
 def test_columns_of_other_names_are_mapped(tmp_path):
     (tmp_path / "t.csv").write_text(
         "when;where\n" + "".join(f"{n};0x{n:x}000\n" for n in range(1, 9))

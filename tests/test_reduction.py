@@ -130,6 +130,12 @@ def test_a_reference_across_a_page_border_touches_both_pages_when_folded(tmp_pat
     assert pl.read_parquet(tmp_path / "folded.parquet")["page"].to_list() == [0, 1] * 3
 
 
+@pytest.mark.parametrize("collapse", [False, True])
+def test_the_pid_of_a_program_under_lackey_is_what_the_user_says(tmp_path, collapse):
+    ingest(LACKEY, tmp_path / "t.parquet", options=Options(pid=77, collapse=collapse))
+    assert pl.read_parquet(tmp_path / "t.parquet")["pid"].unique().to_list() == [77]
+
+
 @pytest.mark.parametrize(
     "words",
     [

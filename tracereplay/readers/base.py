@@ -12,6 +12,7 @@ import polars as pl
 
 from tracereplay.errors import FormatError, InputError
 from tracereplay.files import Input
+from tracereplay.units import PAGE_SHIFT
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES = 1 << 16
@@ -249,6 +250,26 @@ def numbers(values: Any, dtype: Any, present: npt.NDArray[np.bool_] | None = Non
     if not present.any():
         return pl.Series([None], dtype=dtype).new_from_index(0, len(column))
     return pl.select(pl.when(pl.Series(present)).then(column)).to_series()
+
+
+def with_pid(frame: pl.DataFrame, pid: int | None) -> pl.DataFrame:
+    """Return the frame with the user's pid in the rows whose source names none."""
+    if pid is None:
+        return frame
+    known = pl.col("pid") if "pid" in frame.columns else pl.lit(None)
+    return frame.with_columns(known.cast(pl.UInt32).fill_null(pid).alias("pid"))
+
+
+def with_pages(frame: pl.DataFrame, report: Report) -> pl.DataFrame:
+    """Return the rows that name a page, by its number or an address; the others are counted."""
+    if "page" in frame.columns and "vaddr" in frame.columns and frame["page"].null_count():
+        page = pl.col("page").fill_null(pl.col("vaddr") // (1 << PAGE_SHIFT))
+        frame = frame.with_columns(page.cast(pl.UInt64))
+    key = "page" if "page" in frame.columns else "vaddr"
+    if missing := frame[key].null_count():
+        report.without_address[key] = report.without_address.get(key, 0) + missing
+        frame = frame.filter(pl.col(key).is_not_null())
+    return frame
 
 
 def names(codes: npt.NDArray[Any], known: list[str]) -> pl.Series:

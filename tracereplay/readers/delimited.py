@@ -25,9 +25,10 @@ from tracereplay.readers.base import (
     names,
     numbers,
     text_chunks,
+    with_pages,
+    with_pid,
 )
 from tracereplay.schema import ACCESSES
-from tracereplay.units import PAGE_SHIFT
 
 # Our column → what others call it; also used by the table and bpftrace readers.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -307,22 +308,8 @@ class DelimitedReader:
                 columns[ours] = names(values[:, self.slots[ours]].astype(np.uint32), texts or ["?"])
         if "event" not in columns and self.default_event:
             columns["event"] = self._events(values, present)
-        frame = pl.DataFrame(columns)
-        if self._options.pid is not None:
-            pid = pl.lit(self._options.pid, pl.UInt32)
-            frame = frame.with_columns(
-                (pl.col("pid").fill_null(pid) if "pid" in columns else pid).alias("pid")
-            )
-        key = "vaddr" if "vaddr" in columns else "page"
-        if frame[key].null_count():
-            missing = frame[key].null_count()
-            without = self._report.without_address
-            without[key] = without.get(key, 0) + missing
-            frame = frame.filter(pl.col(key).is_not_null())
-        if key == "vaddr" and "page" in columns:
-            frame = frame.with_columns(
-                pl.col("page").fill_null(pl.col("vaddr") // (1 << PAGE_SHIFT))
-            )
+        frame = with_pid(pl.DataFrame(columns), self._options.pid)
+        frame = with_pages(frame, self._report)
         return frame if frame.height else None
 
     def _events(self, values: Any, present: Any) -> pl.Series:

@@ -9,7 +9,7 @@ import polars as pl
 
 from tracereplay.errors import FormatError
 from tracereplay.files import Input
-from tracereplay.readers.base import Format, Head, Options, Report, text_chunks
+from tracereplay.readers.base import Format, Head, Options, Report, text_chunks, with_pid
 from tracereplay.readers.lines import match_lines, nanoseconds
 
 # INSTANCE: COMM-TID (TGID) [CPU] FLAGS TIME: EVENT: FIELDS; trace-cmd report -l has CPUflags.
@@ -89,9 +89,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
         ]
         if options.keep_comm:
             columns.append(pl.col("comm").cast(pl.Categorical))
-        rows = frame.select(columns)
-        if options.pid is not None:
-            rows = rows.with_columns(pl.col("pid").fill_null(pl.lit(options.pid, pl.UInt32)))
+        rows = with_pid(frame.select(columns), options.pid)
         without = rows.filter(pl.col("vaddr").is_null())
         for event, count in without["event"].value_counts().iter_rows():
             report.without_address[event] = report.without_address.get(event, 0) + count

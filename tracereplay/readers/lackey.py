@@ -15,7 +15,16 @@ import polars as pl
 
 from tracereplay.files import Input
 from tracereplay.readers import _scan
-from tracereplay.readers.base import Format, Head, Options, Report, names, numbers, text_chunks
+from tracereplay.readers.base import (
+    Format,
+    Head,
+    Options,
+    Report,
+    names,
+    numbers,
+    text_chunks,
+    with_pid,
+)
 from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 
 _LINE = re.compile(rb"(I  | [LSM] )[0-9a-f]+,\d+$")
@@ -60,7 +69,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
                 rows = np.insert(rows, np.flatnonzero(crosses) + 1, second)
             else:
                 crossing += int(crosses.sum())
-            yield pl.DataFrame(
+            frame = pl.DataFrame(
                 {
                     "time_ns": numbers(rows["instruction"], pl.UInt64),
                     "vaddr": numbers(rows["address"], pl.UInt64),
@@ -68,6 +77,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
                     "event": names(rows["kind"].astype(np.uint32), _KINDS),
                 }
             )
+            yield with_pid(frame, options.pid)
     if crossing:
         report.note(
             f"{report.name}: {crossing} references reach into the next page and count for their "

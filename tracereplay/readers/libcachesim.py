@@ -20,7 +20,7 @@ import polars as pl
 
 from tracereplay.errors import FormatError, InputError
 from tracereplay.files import Input
-from tracereplay.readers.base import Format, Head, Options, Report, numbers, text_chunks
+from tracereplay.readers.base import Format, Head, Options, Report, numbers, text_chunks, with_pid
 
 _ROWS = 1 << 18
 _SECOND_NS = 1_000_000_000
@@ -85,9 +85,7 @@ def _accesses(
     columns["page"] = pl.Series(values=np.ascontiguousarray(ids, np.uint64), dtype=pl.UInt64)
     if is_write is not None:
         columns["is_write"] = is_write
-    frame = pl.DataFrame(columns)
-    if options.pid is not None:
-        frame = frame.with_columns(pl.lit(options.pid, pl.UInt32).alias("pid"))
+    frame = with_pid(pl.DataFrame(columns), options.pid)
     space = "virt" if is_page else "file"
     return frame.with_columns(pl.lit(space, pl.Categorical).alias("space"))
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from tracereplay.errors import FormatError
 from tracereplay.files import Input
-from tracereplay.readers.base import Format, Head, Options, Report, text_chunks
+from tracereplay.readers.base import Format, Head, Options, Report, text_chunks, with_pid
 
 # perf indents with tabs: a sample stands at depth two, its own fields at three, a call chain deeper.
 _BEGIN, _END = b"\n\t\t{\n", b"\n\t\t}"
@@ -97,8 +97,7 @@ def _frame(rows: list[Row], options: Options) -> pl.DataFrame:
         pl.lit(options.event or "page_fault", pl.Categorical).alias("event"),
         pl.col("comm").cast(pl.Categorical),
     )
-    if options.pid is not None:
-        frame = frame.with_columns(pl.col("pid").fill_null(options.pid))
+    frame = with_pid(frame, options.pid)
     return frame if options.keep_comm else frame.drop("comm")
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tracereplay.errors import FormatError, InputError
 from tracereplay.files import STDIN, Input, spool
-from tracereplay.readers.base import Format, Head, Options, Report
+from tracereplay.readers.base import Format, Head, Options, Report, with_pages, with_pid
 from tracereplay.readers.delimited import map_columns
 from tracereplay.schema import ACCESSES, METADATA_PREFIX
 
@@ -129,12 +129,7 @@ def _rows(path: Path, options: Options, report: Report) -> Iterator[pl.DataFrame
     )
     try:
         for rows in table.frames(columns):
-            batch = rows.select(wanted)
-            key = "vaddr" if "vaddr" in batch.columns else "page"
-            missing = batch[key].null_count()
-            if missing:
-                report.without_address[key] = report.without_address.get(key, 0) + missing
-                batch = batch.filter(pl.col(key).is_not_null())
+            batch = with_pages(with_pid(rows.select(wanted), options.pid), report)
             if batch.height:
                 yield batch
     except _ERRORS as error:
@@ -155,7 +150,10 @@ def _expressions(
             continue
         if ours == "comm" and not options.keep_comm:
             continue
-        if ours == "time_s":
+        if target == "time_ns" and dtype.is_temporal():
+            # What does not fit 64 bits then fails, and does not wrap.
+            column = column.to_physical().cast(pl.Int128) * _unit_ns(dtype)
+        elif ours == "time_s":
             column = column.cast(pl.Float64) * 1_000_000_000
         elif target in ("event", "comm", "space"):
             if not (dtype == pl.String or dtype in (pl.Categorical, pl.Enum)):
@@ -165,7 +163,7 @@ def _expressions(
             if not (dtype == pl.Boolean or dtype.is_integer()):
                 raise FormatError(f"{report.name}: column {theirs!r} is {dtype}, not true or false")
             column = column.cast(pl.Boolean)
-        elif not dtype.is_integer() and not (dtype.is_temporal() or target == "weight"):
+        elif not dtype.is_integer() and target != "weight":
             raise FormatError(
                 f"{report.name}: column {theirs!r} is {dtype}, whole numbers expected"
             )
@@ -173,11 +171,14 @@ def _expressions(
     columns += [
         pl.col(name).cast(_DTYPES[name]) for name in ("space", "space_id") if name in schema
     ]
-    if options.pid is not None:
-        known = pl.col(found["pid"]) if "pid" in found else pl.lit(None)
-        columns = [column for column in columns if column.meta.output_name() != "pid"]
-        columns.append(known.cast(pl.UInt32).fill_null(options.pid).alias("pid"))
     return columns
+
+
+def _unit_ns(dtype: Any) -> int:
+    """Return the nanoseconds of one step of a date, time or duration."""
+    if dtype == pl.Date:
+        return 86_400 * 10**9
+    return {"ns": 1, "us": 10**3, "ms": 10**6}[getattr(dtype, "time_unit", "ns")]
 
 
 def _line(error: Exception) -> str:
