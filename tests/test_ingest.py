@@ -344,6 +344,98 @@ def _rows(tmp_path, text, *columns, **options):
     return pl.read_parquet(tmp_path / "t.parquet").select(columns).rows()
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_empty_field_is_null_wherever_it_stands(tmp_path, end):
+    """Names came from another row, or from none; at the end of a CRLF line 0 and False stood."""
+    names = ["vaddr,event,comm", "0x1000,store,a", "0x2000,,", "0x3000,load,b"]
+    rows = _rows(tmp_path, end.join(names) + end, "vaddr", "event", "comm")
+    assert rows == [(0x1000, "store", "a"), (0x2000, None, None), (0x3000, "load", "b")]
+    for column, value, found in [
+        ("is_write", "1", True), ("major", "1", True), ("time_s", "1.5", 1_500_000_000),
+        ("pid", "7", 7), ("weight", "3", 3.0), ("error_code", "0x6", True), ("event", "x", "x"),
+    ]:  # fmt: skip
+        text = end.join([f"vaddr,{column}", f"0x1000,{value}", "0x2000,", "0x3000,"]) + end
+        ours = {"time_s": "time_ns", "error_code": "is_write"}.get(column, column)
+        assert _rows(tmp_path, text, ours) == [(found,), (None,), (None,)]
+
+
+def test_the_user_names_the_event_of_rows_that_name_none(tmp_path):
+    text = "vaddr,event\n0x1000,store\n0x2000,\n0x3000,load\n"
+    assert _rows(tmp_path, text, "event", event="mine") == [("store",), ("mine",), ("load",)]
+
+
+@pytest.mark.parametrize("name", ["event", "comm"])
+def test_a_column_of_names_may_be_empty_in_one_piece_of_the_input(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("tracereplay.readers.delimited._ROWS", 2)
+    values = [*"abcabc", "", "", "d", ""]
+    text = f"vaddr,{name}\n" + "".join(f"0x{n}000,{v}\n" for n, v in enumerate(values))
+    assert _rows(tmp_path, text, name) == [(value or None,) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "text", "found"),
+    [
+        ("time_ns", {}, "1690000000123456789.0", 1690000000123456789),
+        ("ts_ns", {}, "5.75", 5),
+        ("nsecs", {}, "18446744073709551615.9999999999999", (1 << 64) - 1),
+        ("time", {}, "5.75", 5_750_000_000),
+        ("time", {"time_ns": "time"}, "5.75", 5),
+        ("when", {"time_ns": "when"}, "5.75", 5),
+        ("time_s", {}, "18446744073.709551615", (1 << 64) - 1),
+    ],
+)
+def test_what_says_nanoseconds_is_nanoseconds_with_decimals_too(
+    tmp_path, name, columns, text, found
+):
+    text = f"vaddr,{name}\n0x1000,{text}\n0x2000,7.0\n"
+    assert _rows(tmp_path, text, "time_ns", columns=columns)[0] == (found,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("time_ns", "18446744073709551616.5"),
+        ("time_ns", "."),
+        ("time_s", "18446744073.709551616"),
+        ("time_s", "18446744074"),
+        ("time_s", "99999999999999999999"),
+        ("time_ns", "18446744073709551616"),
+        ("time_ns", "20000000000000000000"),
+        ("time_ns", "184467440737095516150"),
+        ("pid", "4294967296"),
+        ("tid", "99999999999"),
+        ("cpu", "65536"),
+        ("run_len", "4294967296"),
+        ("page", "18446744073709551616"),
+    ],
+)
+def test_a_number_too_large_for_its_column_is_a_bad_line(tmp_path, name, value):
+    header = name if name == "page" else f"page,{name}"
+    first = "" if name == "page" else "7,"
+    good, bad = f"{first}{'3.5' if '.' in value else '3'}\n", f"{first}{value}\n"
+    (tmp_path / "t.csv").write_text(f"{header}\n{good}{bad}{good}")
+    done = ingest(tmp_path / "t.csv", tmp_path / "t.parquet", options=Options(allow_bad=True))
+    assert (done.records, done.bad_lines) == (2, 1)
+    assert done.examples == [f"{tmp_path}/t.csv:3: {bad.strip()!r}"]
+
+
+@pytest.mark.parametrize("address", [10**19, 0xFFFFFFFF81000000, (1 << 64) - 1])
+def test_kernel_addresses_in_decimal_are_read(tmp_path, address):
+    text = "time_ns,vaddr\n" + f"5,{address}\n" * 3
+    assert _rows(tmp_path, text, "vaddr") == [(address,)] * 3
+    text = "Attaching 1 probe...\n" + f"2089503895498 12239 {address} W\n" * 3
+    assert _rows(tmp_path, text, "pid", "vaddr", "is_write") == [(12239, address, True)] * 3
+
+
+def test_a_quote_within_quotes_is_part_of_the_text(tmp_path):
+    text = 'vaddr,note,comm\n0x1000,"say ""hi"", twice",a\n0x2000,x,"b ""c"""\n0x3000,y,d\n'
+    assert _rows(tmp_path, text, "vaddr", "comm") == [
+        (0x1000, "a"),
+        (0x2000, 'b "c"'),
+        (0x3000, "d"),
+    ]
+
+
 def test_a_command_name_with_the_separator_in_it_keeps_its_row_in_its_place(tmp_path):
     lines = ["ts_ns,cpu,pid,tid,comm,event,addr,val"] + [
         f"{n},0,7,8,{comm},page_fault_user,0x7f4db5909{n:03x},0x{n % 2 * 2}"

@@ -681,14 +681,19 @@ def take_samples(
     taken["some"] = some
 
 
-# What a field of delimited text holds, and where its value goes (slot of the row of values).
-FIELD = np.dtype([("kind", np.uint8), ("slot", np.uint8)], align=True)
-SKIP, DECIMAL, HEX, TEXT_CODE, SECONDS, FLAG = range(6)
+# What a field of delimited text holds, the most it may be, and where its value goes (slot of the
+# row of values).
+FIELD = np.dtype([("kind", np.uint8), ("slot", np.uint8), ("limit", np.uint64)], align=True)
+SKIP, DECIMAL, HEX, TEXT_CODE, SECONDS, FLAG, WHOLE_PART = range(7)
+# Parts fields that were split before: quotes are text there.
+UNIT = 0x1F
+_MOST_TENTH, _MOST_LAST_DIGIT = np.uint64((1 << 64) // 10), 5
+_TEN_TO_19 = np.uint64(10**19)
 
 
 @inner
 def _number_of(buffer: Any, at: Any, end: Any, kind: Any, value: Any) -> Any:
-    """Parse SECONDS (as nanoseconds) or a FLAG into value[0]; False where it is none."""
+    """Parse SECONDS (as nanoseconds), a WHOLE_PART or a FLAG into value[0]; False where it is none."""
     total = np.uint64(0)
     if kind == FLAG:
         lower = buffer[at] | 32
@@ -705,13 +710,25 @@ def _number_of(buffer: Any, at: Any, end: Any, kind: Any, value: Any) -> Any:
             if buffer[byte] == DOT and decimals < 0:
                 decimals = 0
                 continue
-            if not ZERO <= buffer[byte] <= NINE or decimals == 9 or end - at > 20:
+            if not ZERO <= buffer[byte] <= NINE:
                 return False
-            total = total * np.uint64(10) + np.uint64(buffer[byte] - ZERO)
             if decimals >= 0:
+                if kind == WHOLE_PART:
+                    continue
+                if decimals == 9:
+                    return False
                 decimals += 1
-        for _ in range(9 - max(decimals, 0)):
-            total *= np.uint64(10)
+            digit = buffer[byte] - ZERO
+            if total > _MOST_TENTH or (total == _MOST_TENTH and digit > _MOST_LAST_DIGIT):
+                return False
+            total = total * np.uint64(10) + np.uint64(digit)
+        if buffer[at] == DOT and end - at == 1:
+            return False
+        if kind == SECONDS:
+            for _ in range(9 - max(decimals, 0)):
+                if total > _MOST_TENTH:
+                    return False
+                total *= np.uint64(10)
     value[0] = total
     return True
 
@@ -752,34 +769,39 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
                 while ZERO <= buffer[at] <= NINE:
                     value = value * np.uint64(10) + np.uint64(buffer[at] - ZERO)
                     at += 1
-                good = at - first < 20
+                last = at
+                good = at - first < 20 or (
+                    at - first == 20 and buffer[first] == 49 and value >= _TEN_TO_19
+                )
             elif kind == HEX:
                 if buffer[at] == ZERO and buffer[at + 1] | 32 == 120:
                     first += 2
                     at += 2
                 value, at = hex_number(buffer, at)
+                last = at
                 good = at - first <= 16
             else:
                 rest = takes_rest and field == fields.size - 1
                 while buffer[at] != NEWLINE and (
                     rest or (buffer[at] != separator and not (runs and buffer[at] == TAB))
                 ):
-                    if buffer[at] == 34:  # a quote: Python reads this line
+                    if buffer[at] == 34 and separator != UNIT:  # a quote: Python reads this line
                         good = False
                     at += 1
-                end = at
-                while end > first and buffer[end - 1] in (13, BLANK):
-                    end -= 1
-                if kind == TEXT_CODE and end > first:
-                    found = intern(buffer, first, end, texts, known)
+                last = at
+                while last > first and buffer[last - 1] in (13, BLANK):
+                    last -= 1
+                if kind == TEXT_CODE and last > first:
+                    found = intern(buffer, first, last, texts, known)
                     good = good and found < texts.size
                     if good and found == known:
                         known += 1
                     value = np.uint64(found)
-                elif kind != SKIP and end > first:
-                    good = good and _number_of(buffer, first, end, kind, parsed)
+                elif kind != SKIP and last > first:
+                    good = good and _number_of(buffer, first, last, kind, parsed)
                     value = parsed[0]
-            if kind != SKIP and at > first:
+            if kind != SKIP and last > first:
+                good = good and value <= fields[field]["limit"]
                 slot = fields[field]["slot"]
                 values[rows, slot] = value
                 present |= np.uint64(1) << np.uint64(slot)

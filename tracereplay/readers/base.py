@@ -272,8 +272,13 @@ def with_pages(frame: pl.DataFrame, report: Report) -> pl.DataFrame:
     return frame
 
 
-def names(codes: npt.NDArray[Any], known: list[str]) -> pl.Series:
-    """Return a categorical column from codes into `known`."""
+def names(
+    codes: npt.NDArray[Any], known: list[str], present: npt.NDArray[np.bool_] | None = None
+) -> pl.Series:
+    """Return a categorical column from codes into `known`; null where `present` is False."""
+    if present is not None and not present.all():
+        named = names(np.where(present, codes, 0), known)
+        return pl.select(pl.when(pl.Series(present)).then(named)).to_series()
     categories = pl.Series(known, dtype=pl.Categorical)
     if len(known) == 1:
         return categories.new_from_index(0, len(codes))

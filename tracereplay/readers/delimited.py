@@ -52,6 +52,10 @@ _KINDS = {"time_s": _scan.SECONDS, "is_write": _scan.FLAG, "major": _scan.FLAG,
           "event": _scan.TEXT_CODE, "comm": _scan.TEXT_CODE, "error_code": _scan.HEX}  # fmt: skip
 _BY_NAME = {theirs: ours for ours, many in ALIASES.items() for theirs in many}
 _DTYPES = {column.name: getattr(pl, column.dtype) for column in ACCESSES}
+_MOST = {"UInt16": (1 << 16) - 1, "UInt32": (1 << 32) - 1}
+_LIMITS = {column.name: _MOST[column.dtype] for column in ACCESSES if column.dtype in _MOST}
+# These are as often seconds as nanoseconds.
+_TIMES_OF_ANY_UNIT = ("timestamp", "time", "ts")
 _FLAGS = frozenset(["r", "w", "read", "write", "load", "store", "get", "set", "0", "1"])
 _ROWS = 1 << 18
 _SEPARATORS = (b",", b"\t", b";", b"|")
@@ -149,9 +153,10 @@ class DelimitedReader:
         self.slots = {ours: slot for slot, ours in enumerate(found)}
         self._fields = np.zeros(len(header), _scan.FIELD)
         for ours, theirs in found.items():
-            at = self._header.index(theirs)
-            self._fields[at]["kind"] = _KINDS.get(ours, _scan.DECIMAL)
-            self._fields[at]["slot"] = self.slots[ours]
+            field = self._fields[self._header.index(theirs)]
+            field["kind"] = _KINDS.get(ours, _scan.DECIMAL)
+            field["slot"] = self.slots[ours]
+            field["limit"] = _LIMITS.get(ours, (1 << 64) - 1)
         self._found = found
         self.header_line = b""
         self.default_event = options.event or ""
@@ -181,9 +186,11 @@ class DelimitedReader:
             at = self._header.index(self._found[ours])
             tokens = [fields[at].lower() for fields in sample if len(fields) > at and fields[at]]
             if ours == "time_ns":
-                # `time` and `ts` are as often seconds with decimals.
                 if any("." in token for token in tokens):
-                    self._fields[at]["kind"] = _scan.SECONDS
+                    is_ns = "time_ns" in self._options.columns or (
+                        self._found[ours].lower() not in _TIMES_OF_ANY_UNIT
+                    )
+                    self._fields[at]["kind"] = _scan.WHOLE_PART if is_ns else _scan.SECONDS
             elif ours != "is_write":
                 self._fields[at]["kind"] = _base(ours, tokens, self._options, self._report)
             elif self._found[ours].lower() == "op" and not _FLAGS.issuperset(tokens):
@@ -255,13 +262,13 @@ class DelimitedReader:
         if len(fields) != len(self._header):
             return None
         plain = "\x1f".join(fields).encode()
-        if b'"' in plain or b"\n" in plain or plain.count(b"\x1f") != len(fields) - 1:
+        if b"\n" in plain or plain.count(b"\x1f") != len(fields) - 1:
             return None
         values = np.zeros((1, self._values.shape[1]), np.uint64)
         odd = np.zeros(2, _scan.ODD)
         found = np.zeros(4, _scan.TEXT)
         state = np.zeros(1, _scan.STATE)
-        state["separator"] = 0x1F
+        state["separator"] = _scan.UNIT
         buffer = np.frombuffer(plain + b"\n", np.uint8)
         with _scan.wrapping():
             _scan.scan_delimited(buffer, self._fields, values, odd, found, state)
@@ -282,44 +289,44 @@ class DelimitedReader:
     def _frame(self, values: Any, texts: list[str]) -> pl.DataFrame | None:
         if not len(values):
             return None
-        present = values[:, -1]
-
-        def column(ours: str, dtype: Any) -> pl.Series:
-            slot = self.slots[ours]
-            return numbers(values[:, slot], dtype, (present >> np.uint64(slot)) & np.uint64(1) != 0)
-
         columns: dict[str, pl.Series] = {}
         for ours in self.slots:
             if ours in ("error_code", "event", "comm"):
                 continue
             target = "time_ns" if ours in ("time_s", "instr") else ours
-            dtype = _DTYPES[target]
-            if dtype in (pl.UInt32, pl.UInt16):
-                slot = self.slots[ours]
-                limit = np.uint64(0xFFFFFFFF if dtype == pl.UInt32 else 0xFFFF)
-                values[:, slot] = np.minimum(values[:, slot], limit)
-            columns[target] = column(ours, pl.UInt64).cast(dtype)
+            found, present = self._column(ours, values)
+            columns[target] = numbers(found, pl.UInt64, present).cast(_DTYPES[target])
         if "error_code" in self.slots and "is_write" not in columns:
-            slot = self.slots["error_code"]
-            known = (present >> np.uint64(slot)) & np.uint64(1) != 0
-            columns["is_write"] = numbers(values[:, slot] & np.uint64(2) != 0, pl.Boolean, known)
-        for ours in ("event", "comm"):
-            if ours in self.slots:
-                columns[ours] = names(values[:, self.slots[ours]].astype(np.uint32), texts or ["?"])
-        if "event" not in columns and self.default_event:
-            columns["event"] = self._events(values, present)
+            codes, present = self._column("error_code", values)
+            columns["is_write"] = numbers(codes & np.uint64(2) != 0, pl.Boolean, present)
+        if "comm" in self.slots:
+            codes, present = self._column("comm", values)
+            columns["comm"] = names(codes.astype(np.uint32), texts or ["?"], present)
+        if "event" in self.slots or self.default_event:
+            columns["event"] = self._events(values, texts)
         frame = with_pid(pl.DataFrame(columns), self._options.pid)
         frame = with_pages(frame, self._report)
         return frame if frame.height else None
 
-    def _events(self, values: Any, present: Any) -> pl.Series:
-        """Name the event by the mode bit of the error code, where there is one."""
+    def _column(self, ours: str, values: Any) -> tuple[Any, Any]:
+        """Return the values of one of our columns, and which of them are there."""
+        slot = self.slots[ours]
+        return values[:, slot], values[:, -1] >> np.uint64(slot) & np.uint64(1) != 0
+
+    def _events(self, values: Any, texts: list[str]) -> pl.Series:
+        """Name the events: as the rows do, else by the mode bit of the error code, where there is one."""
+        named = self._options.event
+        if "event" in self.slots:
+            codes, present = self._column("event", values)
+            if not named:
+                return names(codes.astype(np.uint32), texts or ["?"], present)
+            codes = np.where(present, codes, len(texts))
+            return names(codes.astype(np.uint32), [*texts, named])
         codes = np.zeros(len(values), np.uint32)
         known = [self.default_event]
-        if "error_code" in self.slots and not self._options.event:
-            slot = self.slots["error_code"]
-            has = (present >> np.uint64(slot)) & np.uint64(1) != 0
-            codes = np.where(has, 1 + (values[:, slot] >> np.uint64(2) & np.uint64(1)), 0)
+        if "error_code" in self.slots and not named:
+            errors, present = self._column("error_code", values)
+            codes = np.where(present, 1 + (errors >> np.uint64(2) & np.uint64(1)), 0)
             known += ["page_fault_kernel", "page_fault_user"]
         return names(codes.astype(np.uint32), known)
 
