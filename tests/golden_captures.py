@@ -28,7 +28,7 @@ def rows_of(capture: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "t.parquet"
         try:
-            done: Ingested = ingest(capture, table, options=OPTIONS.get(capture.name, Options()))
+            done: Ingested = ingest(capture, table, options=OPTIONS.get(capture.name))
         except TracereplayError as error:
             return f"refused: {error}\n".replace(str(capture.parent) + "/", "")
         frame = pl.read_parquet(table).with_columns(pl.col(pl.Categorical).cast(pl.String))

@@ -209,6 +209,20 @@ def test_ids_one_a_line_are_decimal_or_hex(tmp_path):
         table(written(tmp_path, many), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("txt", b"12\n0x1f\n12\n"),
+        ("libcachesim-csv", b"obj_id,time\n12,1\n0x1f,2\n12,3\n"),
+    ],
+)
+def test_a_mark_in_front_and_carriage_returns_change_no_id(tmp_path, name, text):
+    text = b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n")
+    rows, done = table(written(tmp_path, text), tmp_path)
+    assert done.formats == [name]
+    assert rows["page"].to_list() == [12, 31, 12]
+
+
 def test_csv_columns_are_found_by_name_and_separator(tmp_path):
     text = b"ts;op;lbn;bytes\n1;2a;7;512\n2;28;8;512\n"
     rows, done = table(written(tmp_path, text), tmp_path)

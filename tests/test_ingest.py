@@ -45,6 +45,19 @@ def test_a_capture_becomes_exactly_these_rows(capture):
     assert rows_of(capture) == (GOLDEN / f"{capture.name}.tsv").read_text()
 
 
+@pytest.mark.parametrize(
+    "capture",
+    [path for path in sorted(CAPTURES.iterdir()) if b"\0" not in path.read_bytes()],
+    ids=lambda path: path.name,
+)
+def test_a_mark_in_front_and_carriage_returns_change_no_row(tmp_path, capture):
+    text = capture.read_bytes()
+    for changed in (b"\xef\xbb\xbf" + text, text.replace(b"\n", b"\r\n")):
+        (tmp_path / capture.name).write_bytes(changed)
+        found = rows_of(tmp_path / capture.name)
+        assert found == (GOLDEN / f"{capture.name}.tsv").read_text()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_says_what_it_is(name):
     entry = FORMATS[name]
@@ -736,12 +749,14 @@ def _perf_json(tmp_path, fields):
     return path
 
 
-def test_perf_json_of_a_perf_that_writes_addresses_is_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_perf_json_of_a_perf_that_writes_addresses_is_read(tmp_path, monkeypatch, newline):
     monkeypatch.setattr("tracereplay.readers.perf_json._ROWS", 3)
     path = _perf_json(
         tmp_path,
         ',\n\t\t\t"address": "0x7f90bd529110",\n\t\t\t"ip": "0x1",\n\t\t\t"error_code": "0x6"',
     )
+    path.write_text(path.read_text(), newline=newline)
     done = ingest(path, tmp_path / "t.parquet", options=Options(keep_comm=True))
     rows = pl.read_parquet(tmp_path / "t.parquet")
     wanted = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -159,13 +160,15 @@ class Head:
 
 
 def peek(stream: Input) -> Head:
-    """Return the head of an open input; what is read is pushed back."""
+    """Return the head of an open input; what is read is pushed back, but for a UTF-8 mark."""
     data = b""
     while len(data) < HEAD_BYTES:
         piece = stream.read(HEAD_BYTES - len(data))
         if not piece:
             break
         data += piece
+    if b"\0" not in data:
+        data = data.removeprefix(codecs.BOM_UTF8)
     stream.push_back(data)
     return Head(data, name=stream.name, total_bytes=stream.total_bytes)
 

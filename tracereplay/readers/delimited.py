@@ -87,7 +87,7 @@ def map_columns(header: Sequence[str], options: Options) -> dict[str, str]:
 def split_header(line: bytes) -> tuple[bytes, list[str]]:
     """Return the separator and the names of a header line."""
     separator = max(_SEPARATORS, key=line.count)
-    text = line.decode("utf-8", "replace").lstrip("\ufeff#").strip()
+    text = line.decode("utf-8", "replace").lstrip("#").strip()
     return separator, [name.strip().strip('"') for name in text.split(separator.decode())]
 
 

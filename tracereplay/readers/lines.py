@@ -21,7 +21,7 @@ def match_lines(
     Blank lines and lines that begin with `comment` are passed over; every other line that does
     not match goes to `odd_line(number, line)`. A group that took no part is null.
     """
-    text = chunk.tobytes().decode("utf-8", "replace")
+    text = chunk.tobytes().replace(b"\r\n", b"\n").decode("utf-8", "replace")
     lines = pl.Series("line", [text[:-1]]).str.split("\n").explode()
     first = report.lines
     report.lines += len(lines)

@@ -48,7 +48,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
     carry = b""
     without = seen = 0
     for chunk in text_chunks(stream, report):
-        *samples, carry = (carry + chunk.tobytes()).split(_END)
+        *samples, carry = (carry + chunk.tobytes().replace(b"\r\n", b"\n")).split(_END)
         if len(carry) > _MAX_SAMPLE_BYTES:
             raise FormatError(
                 f"{stream.name}: JSON is not laid out as perf writes it (a tab per level)"
