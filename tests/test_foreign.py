@@ -232,6 +232,17 @@ def test_csv_columns_are_found_by_name_and_separator(tmp_path):
     assert rows["time_ns"].to_list() == [1_000_000_000, 2_000_000_000]
 
 
+def test_csv_fields_in_quotes_may_hold_the_separator(tmp_path):
+    text = (
+        b'"time","na,me",obj_id,op\r\n1,"a,77",7,w\r\n2,b,8,r\n3,"say ""hi"", 9",10,"w"\n'
+        b'4,"11",12,r\n5,"a\n,13",14,r\n'
+    )
+    rows, done = table(written(tmp_path, text), tmp_path, allow_bad=True)
+    assert rows["page"].to_list() == [7, 8, 10, 12]
+    assert rows["is_write"].to_list() == [True, False, True, False]
+    assert done.bad_lines == 2  # a field over two lines
+
+
 # -- any bytes -----------------------------------------------------------------------------------
 
 SEEDS = {

@@ -88,7 +88,16 @@ def split_header(line: bytes) -> tuple[bytes, list[str]]:
     """Return the separator and the names of a header line."""
     separator = max(_SEPARATORS, key=line.count)
     text = line.decode("utf-8", "replace").lstrip("#").strip()
-    return separator, [name.strip().strip('"') for name in text.split(separator.decode())]
+    fields = split_fields(text, separator.decode())
+    return separator, [name.strip().strip('"') for name in fields]
+
+
+def split_fields(text: str, separator: str) -> list[str]:
+    """Return the fields of a line without their quotes; none where they cannot be told."""
+    try:
+        return next(csv.reader([text], delimiter=separator), [])
+    except csv.Error:  # a carriage return inside, or a field beyond all sense
+        return []
 
 
 def is_header(line: bytes) -> bool:
@@ -202,10 +211,7 @@ class DelimitedReader:
         if self._separator == b" ":
             fields = text.split()
         else:
-            try:
-                fields = next(csv.reader([text], delimiter=self._separator.decode()), [])
-            except csv.Error:  # a carriage return inside, or a field beyond all sense
-                fields = []
+            fields = split_fields(text, self._separator.decode())
         surplus = len(fields) - len(self._header)
         if surplus > 0 and self._comm_at >= 0:  # blanks or commas in the command name
             end = self._comm_at + surplus + 1

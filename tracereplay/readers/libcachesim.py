@@ -21,6 +21,7 @@ import polars as pl
 from tracereplay.errors import FormatError, InputError
 from tracereplay.files import Input
 from tracereplay.readers.base import Format, Head, Options, Report, numbers, text_chunks, with_pid
+from tracereplay.readers.delimited import split_fields, split_header
 
 _ROWS = 1 << 18
 _SECOND_NS = 1_000_000_000
@@ -263,16 +264,15 @@ def _read_txt(stream: Input, options: Options, report: Report) -> Iterator[pl.Da
 
 
 # Names of the id column, ours last: those of pages are the CSV reader's own.
-_CSV_IDS = (b"obj_id", b"objid", b"object_id", b"lbn", b"lba", b"obj", b"key", b"id")
-_SEPARATORS = (b",", b"\t", b";", b"|")
+_CSV_IDS = ("obj_id", "objid", "object_id", "lbn", "lba", "obj", "key", "id")
 _CSV_OPS = {"28": False, "88": False, "8": False, "08": False, "2a": True, "8a": True, "a": True,
             "0a": True, "r": False, "read": False, "get": False, "w": True, "write": True,
             "set": True, "update": True, "1": False, "3": True}  # fmt: skip
 
 
-def _csv_header(line: bytes) -> tuple[bytes, list[bytes]]:
-    separator = max(_SEPARATORS, key=line.count)
-    return separator, [field.strip().strip(b'"').lower() for field in line.split(separator)]
+def _csv_header(line: bytes) -> tuple[str, list[str]]:
+    separator, names = split_header(line)
+    return separator.decode(), [name.lower() for name in names]
 
 
 def _detect_csv(head: Head) -> bool:
@@ -280,15 +280,14 @@ def _detect_csv(head: Head) -> bool:
     if not head.is_text or len(lines) < 2:
         return False
     _, names = _csv_header(lines[0])
-    named = {name.decode("latin-1") for name in names}
-    is_ours = bool(named & {"vaddr", "addr", "address", "page", "vpn", "pfn"})
+    is_ours = not {"vaddr", "addr", "address", "page", "vpn", "pfn"}.isdisjoint(names)
     return len(names) > 1 and not is_ours and any(name in _CSV_IDS for name in names)
 
 
 def _read_csv(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFrame]:
     is_page = _note_ids(options, report, "object ids")
-    separator = b""
-    names: list[bytes] = []
+    separator = ""
+    names: list[str] = []
     id_at = time_at = op_at = -1
     for chunk in text_chunks(stream, report):
         data = chunk.tobytes()
@@ -298,31 +297,41 @@ def _read_csv(stream: Input, options: Options, report: Report) -> Iterator[pl.Da
             separator, names = _csv_header(line)
             id_at = next((names.index(name) for name in _CSV_IDS if name in names), -1)
             if id_at < 0:
-                shown = ", ".join(name.decode("utf-8", "replace") for name in names)[:200]
+                shown = ", ".join(names)[:200]
                 raise FormatError(
                     f"{report.name}: no column of the header is an object id (it has {shown}); "
                     "--format csv --column page=NAME reads any column as page numbers"
                 )
             time_at = next((at for at, name in enumerate(names) if name in _CSV_TIMES), -1)
-            op_at = next((at for at, name in enumerate(names) if name in (b"op", b"rw")), -1)
+            op_at = next((at for at, name in enumerate(names) if name in ("op", "rw")), -1)
             report.clock = "time_ns" if time_at >= 0 else "ordinal"
             report.time_resolution_ns = _SECOND_NS if time_at >= 0 else None
-        yield from _csv_rows(data, separator, (id_at, time_at, op_at), is_page, options, report)
+        lines = data.decode("latin-1").split("\n")
+        text = pl.DataFrame({"text": lines}).with_columns(_fields(lines, separator, len(names)))
+        yield from _csv_rows(text, (id_at, time_at, op_at), is_page, options, report)
 
 
-_CSV_TIMES = (b"time", b"ts", b"timestamp", b"clock_time", b"real_time")
+_CSV_TIMES = ("time", "ts", "timestamp", "clock_time", "real_time")
+
+
+def _fields(lines: list[str], separator: str, width: int) -> pl.Expr:
+    """Return the lists of fields of the column `text`; of a quoted line none unless there are `width`."""
+    fields = pl.col("text").str.split(separator)
+    if any('"' in line for line in lines):
+        quoted = [split_fields(line, separator) if '"' in line else None for line in lines]
+        whole = [found if found is None or len(found) == width else [] for found in quoted]
+        fields = pl.coalesce(pl.Series(whole, dtype=pl.List(pl.String)), fields)
+    return fields.alias("fields")
 
 
 def _csv_rows(
-    data: bytes, separator: bytes, at: tuple[int, int, int], is_page: bool, options: Options,
-    report: Report,
-) -> Iterator[pl.DataFrame]:  # fmt: skip
+    text: pl.DataFrame, at: tuple[int, int, int], is_page: bool, options: Options, report: Report
+) -> Iterator[pl.DataFrame]:
+    """Yield the accesses of lines `text`, cut into `fields`."""
     id_at, time_at, op_at = at
-    text = pl.Series("text", data.decode("latin-1").split("\n"), dtype=pl.String)
-    fields = pl.col("text").str.split(separator.decode())
 
     def field(index: int) -> pl.Expr:
-        return fields.list.get(index, null_on_oob=True).str.strip_chars(' \r"')
+        return pl.col("fields").list.get(index, null_on_oob=True).str.strip_chars(' \r"')
 
     columns = [pl.col("text"), _integer(field(id_at)).alias("id")]
     if time_at >= 0:
@@ -332,7 +341,7 @@ def _csv_rows(
         columns.append(
             operation.replace_strict(_CSV_OPS, default=None, return_dtype=pl.Boolean).alias("write")
         )
-    found = text.to_frame().with_row_index("line", report.lines + 1).with_columns(columns)
+    found = text.with_row_index("line", report.lines + 1).with_columns(columns)
     report.lines += found.height - 1
     good = pl.col("id").is_not_null()
     if time_at >= 0:
