@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -506,6 +507,29 @@ def test_exported_tables_have_times_and_operations_of_many_kinds(
 ):
     rows = _rows(tmp_path, f"{header}\n{first}\n{second}\n", "time_ns", "is_write", "page")
     assert rows == [(*row, page) for row, page in zip(wanted, (77, 78), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("capture", "time"),
+    [
+        ("tree.mono.trace.txt", rb" \d+(?=\.\d{6}: )"),
+        ("tree.trace-cmd.report.txt", rb" \d+(?=\.\d{6}: )"),
+        ("tree.tsc.trace.txt", rb" \d+(?=: page_fault)"),
+        ("fread.filemap.txt", rb" \d+(?=\.\d{6,9}: )"),
+        ("tree.perf-trace.txt", rb"^ *\d+(?=\.\d{3} \()"),
+    ],
+)
+@pytest.mark.parametrize("digits", [14, 24])
+def test_a_time_beyond_64_bits_is_a_bad_line(tmp_path, capture, time, digits):
+    lines = (CAPTURES / capture).read_bytes().splitlines(keepends=True)
+    at = next(at for at, line in enumerate(lines) if re.search(time, line))
+    whole = ingest(CAPTURES / capture, tmp_path / "t.parquet", options=Options(tick_ns=1e6))
+    lines[at] = re.sub(time, b" " + b"9" * digits, lines[at], count=1)
+    (tmp_path / capture).write_bytes(b"".join(lines))
+    options = Options(tick_ns=1e6, allow_bad=True)
+    done = ingest(tmp_path / capture, tmp_path / "u.parquet", options=options)
+    assert done.bad_lines == whole.bad_lines + 1
+    assert done.records <= whole.records
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tracereplay.readers.lines import match_lines, nanoseconds
 _LINE = (
     r"^(?:\S+: )? *(?P<comm>\S.*?|)-(?P<tid>\d+) +(?:\( *(?P<tgid>\d+|-+)\) +)?"
     r"(?:\[(?P<cpu>\d+)\]|\d+[^\s\d]\S*) +(?:[^\s\d]\S{2,7} +)?"
-    r"(?P<seconds>\d+)(?:\.(?P<fraction>\d{6,9}))?: +(?P<event>[\w.:]+): +(?P<fields>.*)$"
+    r"(?:(?P<seconds>\d{1,10})\.(?P<fraction>\d{6,9})|(?P<ticks>\d{1,19})): +(?P<event>[\w.:]+): +(?P<fields>.*)$"
 )
 _DETECT = re.compile(rb"^(\S+: )? *\S.*-\d+ +.*(\[\d{3}\]|\d+[a-zA-Z.]{4,6}) .*[\d.]+: +\w+: ")
 _WRITTEN = re.compile(rb"# entries-in-buffer/entries-written: (\d+)/(\d+)")
@@ -71,9 +71,8 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
         time_ns = nanoseconds("seconds", "fraction")
         if ticks:
             length = float(options.tick_ns or 1.0)
-            time_ns = pl.coalesce(
-                time_ns, (pl.col("seconds").cast(pl.Float64) * length).cast(pl.UInt64)
-            )
+            counted = pl.col("ticks").cast(pl.Float64) * length
+            time_ns = pl.coalesce(time_ns, counted.cast(pl.UInt64, strict=False))
         address = pl.col("fields").str.extract(r"\baddress=0x([0-9a-fA-F]{1,16})\b")
         code = pl.col("fields").str.extract(r"\berror_code=0x([0-9a-fA-F]{1,16})\b")
         columns = [
@@ -93,7 +92,9 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
         without = rows.filter(pl.col("vaddr").is_null())
         for event, count in without["event"].value_counts().iter_rows():
             report.without_address[event] = report.without_address.get(event, 0) + count
-        kept = rows.filter(pl.col("vaddr").is_not_null() & pl.col("time_ns").is_not_null())
+        kept = rows.filter(pl.col("vaddr").is_not_null())
+        report.bad_lines += kept["time_ns"].null_count()  # ticks of more than 64 bits
+        kept = kept.filter(pl.col("time_ns").is_not_null())
         if kept.height:
             yield kept
     report.time_resolution_ns = resolution if resolution < 1_000_000_000 else 1

@@ -12,7 +12,7 @@ from tracereplay.readers.base import Format, Head, Options, Report, text_chunks
 from tracereplay.readers.lines import match_lines
 
 _LINE = (
-    r"^ *(?P<ms>\d+)\.(?P<us>\d{3}) \( *[\d.]* *(?:ms)?\): (?:(?P<comm>.*)/(?P<tid>\d+) )?"
+    r"^ *(?P<ms>\d{1,13})\.(?P<us>\d{3}) \( *[\d.]* *(?:ms)?\): (?:(?P<comm>.*)/(?P<tid>\d+) )?"
     r"(?P<event>majfault|minfault) \[.*?\] => (?P<target>.*?)(?P<at>@?)0x(?P<address>[0-9a-f]{1,16})"
     r" \(.*\)$"
 )
