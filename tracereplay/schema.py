@@ -81,12 +81,18 @@ class Column(NamedTuple):
 
 
 ACCESSES: tuple[Column, ...] = (
-    Column("time_ns", "UInt64", "ns", "clock as recorded (see metadata `clock`), not rebased"),
+    Column(
+        "time_ns",
+        "UInt64",
+        "ns",
+        "clock as recorded (see metadata `clock`), not rebased",
+        nullable=True,
+    ),
     Column("pid", "UInt32", "", "process, that is address space", nullable=True),
     Column("tid", "UInt32", "", "thread", nullable=True),
     Column("vaddr", "UInt64", "", "data address", nullable=True),
     Column("page", "UInt64", "", "vaddr >> page_shift, or what `space` says"),
-    Column("space", "Categorical", "", "virt, phys or file", nullable=True),
+    Column("space", "Categorical", "", "virt (also where null), phys or file", nullable=True),
     Column("space_id", "UInt64", "", "which file, where space is file", nullable=True),
     Column("is_write", "Boolean", "", "null where the source does not say", nullable=True),
     Column("run_len", "UInt32", "accesses", "references folded into this row, 1 if none"),
@@ -311,7 +317,7 @@ METADATA_KEYS = {
     "page_shift": "log2 of the page size",
     "records": "rows of the table",
     "accesses": "references, run lengths counted",
-    "unique_pages": "distinct (pid, page)",
+    "unique_pages": "distinct (pid or file, page)",
     "skipped_lines": "lines that could not be read",
     "lost_events": "events the recorder says it lost",
     "reduced_below_bytes": "smallest memory size this table can still answer for",
