@@ -71,7 +71,8 @@ class AccessWriter:
             pages = kernel_array(frame["vaddr"].cast(pl.UInt64)) >> np.uint64(PAGE_SHIFT)
             columns["page"] = pl.Series(values=pages)
         if "run_len" not in columns:
-            columns["run_len"] = pl.Series(values=[1]).new_from_index(0, frame.height)
+            one = pl.Series(values=[1], dtype=_DTYPES["run_len"])
+            columns["run_len"] = one.new_from_index(0, frame.height)
         elif columns["run_len"].null_count():
             columns["run_len"] = columns["run_len"].fill_null(1)
         self._columns = [name for name in _TYPES if name in columns or name in self._columns]
@@ -99,7 +100,7 @@ class AccessWriter:
 
     def _count(self, frame: pl.DataFrame) -> None:
         self.records += frame.height
-        self.accesses += int(frame["run_len"].cast(pl.UInt64).sum())  # its own type would wrap
+        self.accesses += int(frame["run_len"].to_numpy().sum(dtype=np.uint64))
         spaces = frame.select(name for name in SPACE_COLUMNS if name in frame.columns)
         self._ids.number(kernel_array(frame["page"]), self._spaces.number(spaces))
 
