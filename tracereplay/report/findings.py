@@ -79,12 +79,13 @@ class Group:
     trace: str
     memory_limit_bytes: int
     rows: tuple[Row, ...]
+    touched_pages: int = 0  # of the trace; 0 where nobody knows
 
     @property
     def title(self) -> str:
         """Return "64.0 MiB (50 % of the pages touched)"; a killed scenario has not touched all."""
         touched = [row["unique_pages"] or 0 for row in self.rows if row["finished"]]
-        touched_bytes = max(touched, default=0) * PAGE_BYTES
+        touched_bytes = max([*touched, self.touched_pages]) * PAGE_BYTES
         size = format_size(self.memory_limit_bytes)
         if not touched_bytes:
             return size
@@ -194,8 +195,17 @@ def readahead_note(rows: list[Row]) -> str:
     return text
 
 
-def comparison_groups(rows: list[Row]) -> list[Group]:
-    """Return one group per trace and memory limit, ascending; a bound without company joins all."""
+def touched_pages(run: dict[str, Any]) -> int:
+    """Return the distinct pages of a comparison's trace; 0 of several, and where `run` does not say."""
+    trace = run.get("trace")
+    return int(trace.get("unique_pages") or 0) if isinstance(trace, dict) else 0
+
+
+def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
+    """Return one group per trace and memory limit, ascending; a bound without company joins all.
+
+    touched : distinct pages of the trace, 0 of several
+    """
     choices = [row for row in rows if row["policy"] != BOUND_POLICY] or rows
     keys = sorted({(row["trace"], row["memory_limit_bytes"]) for row in choices})
     return [
@@ -214,6 +224,7 @@ def comparison_groups(rows: list[Row]) -> list[Group]:
                     )
                 )
             ),
+            touched,
         )
         for trace, limit in keys
     ]

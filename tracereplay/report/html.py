@@ -41,6 +41,7 @@ from tracereplay.report.findings import (
     marks,
     printable,
     printable_frame,
+    touched_pages,
     verdict,
 )
 from tracereplay.report.style import (
@@ -115,7 +116,9 @@ def render_html(
     """Return the whole page."""
     summary, latency, footprint = map(printable_frame, (summary, latency, footprint))
     policies = summary["policy"].to_list()
-    figures = build_figures(summary, latency, footprint, Theme.of_page(policies))
+    figures = build_figures(
+        summary, latency, footprint, Theme.of_page(policies), touched_pages(run)
+    )
     page = _Page(figures, summary, run)
     return _filled(
         _template("report.html"),

@@ -20,7 +20,7 @@ from tracereplay.report.figures import (
     build_figures,
     picture_rows,
 )
-from tracereplay.report.findings import in_micro, printable, printable_frame
+from tracereplay.report.findings import in_micro, printable, printable_frame, touched_pages
 
 FORMATS = ("svg", "png")
 
@@ -65,6 +65,7 @@ def picture(result: _Result, name: str) -> Picture:
         printable_frame(result.latency),
         printable_frame(result.footprint),
         theme,
+        touched_pages(result.run),
     )
     by_name = {figure.name: figure for figure in figures.figures}
     if name not in by_name:
@@ -110,7 +111,7 @@ def write_plots(
         raise OutputError(f"{place}: {error.strerror or error}") from error
     summary, latency, footprint = map(printable_frame, (summary, latency, footprint))
     theme = Theme.of_picture(summary["policy"].to_list())
-    figures = build_figures(summary, latency, footprint, theme)
+    figures = build_figures(summary, latency, footprint, theme, touched_pages(run))
     written = []
     for figure in figures.figures:
         drawing = vl_convert.vegalite_to_svg(picture_spec(figure, figures, run, theme))

@@ -20,6 +20,7 @@ from tracereplay.report.findings import (
     marks,
     printable,
     readahead_note,
+    touched_pages,
     verdict,
 )
 from tracereplay.schema import SCHEMA_VERSION, SERVICES
@@ -111,7 +112,7 @@ def render_table(
     if not rows:
         console.print(Text("no scenario to show"))
         return
-    groups = comparison_groups(rows)
+    groups = comparison_groups(rows, touched_pages(run))
     several_traces = len({group.trace for group in groups}) > 1
     layout = _layout(rows, console.width)
     buckets = _swapin_buckets(latency)

@@ -41,11 +41,15 @@ NAMES = ("latency", "danger", "trade-off", "services", "codecs", "faults", "foot
 
 
 def build_figures(
-    summary: pl.DataFrame, latency: pl.DataFrame, footprint: pl.DataFrame, theme: Theme
+    summary: pl.DataFrame,
+    latency: pl.DataFrame,
+    footprint: pl.DataFrame,
+    theme: Theme,
+    touched: int = 0,
 ) -> Figures:
     """Return every figure this result has something to show in."""
     rows = labelled_rows(summary, latency)
-    groups = comparison_groups(rows)
+    groups = comparison_groups(rows, touched)
     draw = Draw(rows, groups, theme, footprint, latency)
     figures = [
         latency_figure(draw),
