@@ -77,6 +77,16 @@ def test_times_of_any_width_are_the_same_times(tmp_path, dtype):
     assert batch.time_ns.tolist() == [0, 2, 2, 97]
 
 
+def test_a_row_without_a_time_takes_that_of_the_row_before(tmp_path):
+    times = [None, None, 7, None, 9, 8, None, None, 20]
+    frame = pl.DataFrame({"page": range(9), "time_ns": pl.Series(times, dtype=pl.UInt64)})
+    frame.write_parquet(tmp_path / "t.parquet")
+    for rows in (1, 2, 4, 9):
+        batches = open_trace(tmp_path / "t.parquet").batches(rows)
+        found = np.concatenate([batch.time_ns for batch in batches]).tolist()
+        assert found == [0, 0, 0, 0, 2, 2, 2, 2, 13], rows
+
+
 def test_a_bare_table_says_what_was_assumed(tmp_path):
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
     trace = open_trace(tmp_path / "t.csv")

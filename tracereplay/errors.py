@@ -17,6 +17,14 @@ class FormatError(InputError):
     """No reader knows this input, or the layout cannot answer the question asked of it."""
 
 
+class LostEventsError(FormatError):
+    """The recorder says that it lost `count` events."""
+
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count
+
+
 class TraceSchemaError(InputError):
     """A trace or page table lacks a column, or has one of the wrong type."""
 

@@ -165,26 +165,14 @@ class Trace:
             optional.append("time_ns")
         wanted += [name for name in optional if name in self._columns]
         first_row = 0
-        start_ns: int | None = None
-        last_ns = 0
+        clock = _Clock()
         for path, frame in zip(self.paths, self._frames, strict=True):
             for part in _collect_batches(path, frame.select(wanted), rows):
                 page_ids = self._ids.number(
                     _page_numbers(path, part), self._space_numbers(path, part)
                 )
                 page_ids.flags.writeable = False
-                time_ns = None
-                if "time_ns" in part.columns:
-                    wide = pl.Int64 if part["time_ns"].dtype.is_signed_integer() else pl.UInt64
-                    raw = kernel_array(part["time_ns"].cast(wide))
-                    if start_ns is None and raw.size:
-                        start_ns = int(raw[0])
-                    # Between CPUs records can be a little out of order: time never runs backwards.
-                    time_ns = np.maximum.accumulate(
-                        (raw - np.array(start_ns or 0, raw.dtype)).view(np.int64)
-                    )
-                    np.maximum(time_ns, last_ns, out=time_ns)
-                    last_ns = int(time_ns[-1]) if time_ns.size else last_ns
+                time_ns = clock.times(part["time_ns"]) if "time_ns" in part.columns else None
                 if "is_write" in part.columns:
                     is_write = kernel_array(part["is_write"].fill_null(value=False))
                 else:
@@ -220,6 +208,35 @@ class Trace:
         numbers = self._spaces.number(spaces)
         # A number alone stands for all rows; the first space needs none.
         return None if numbers.size == 1 and numbers[0] == 0 else numbers
+
+
+class _Clock:
+    """Counts time from the first row of a trace on; it never runs backwards.
+
+    Between CPUs records can be a little out of order. A row without a time takes that of the row before.
+    """
+
+    def __init__(self) -> None:
+        self._start_ns: int | None = None
+        self._last_ns = 0
+
+    def times(self, column: pl.Series) -> npt.NDArray[np.int64]:
+        """Return the times of the next rows; int64, shape (rows,)."""
+        wide = column.cast(pl.Int64 if column.dtype.is_signed_integer() else pl.UInt64)
+        if wide.null_count():
+            wide = wide.fill_null(strategy="forward")
+            if self._start_ns is not None:
+                wide = wide.fill_null(self._start_ns + self._last_ns)
+            wide = wide.fill_null(strategy="backward").fill_null(0)
+        raw = kernel_array(wide)
+        if self._start_ns is None and raw.size and column.null_count() < raw.size:
+            self._start_ns = int(raw[0])
+        times = np.maximum.accumulate(
+            (raw - np.array(self._start_ns or 0, raw.dtype)).view(np.int64)
+        )
+        np.maximum(times, self._last_ns, out=times)
+        self._last_ns = int(times[-1]) if times.size else self._last_ns
+        return times
 
 
 def _page_numbers(path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint64]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracereplay.errors import FormatError, HostError, unknown_name
+from tracereplay.errors import FormatError, HostError, LostEventsError, unknown_name
 from tracereplay.files import check_free
 from tracereplay.readers import Ingested, Options, Progress, ingest
 
@@ -222,12 +222,9 @@ def record(
                     capture, output, options=options, force=force, progress=progress
                 ),
             )  # fmt: skip
-        except FormatError as error:
-            if "lost" not in str(error):
-                raise
-            lost = str(error).split("the recorder lost", 1)[-1].split(";", 1)[0].strip()
+        except LostEventsError as error:
             raise FormatError(
-                f"{recorder.name} lost {lost}: record again with --buffer-pages "
+                f"{recorder.name} lost {error.count} events: record again with --buffer-pages "
                 f"{8 * pages}, or --allow-lost goes on without them"
             ) from error
     return Recorded(table, recorder.name, line, status)

@@ -24,7 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from tracereplay import __version__
-from tracereplay.errors import FormatError, InputError, OutputError, unknown_name
+from tracereplay.errors import FormatError, InputError, LostEventsError, OutputError, unknown_name
 from tracereplay.files import Input, check_free, replacing
 from tracereplay.readers import (
     accessed_bits,
@@ -246,10 +246,11 @@ def _check(report: Report, entry: Format, options: Options) -> None:
             f"(over 1 %); --allow-bad takes the rest{_shown(report)}"
         )
     if report.lost_events and not options.allow_lost:
-        raise FormatError(
+        raise LostEventsError(
             f"{report.name}: the recorder lost {report.lost_events} events; record again with a "
             "larger buffer (perf record -m 512, BPFTRACE_PERF_RB_PAGES=1024, buffer_size_kb), or "
-            "--allow-lost goes on without them"
+            "--allow-lost goes on without them",
+            report.lost_events,
         )
 
 

@@ -55,7 +55,9 @@ COUNTERS = (
     "oom_events",
     "oom_at_touch",
 )
-_REFUSALS = COUNTERS[14:18]  # in debugfs
+_IN_DEBUGFS = (
+    "pool_limit_hit", "reject_compress_poor", "reject_compress_fail", "reject_alloc_fail",
+)  # fmt: skip
 # Replays of a run that was recorded once: of the period of reads, where the times of touches are the
 # model's own, and of the ties of its clock. What happens between two ties is known of neither, and some
 # counters hang on it.
@@ -385,7 +387,7 @@ def _remote_stock_pages(footprint: dict[str, float]) -> int:
 def _repeated_counters(repeat: dict[str, Any]) -> dict[str, float]:
     footprint = repeat.get("footprint") or {}
     counters: dict[str, float] = dict(repeat["vmstat"])
-    counters |= {k: v for k, v in (repeat.get("zswap_debug") or {}).items() if k in _REFUSALS}
+    counters |= {k: v for k, v in (repeat.get("zswap_debug") or {}).items() if k in _IN_DEBUGFS}
     for name, key in (
         ("pool_pages", "pool_pages_mean_second_half"),
         ("pool_pages_peak", "pool_pages_peak"),
@@ -515,7 +517,7 @@ def _emulated_counters(
     counters: dict[str, float] = dict(record["vmstat"])
     if record["settings"]["zswap.enabled"] == "Y":
         debug = record["zswap_debug"]
-        counters |= {k: v for k, v in debug.items() if k in _REFUSALS}
+        counters |= {k: v for k, v in debug.items() if k in _IN_DEBUGFS}
         # 6.1 has it in debugfs alone.
         counters.setdefault("zswpwb", debug.get("written_back_pages", 0))
         columns = record["samples"]["columns"]
