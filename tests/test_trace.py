@@ -77,6 +77,40 @@ def test_times_of_any_width_are_the_same_times(tmp_path, dtype):
     assert batch.time_ns.tolist() == [0, 2, 2, 97]
 
 
+@pytest.mark.parametrize("rows", [7, 100, 5000])
+@pytest.mark.parametrize("pids", [0, 3])
+def test_new_pages_of_each_batch_are_paired_with_all_beside_them(tmp_path, rows, pids):
+    rng = np.random.default_rng(rows + pids)
+    ends = np.array([0, 1, (1 << 64) - 1], np.uint64)
+    pages = np.concatenate([rng.integers(0, 700, 3000).astype(np.uint64), ends])
+    frame = pl.DataFrame({"page": pages})
+    if pids:
+        frame = frame.with_columns(pid=pl.Series(rng.integers(0, pids, pages.size)))
+    frame.write_parquet(tmp_path / "t.parquet")
+    trace = open_trace(tmp_path / "t.parquet")
+    found, new_pages, new_spaces, first = set(), [], [], 0
+    for _ in trace.batches(rows):
+        keys = trace.keys_from(first)
+        new_pages += keys[0].tolist()
+        new_spaces += keys[1].tolist()
+        lower, upper, upper_page = trace.pairs_from(first)
+        pairs = set(zip(lower.tolist(), upper.tolist(), upper_page.tolist(), strict=True))
+        assert len(pairs) == lower.size
+        assert not pairs & found
+        found |= pairs
+        first += keys[0].size
+    every_page, every_space, _ = trace.page_keys()
+    assert (new_pages, new_spaces) == (every_page.tolist(), every_space.tolist())
+    known = {key: at for at, key in enumerate(zip(new_spaces, new_pages, strict=True))}
+    assert found == {
+        (at, known[space, page + 1], page + 1)
+        for (space, page), at in known.items()
+        if (space, page + 1) in known
+    }
+    # Who comes later to a trace that is numbered gets all at once.
+    assert trace.keys_from(0)[0].tolist() == new_pages
+
+
 def test_a_row_without_a_time_takes_that_of_the_row_before(tmp_path):
     times = [None, None, 7, None, 9, 8, None, None, 20]
     frame = pl.DataFrame({"page": range(9), "time_ns": pl.Series(times, dtype=pl.UInt64)})

@@ -30,7 +30,7 @@ from tracereplay.policies import BASELINE, BOUND, POLICIES, find_policy
 from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
-from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
+from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, begins_table
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.sharing import Group, feed_all, group
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
@@ -329,9 +329,7 @@ class _KnownPages:
     def update(self) -> None:
         if self._trace.numbered_pages == self._count:
             return
-        every_page, every_space, pids = self._trace.page_keys()
-        pages, spaces = every_page[self._count :], every_space[self._count :]
-        self._count += pages.size
+        pages, spaces, pids = self._trace.keys_from(self._count)
         bits = np.zeros(pages.size, np.uint8)
         shift = np.uint64(TABLE_SHIFT)
         bits[_first_of(self._tables, pages >> shift, spaces)] |= np.uint8(NEW_TABLE)
@@ -340,7 +338,8 @@ class _KnownPages:
             self._page_tables.add(pages, spaces)
         cases = [case for each in self._groups for case in each.held]
         by_address = any(case.replay.neighbours.size for case in cases)
-        beside = pages_beside(every_page, every_space) if by_address else None
+        beside = self._pairs() if by_address else None
+        self._count += pages.size
         drawn: dict[str, PageContents] = {
             codec: content.for_pages(pages, spaces, pids)
             for codec, content in self._contents.items()
@@ -350,6 +349,10 @@ class _KnownPages:
             case.replay.add_pages(of.compressed_bytes, of.zero_filled, of.same_filled, bits)
             if beside:
                 case.replay.add_neighbours(*beside)
+
+    def _pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        lower, upper, upper_page = self._trace.pairs_from(self._count)
+        return lower, upper, begins_table(upper_page)
 
 
 def _first_of(

@@ -152,6 +152,19 @@ def _number(pages: Any, spaces: Any, table: Any, ids: Any, known: Any, page_ids:
 
 
 @kernel
+def _find(pages: Any, spaces: Any, table: Any, ids: Any, page_ids: Any) -> None:
+    """Write the id of each row's page, -1 where it has none; nothing is added."""
+    for row in range(pages.size):
+        group = pages[row] >> np.uint64(_GROUP_SHIFT)
+        slot = _slot_of(table, group, spaces[row], _first_slot(table, group, spaces[row]))
+        number = np.int64(table[slot]["number_plus_1"])
+        page_ids[row] = -1
+        if number:
+            lane = np.int64(pages[row] & np.uint64(_GROUP_PAGES - 1))
+            page_ids[row] = np.int64(ids[(number - 1) * _GROUP_PAGES + lane]) - 1
+
+
+@kernel
 def _move(old: Any, new: Any) -> None:
     for slot in range(old.size):
         if old[slot]["number_plus_1"] != 0:
@@ -221,6 +234,14 @@ class DenseIds:
                 self._grow()
         if len(self) > _MOST_PAGES:
             raise InputError("more than 2**31 distinct pages; split the trace")
+        return page_ids
+
+    def find(
+        self, pages: npt.NDArray[np.uint64], spaces: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.int64]:
+        """Return the id of each row, -1 where it has none yet; int64, shape (rows,)."""
+        page_ids = np.empty(pages.size, np.int64)
+        _find(pages, spaces, self._table, self._ids, page_ids)
         return page_ids
 
     def _grow(self) -> None:

@@ -99,6 +99,8 @@ class Trace:
             self.notes.append("no column `pid`: all pages are taken as one address space")
         self._ids = DenseIds(int(self.metadata.get("unique_pages", 0)))
         self._spaces = SpaceNumbers()
+        # First id, page numbers and spaces of the pages that the last batch with new ones brought.
+        self._fresh = 0, np.empty(0, np.uint64), np.empty(0, np.uint32)
         self._counted: tuple[int, int] | None = None
 
     # -- size ------------------------------------------------------------------------------------
@@ -141,6 +143,34 @@ class Trace:
         pages, spaces = self._ids.keys()
         return pages, spaces, self._spaces.pids
 
+    def keys_from(
+        self, first_id: int
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], list[int | None]]:
+        """Return page_keys() from an id on; of the last batch at no cost."""
+        if first_id == self._fresh[0] and len(self._ids) == first_id + self._fresh[1].size:
+            return *self._fresh[1:], self._spaces.pids
+        pages, spaces, pids = self.page_keys()
+        return pages[first_id:], spaces[first_id:], pids
+
+    def pairs_from(
+        self, first_id: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Return each pair of pages beside each other that has one whose id is `first_id` or above.
+
+        int64, int64, uint64, shape (pairs,): id of the lower one, id of the upper one, its page number.
+        """
+        pages, spaces, _ = self.keys_from(first_id)
+        own = np.arange(first_id, first_id + pages.size)
+        above = self._ids.find(pages + np.uint64(1), spaces)
+        below = self._ids.find(pages - np.uint64(1), spaces)
+        with_above = (above >= 0) & (pages + np.uint64(1) != 0)
+        with_below = (below >= 0) & (below < first_id) & (pages != 0)
+        return (
+            np.concatenate([own[with_above], below[with_below]]),
+            np.concatenate([above[with_above], own[with_below]]),
+            np.concatenate([pages[with_above] + np.uint64(1), pages[with_below]]),
+        )
+
     def page_pids(self) -> tuple[npt.NDArray[np.uint32], list[int | None]]:
         """Return the index of each numbered page's pid, and the pids, each of them once."""
         _, spaces, of_space = self.page_keys()
@@ -168,10 +198,7 @@ class Trace:
         clock = _Clock()
         for path, frame in zip(self.paths, self._frames, strict=True):
             for part in _collect_batches(path, frame.select(wanted), rows):
-                page_ids = self._ids.number(
-                    _page_numbers(path, part), self._space_numbers(path, part)
-                )
-                page_ids.flags.writeable = False
+                page_ids = self._number(_page_numbers(path, part), self._space_numbers(path, part))
                 time_ns = clock.times(part["time_ns"]) if "time_ns" in part.columns else None
                 if "is_write" in part.columns:
                     is_write = kernel_array(part["is_write"].fill_null(value=False))
@@ -182,6 +209,21 @@ class Trace:
                     run_len = kernel_array(_run_lengths(path, part))
                 yield Batch(first_row, page_ids, is_write, time_ns, run_len)
                 first_row += page_ids.size
+
+    def _number(
+        self, pages: npt.NDArray[np.uint64], spaces: npt.NDArray[np.uint32] | None
+    ) -> PageIds:
+        known = len(self._ids)
+        page_ids = self._ids.number(pages, spaces)
+        page_ids.flags.writeable = False
+        if len(self._ids) > known:
+            # Ids are given in the order of first use: a new one is higher than all before it.
+            rows = np.flatnonzero(page_ids >= known)
+            highest = np.maximum.accumulate(page_ids[rows])
+            rows = rows[np.concatenate([[True], highest[1:] > highest[:-1]])]
+            of_row = np.zeros(1, np.uint32) if spaces is None else spaces
+            self._fresh = known, pages[rows], np.broadcast_to(of_row, pages.shape)[rows]
+        return page_ids
 
     def page_batches(
         self, rows: int = BATCH_ROWS

@@ -34,8 +34,13 @@ def pages_beside(
     adjacent = ascending[1:] == ascending[:-1] + np.uint64(1)
     if spaces is not None:
         adjacent &= spaces[order][1:] == spaces[order][:-1]
-    begins = ascending[1:][adjacent] % np.uint64(1 << TABLE_SHIFT) == 0
-    return order[:-1][adjacent], order[1:][adjacent], begins
+    return order[:-1][adjacent], order[1:][adjacent], begins_table(ascending[1:][adjacent])
+
+
+def begins_table(pages: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return which pages are the first of a page table; bool, shape (pages,)."""
+    first: npt.NDArray[np.bool_] = pages % np.uint64(1 << TABLE_SHIFT) == 0
+    return first
 
 
 class PageTables:
