@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tracereplay._jit import kernel, leading_zeros, prefetch, zeros_on_lines
 from tracereplay.errors import InputError
 from tracereplay.schema import COVERAGES
 from tracereplay.trace import Trace
@@ -19,6 +20,10 @@ SLICES = 20
 _OCTAVES = 64
 
 # What a coverage lets one ask, and what not; in plain words.
+_SEEN = np.dtype([("row_plus_1", np.int64), ("touches", np.int64)])  # of a page: its last row
+_AHEAD = 16  # rows whose pages are asked for
+_ONE_EACH = np.empty(0, np.uint32)
+_ONE_EACH.flags.writeable = False
 _CAN_REDUCED = "what exact LRU of that size or more misses (`curve`, `compare --reclaim lru`)"
 
 
@@ -78,37 +83,22 @@ def inspect_trace(trace: Trace) -> Inspection:
     if rows == 0:
         raise InputError(f"{trace.paths[0]}: the trace has no rows")
     parts = min(SLICES, rows)
-    touches = np.zeros(0, np.int64)
-    last_slice = np.zeros(0, np.int32)
-    last_row = np.zeros(0, np.int64)
+    seen = zeros_on_lines(trace.known_unique_pages, _SEEN)
     intervals = np.zeros(_OCTAVES, np.int64)
     working = np.zeros(parts, np.int64)
     first_touches = np.zeros(parts, np.int64)
     accesses = 0
     for batch in trace.batches():
-        known = trace.numbered_pages
-        if known > touches.size:
-            more = max(known, 2 * touches.size) - touches.size
-            touches = np.concatenate([touches, np.zeros(more, np.int64)])
-            last_slice = np.concatenate([last_slice, np.full(more, -1, np.int32)])
-            last_row = np.concatenate([last_row, np.full(more, -1, np.int64)])
-        lengths = np.ones(batch.page_ids.size, np.int64)
-        if batch.run_len is not None:
-            lengths = batch.run_len.astype(np.int64)
-        accesses += int(lengths.sum())
-        counted = np.bincount(batch.page_ids, lengths, minlength=touches.size)
-        touches[: counted.size] += counted.astype(np.int64)
-        at = batch.first_row + np.arange(batch.page_ids.size)
-        intervals += _reuse(batch.page_ids, at, last_row)
-        slices = at * parts // rows
-        for part in np.unique(slices).tolist():
-            pages = np.unique(batch.page_ids[slices == part])
-            fresh = pages[last_slice[pages] != part]
-            working[part] += fresh.size
-            first_touches[part] += int((last_slice[fresh] < 0).sum())
-            last_slice[fresh] = part
+        if trace.numbered_pages > seen.size:
+            grown_seen = zeros_on_lines(max(trace.numbered_pages, 2 * seen.size), _SEEN)
+            grown_seen[: seen.size] = seen
+            seen = grown_seen
+        lengths = _ONE_EACH if batch.run_len is None else batch.run_len
+        accesses += _look(
+            batch.page_ids, lengths, batch.first_row, rows, seen, intervals, working, first_touches
+        )
     unique = trace.numbered_pages
-    touches = np.sort(touches[:unique])
+    touches = np.sort(seen["touches"][:unique])
     grown = np.cumsum(first_touches)
     span = columns["last_ns"] - columns["first_ns"] if columns["last_ns"] is not None else None
     return Inspection(
@@ -197,19 +187,48 @@ def _columns(trace: Trace) -> dict[str, Any]:
     return found
 
 
-def _reuse(page_ids: Any, at: Any, last_row: Any) -> Any:
-    """Return how many references follow the page's last one by 2**n … rows; int64, (octaves,)."""
-    order = np.argsort(page_ids, kind="stable")
-    pages = page_ids[order]
-    rows = at[order]
-    before = np.empty_like(rows)
-    before[1:] = rows[:-1]
-    heads = np.flatnonzero(np.concatenate([[True], pages[1:] != pages[:-1]]))
-    before[heads] = last_row[pages[heads]]
-    tails = np.concatenate([heads[1:], [pages.size]]) - 1
-    last_row[pages[tails]] = rows[tails]
-    gaps = (rows - before)[before >= 0]
-    return np.bincount(np.log2(gaps).astype(np.int64), minlength=_OCTAVES)[:_OCTAVES]
+@kernel
+def _look(
+    page_ids: Any,
+    lengths: Any,
+    first_row: Any,
+    rows: Any,
+    seen: Any,
+    intervals: Any,
+    working: Any,
+    first_touches: Any,
+) -> Any:
+    """Count the rows of a batch; return their accesses.
+
+    lengths uint32 (rows of the batch,) or (0,) where each is one access; seen _SEEN (pages,);
+    intervals int64 (octaves,): references that follow the page's last one by 2**n ... rows; working,
+    first_touches int64 (slices,): pages touched in each slice of the trace, and for the first time.
+    """
+    parts = working.size
+    accesses = np.int64(0)
+    part = np.int64(-1)
+    begin = end = np.int64(0)  # rows of the slice
+    for nth in range(page_ids.size):
+        if nth + _AHEAD < page_ids.size:
+            prefetch(seen, np.int64(page_ids[nth + _AHEAD]))
+        row = first_row + nth
+        if part < 0 or row >= end:
+            part = row * parts // rows
+            begin = -(-part * rows // parts)
+            end = -(-(part + 1) * rows // parts)
+        page = np.int64(page_ids[nth])
+        length = np.int64(lengths[nth]) if lengths.size > 0 else np.int64(1)
+        before = seen[page]["row_plus_1"] - 1
+        if before < 0:
+            first_touches[part] += 1
+        else:
+            intervals[63 - leading_zeros(np.uint64(row - before))] += 1
+        if before < begin:
+            working[part] += 1
+        seen[page]["row_plus_1"] = row + 1
+        seen[page]["touches"] += length
+        accesses += length
+    return accesses
 
 
 def _quantile(octaves: Any, share: float) -> int | None:
