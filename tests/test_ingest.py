@@ -41,6 +41,14 @@ def footer(path):
     }
 
 
+def test_a_run_of_no_access_is_left_out_and_counted(tmp_path):
+    (tmp_path / "r.csv").write_text("page,run_len\n1,2\n2,0\n3,1\n")
+    done = ingest(tmp_path / "r.csv", tmp_path / "r.parquet")
+    assert (done.records, done.accesses, done.unique_pages) == (2, 3, 2)
+    assert done.notes[-1] == "1 rows of no access (run_len 0) are left out"
+    assert pl.read_parquet(tmp_path / "r.parquet")["page"].to_list() == [1, 3]
+
+
 @pytest.mark.parametrize("capture", sorted(CAPTURES.iterdir()), ids=lambda path: path.name)
 def test_a_capture_becomes_exactly_these_rows(capture):
     assert rows_of(capture) == (GOLDEN / f"{capture.name}.tsv").read_text()

@@ -99,3 +99,14 @@ def test_a_narrow_terminal_gets_whole_words_and_a_picture_that_fits(tmp_path):
     assert all(len(line) <= 40 for line in narrow if str(tmp_path)[:20] not in line)
     assert sum("█" in line for line in narrow) == len(found.working_set)
     assert " ".join(" ".join(narrow).split()).count("resident") == " ".join(plain).count("resident")
+
+
+def test_rows_without_a_time_do_not_hide_the_time_of_the_others(tmp_path):
+    (tmp_path / "a.csv").write_text("vaddr\n0x1000\n0x2000\n")
+    (tmp_path / "b.csv").write_text("time_ns,vaddr\n5,0x1000\n25,0x2000\n")
+    ingest([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "t.parquet")
+    done = run(app, ["inspect", str(tmp_path / "t.parquet")])
+    assert done.exit_code == 0, done.output
+    frame = pl.DataFrame({"page": [1, 2, 3], "time_ns": [None, 5, 25]})
+    frame.write_parquet(tmp_path / "u.parquet", metadata={"tracereplay.clock": "mono"})
+    assert inspect_trace(open_trace(tmp_path / "u.parquet")).duration_ns == 20

@@ -47,12 +47,15 @@ def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
 @pytest.mark.compiled
 def test_where_nothing_can_be_written_kernels_are_compiled_each_time(tmp_path):
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
-    (tmp_path / "cache").write_text("no folder")  # root may write anywhere else
+    copy = tmp_path / "tracereplay"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for place in (tmp_path / "cache", copy / "__pycache__"):
+        place.write_text("no folder")  # root may write anywhere else
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment.pop("NUMBA_CACHE_DIR", None)
     command = [sys.executable, "-m", "tracereplay", "curve", str(tmp_path / "t.csv")]
     run = subprocess.run(
-        command, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert "compiling" in run.stderr
     assert "later runs" not in run.stderr

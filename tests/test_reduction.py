@@ -136,6 +136,14 @@ def test_the_pid_of_a_program_under_lackey_is_what_the_user_says(tmp_path, colla
     assert pl.read_parquet(tmp_path / "t.parquet")["pid"].unique().to_list() == [77]
 
 
+def test_a_bound_asks_nothing_that_a_reduced_trace_lacks(tmp_path):
+    table = tmp_path / "less.parquet"
+    ingest(LACKEY, table, options=Options(reduce_below_bytes=65536))
+    words = ["compare", str(table), "-p", "no-zswap", "-r", "lru", "-m", "64KiB"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize(
     "words",
     [

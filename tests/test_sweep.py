@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from concurrent.futures import Future
 
@@ -217,6 +218,32 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(place):
     assert len(done.stdout.splitlines()) == 5
     (place / "a.parquet").write_text("x\n")
     assert invoke(place).exit_code == 1  # nothing to join at all
+
+
+def test_a_combination_that_cannot_be_fails_alone(place):
+    (place / "plan.toml").write_text(
+        PLAN.replace('cgroup = ["v1", "v2"]', 'kernel = ["6.1", "6.18"]\nallocator = "zbud"')
+    )
+    done = invoke(place)
+    assert done.exit_code == 1
+    assert "failed: kernel 6.18 has no allocator 'zbud'" in done.stderr
+    assert "2 of 4 jobs failed" in done.stderr
+
+
+def test_results_of_another_model_are_not_done(place):
+    assert invoke(place).exit_code == 0
+    jobs = read_plan(place / "plan.toml", place / "out")
+    path = jobs[0].folder / "run.json"
+    path.write_text(path.read_text().replace('"model": "', '"model": "other'))
+    assert [is_done(job) for job in jobs] == [False, True, True, True]
+
+
+def test_each_trace_of_a_sweep_has_its_own_share_in_the_report(place):
+    (place / "plan.toml").write_text(PLAN.replace('"80%"', '"50%"') + 'reclaim = "lru"\n')
+    assert invoke(place).exit_code == 0
+    page = (place / "out" / "report.html").read_text()
+    assert page.count("(50% of the pages touched)") >= 2
+    assert not re.search(r"\((?!50%)\d+% of the pages touched", page)
 
 
 def test_what_befalls_a_worker_fails_its_job_alone(place):

@@ -66,17 +66,18 @@ def _cache_folder() -> str | None:
         return None
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return chosen
-    try:
-        root = tracereplay.cache_folder() / "kernels"
+    places = [Path(__file__).parent / "__pycache__" / "kernels"]
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        places.insert(0, tracereplay.cache_folder() / "kernels")
+    for root in places:
         folder = root / _source_hash()
-        folder.mkdir(parents=True, exist_ok=True)
-        os.utime(folder)  # in use
-        if not os.access(folder, os.W_OK):
-            return None
-    except (OSError, RuntimeError):  # a read-only home, or none
-        return None
-    _remove_older(root, folder)
-    return str(folder)
+        with contextlib.suppress(OSError):  # read-only
+            folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder)  # in use
+            if os.access(folder, os.W_OK):
+                _remove_older(root, folder)
+                return str(folder)
+    return None
 
 
 def _remove_older(root: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -389,7 +390,8 @@ def _needs_more_than_reduced(scenario: Scenario, reduced_below_bytes: int) -> st
         return f"{scenario.reclaim} looks at accesses that were dropped"
     if scenario.memory_limit_bytes < reduced_below_bytes:
         return "this one is smaller"
-    if scenario.cgroup == "v2" and policy.zswap and not policy.synchronous:
+    charges = policy.zswap and policy.reclaim and not policy.synchronous
+    if scenario.cgroup == "v2" and charges:
         return "under cgroup v2 the pool takes of this one (--cgroup v1 does not charge it)"
     return ""
 
@@ -486,6 +488,7 @@ def _collect(
         "polars": pl.__version__,
         "numpy": np.__version__,
         "machine": platform.machine(),
+        "model": model_hash(),
         "trace": {
             "name": trace.name,
             "path": [str(path) for path in trace.paths],
@@ -514,6 +517,23 @@ def _collect(
         footprint=pl.concat(footprints),
         run=run,
     )
+
+
+_MODEL = ("replay", "reclaim", "policies", "data")
+_MODEL_FILES = ("comparison.py", "content.py", "costs.py", "latency.py", "metrics.py", "units.py")
+
+
+@functools.cache
+def model_hash() -> str:
+    """Return a hash of all that a result follows from besides its inputs: sources and bundled tables."""
+    package = Path(__file__).parent
+    files = [path for name in _MODEL for path in (package / name).rglob("*") if path.is_file()]
+    files += [package / name for name in _MODEL_FILES]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        if path.suffix in (".py", ".json", ".parquet"):
+            digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _file_hash(path: Path) -> str:

@@ -24,7 +24,9 @@ _SEEN = np.dtype([("row_plus_1", np.int64), ("touches", np.int64)])  # of a page
 _AHEAD = 16  # rows whose pages are asked for
 _ONE_EACH = np.empty(0, np.uint32)
 _ONE_EACH.flags.writeable = False
-_CAN_REDUCED = "what exact LRU of that size or more misses (`curve`, `compare --reclaim lru`)"
+_CAN_REDUCED = (
+    "what exact LRU of that size or more misses (`curve`, `compare --reclaim lru --cgroup v1`)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _columns(trace: Trace) -> dict[str, Any]:
     if "time_ns" in schema:
         times = pl.col("time_ns")
         wanted += [
-            times.first().alias("first_ns"),
+            times.drop_nulls().first().alias("first_ns"),
             times.max().alias("last_ns"),
             (times < times.shift(1)).sum().alias("backwards"),
         ]

@@ -24,7 +24,14 @@ from typing import Any
 import polars as pl
 
 from tracereplay import __version__
-from tracereplay.comparison import FLUSH_PHASES, Result, compare, make_folder, make_scenarios
+from tracereplay.comparison import (
+    FLUSH_PHASES,
+    Result,
+    compare,
+    make_folder,
+    make_scenarios,
+    model_hash,
+)
 from tracereplay.errors import (
     HostError,
     InputError,
@@ -144,11 +151,10 @@ def read_plan(path: str | Path, out: str | Path) -> list[Job]:
     common = _settings(plan, path)
     names = [str(each.pop("name", "")) for each in variants]
     sets = [common | _settings(each, path) for each in variants]
-    for chosen in itertools.chain.from_iterable(map(_combinations, sets)):
-        try:
-            make_scenarios(_ANY_FOOTPRINT, **_of_scenarios(chosen))
-        except SettingsError as error:  # it would be the same for every trace
-            raise SettingsError(f"{path}: {error}") from error
+    chosen_sets = [*itertools.chain.from_iterable(map(_combinations, sets))]
+    refused = [error for error in map(_refusal, chosen_sets) if error is not None]
+    if len(refused) == len(chosen_sets):  # else the others go on
+        raise SettingsError(f"{path}: {refused[0]}") from refused[0]
     # Scenarios of variants that the tables cannot tell apart do not stand side by side there.
     is_apart = any(key not in _TOLD_APART for key in _varying(sets))
     jobs: list[Job] = []
@@ -175,6 +181,15 @@ def read_plan(path: str | Path, out: str | Path) -> list[Job]:
             f"{path}: two jobs are named {doubled.name}; do two variants say the same?"
         )
     return jobs
+
+
+def _refusal(settings: dict[str, Any]) -> SettingsError | None:
+    """Return why no scenario can be made of these settings, whatever the trace; None where one can."""
+    try:
+        make_scenarios(_ANY_FOOTPRINT, **_of_scenarios(settings))
+    except SettingsError as error:
+        return error
+    return None
 
 
 def _traces(patterns: Any, plan: Path) -> list[Path]:
@@ -270,7 +285,7 @@ def commands(jobs: Sequence[Job]) -> list[str]:
 
 
 def is_done(job: Job) -> bool:
-    """Tell whether a job's result is there, of this version and settings, and newer than its inputs."""
+    """Tell whether a job's result is there, of this model and settings, and newer than its inputs."""
     path = job.folder / "run.json"
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -279,7 +294,8 @@ def is_done(job: Job) -> bool:
     except (OSError, ValueError):
         return False
     told = [word for word in run.get("command", ()) if word != "--force"]
-    return bool(run.get("tracereplay") == __version__ and told == job.command and newest <= written)
+    same = run.get("tracereplay") == __version__ and run.get("model") == model_hash()
+    return bool(same and told == job.command and newest <= written)
 
 
 def _of_scenarios(settings: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note
-from tracereplay.cli.options import Force
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -62,7 +61,7 @@ def sweep(
         Literal["table", "json", "csv"],
         typer.Option("--format", help="What to print."),
     ] = "table",
-    force: Force = False,
+    force: Annotated[bool, typer.Option("--force", help="Run jobs that are done, too.")] = False,
 ) -> None:
     """Compare many traces and settings by a plan.
 

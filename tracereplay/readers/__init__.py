@@ -201,7 +201,12 @@ def ingest(
         lost_events=sum(report.lost_events for report in reports),
         folded_duplicates=sum(report.folded_duplicates for report in reports),
         examples=[example for report in reports for example in report.examples][:3],
-        notes=[note for report in reports for note in report.notes],
+        notes=[note for report in reports for note in report.notes]
+        + (
+            [f"{writer.empty_rows:,} rows of no access (run_len 0) are left out"]
+            if writer.empty_rows
+            else []
+        ),
     )
 
 

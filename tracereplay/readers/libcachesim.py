@@ -307,21 +307,30 @@ def _read_csv(stream: Input, options: Options, report: Report) -> Iterator[pl.Da
             report.clock = "time_ns" if time_at >= 0 else "ordinal"
             report.time_resolution_ns = _SECOND_NS if time_at >= 0 else None
         lines = data.decode("latin-1").split("\n")
-        text = pl.DataFrame({"text": lines}).with_columns(_fields(lines, separator, len(names)))
+        text = _with_fields(pl.DataFrame({"text": lines}), separator)
         yield from _csv_rows(text, (id_at, time_at, op_at), is_page, options, report)
 
 
 _CSV_TIMES = ("time", "ts", "timestamp", "clock_time", "real_time")
 
 
-def _fields(lines: list[str], separator: str, width: int) -> pl.Expr:
-    """Return the lists of fields of the column `text`; of a quoted line none unless there are `width`."""
-    fields = pl.col("text").str.split(separator)
-    if any('"' in line for line in lines):
-        quoted = [split_fields(line, separator) if '"' in line else None for line in lines]
-        whole = [found if found is None or len(found) == width else [] for found in quoted]
-        fields = pl.coalesce(pl.Series(whole, dtype=pl.List(pl.String)), fields)
-    return fields.alias("fields")
+def _with_fields(text: pl.DataFrame, separator: str) -> pl.DataFrame:
+    """Return the lines with the list of their fields; quotes that hide a separator are looked at."""
+    text = text.with_columns(pl.col("text").str.split(separator).alias("fields"))
+    mark = re.escape(separator)
+    hides = pl.col("text").str.contains(f'(^|{mark}) *"[^"]*{mark}') | pl.col("text").str.contains(
+        '""', literal=True
+    )
+    odd = text.with_row_index().filter(hides)
+    if odd.height:
+        parts = [split_fields(line, separator) for line in odd["text"].to_list()]
+        fields = pl.Series("fields", parts, dtype=pl.List(pl.String))
+        text = (
+            text.with_row_index()
+            .update(odd.select("index", fields), on="index", how="left")
+            .drop("index")
+        )
+    return text
 
 
 def _csv_rows(

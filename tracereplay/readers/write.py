@@ -45,6 +45,7 @@ class AccessWriter:
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._scattered = False
+        self.empty_rows = 0  # left out: a run of no access
         self._ids = DenseIds()
         self._spaces = SpaceNumbers()
         self.records = 0
@@ -75,6 +76,10 @@ class AccessWriter:
             columns["run_len"] = one.new_from_index(0, frame.height)
         elif columns["run_len"].null_count():
             columns["run_len"] = columns["run_len"].fill_null(1)
+        if (columns["run_len"] == 0).any():
+            some = columns["run_len"] > 0
+            self.empty_rows += int((~some).sum())
+            columns = {name: column.filter(some) for name, column in columns.items()}
         self._columns = [name for name in _TYPES if name in columns or name in self._columns]
         frame = pl.DataFrame(
             {name: columns[name].cast(_DTYPES[name]) for name in _TYPES if name in columns}

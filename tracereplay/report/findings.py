@@ -198,7 +198,9 @@ def readahead_note(rows: list[Row]) -> str:
 def touched_pages(run: dict[str, Any]) -> int:
     """Return the distinct pages of a comparison's trace; 0 of several, and where `run` does not say."""
     trace = run.get("trace")
-    return int(trace.get("unique_pages") or 0) if isinstance(trace, dict) else 0
+    if not isinstance(trace, dict) or ("jobs" in run and len(trace.get("path") or ()) != 1):
+        return 0  # a sweep has the sum over its traces there
+    return int(trace.get("unique_pages") or 0)
 
 
 def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
