@@ -49,7 +49,7 @@ def recording_table() -> str:
 
     lines = ["| format | how to record |", "|---|---|"]
     lines += [
-        f"| `{name}` | `{_cell(one.how_to_record)}` |"
+        f"| `{name}` | {_recipe(_cell(one.how_to_record))} |"
         for name, one in FORMATS.items()
         if one.how_to_record
     ]
@@ -189,6 +189,11 @@ def write_agreement(folders: list[str]) -> None:
     )
     AGREEMENT.write_text(frame.write_csv(), encoding="utf-8")
     print(f"wrote {AGREEMENT}: {frame['run'].n_unique()} runs", file=sys.stderr)
+
+
+def _recipe(text: str) -> str:
+    """Return a command as code, words as they are."""
+    return text if text.startswith(("any program", "libCacheSim's", "vscsiStats")) else f"`{text}`"
 
 
 def _cell(text: str) -> str:

@@ -30,7 +30,7 @@ from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 Bytes = Callable[[bytes], bytes]
 Progress = Callable[[int, int], None]
 
-LZO_HINT = "lzo needs python-lzo (GPL, hence optional): pip install 'tracereplay[lzo]'"
+LZO_HINT = "lzo needs python-lzo (GPL, hence optional): pip install python-lzo"
 LZO_RLE_HINT = "lzo-rle is left out: no library has it; its sizes are close to those of lzo"
 _BLOCK_PAGES = 256
 _PRESENT, _SWAPPED, _FILE = 1 << 63, 1 << 62, 1 << 61  # bits of /proc/PID/pagemap
