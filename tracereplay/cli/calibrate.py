@@ -61,7 +61,7 @@ def calibrate(
         typer.Option(
             "--pages",
             metavar="PID|CORE|FILE",
-            help="Time the codecs on these pages. Default: generated ones.",
+            help="Time the codecs on these pages. Default: those of this Python process.",
         ),
     ] = None,
     codec: Annotated[
