@@ -492,9 +492,9 @@ class Clusters:
         return found
 
     def alloc(self) -> int:
-        if self.next is not None:
-            cluster = self.next // 512
-            found = self.scan(self.next if self.used[cluster] else cluster * 512)
+        # An emptied cluster has no swap table any more: cluster_is_usable().
+        if self.next is not None and self.used[self.next // 512]:
+            found = self.scan(self.next)
             if found is not None:
                 return found
         for name in ("nonfull", "free", "frag"):
@@ -724,6 +724,7 @@ class Oracle:
         self.disk_swapins = 0
         # swap
         self.slots_used = 0
+        self.returned: list[Page | None] = []
         self.slot_map: dict[int, Page] = {}
         self.next_slot = 1
         self.slots: Clusters | Runs | None = None
@@ -833,8 +834,11 @@ class Oracle:
         retries = 16
         drained = False
         passed_oom = False
+        killed_at = 0
         while True:
             freed = self.do_try_to_free_pages()
+            if passed_oom and self.now >= killed_at + 2_000_000_000:
+                raise OutOfMemory  # oom_reaper(): MMF_OOM_SKIP
             if self.limit_pages > self.usage:  # mem_cgroup_margin() >= 1
                 pass
             elif not drained:
@@ -851,6 +855,9 @@ class Oracle:
             else:
                 passed_oom = True  # the task is killed, and goes round again
                 retries = 16
+                killed_at = self.now
+                if self.updates > 64 * self.case.cpus:
+                    self.flush()  # dump_header(): memory_stat_format()
             if self.consume_stock(1) or self.charge_counter(1):
                 if passed_oom:
                     self.usage -= 1  # granted, and never touched
@@ -944,7 +951,15 @@ class Oracle:
 
     def free_swap(self, page: Page) -> None:
         """folio_free_swap(): the slot goes, and whatever held its data."""
-        if page.in_zswap or page.linked:
+        if self.kernel.old_limits and page.slot is not None and not page.linked:
+            # free_swap_slot(): 64 at a time, and the entries go with them.
+            if len(self.returned) == 64:
+                for other in self.returned:
+                    if other is not None and other.in_zswap:
+                        self.forget_entry(other)
+                self.returned = []
+            self.returned.append(page)
+        elif page.in_zswap or page.linked:
             self.forget_entry(page)
         page.on_device = page.in_zeromap = page.swapcache = False
         if page.slot is not None:
@@ -1344,10 +1359,26 @@ class Oracle:
     def evict(self, page: Page) -> str:
         """Return freed, activate, keep, writing, or linked."""
         if not page.swapcache:
+            if self.kernel.old_limits:
+                self.returned = [None if other is page else other for other in self.returned]
+                if page.in_zswap:
+                    self.forget_entry(page)
             # Virtual swap names a page without a place on the device.
             if page.slot is None and not self.rules.late_slots and not self.alloc_slot(page):
                 return "activate"
             page.swapcache = page.dirty = True
+            if self.slots_used == self.total_slots and not self.rules.late_slots:
+                # swap_reclaim_full_clusters(): what only the swap cache holds; oldest page first
+                for number in sorted(self.pages):
+                    other = self.pages[number]
+                    if (
+                        other is not page
+                        and other.swapcache
+                        and other.mapped
+                        and not other.writeback
+                        and other.slot is not None
+                    ):
+                        self.free_swap(other)
         if page.pte_dirty:
             page.dirty = True
             page.reclaim = False  # folio_mark_dirty()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -175,6 +176,25 @@ def test_settings_that_a_kernel_does_not_have_are_noted(trace):
     assert "Linux 6.1 has no shrinker" in notes
     assert "memory.zswap.max is a file of cgroup v2" in notes
     assert "memory.zswap.writeback is a file of cgroup v2" in notes
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "6.18", "7.3"])
+def test_slots_that_only_the_swap_cache_holds_are_no_reason_to_kill(tmp_path, kernel):
+    """Pages read back keep their slots until swap is half full; then more pages come."""
+    rng = np.random.default_rng(1)
+    grown, first, limit = 900, 600, 410
+    pages = [np.arange(first), rng.integers(0, first, 6000), np.arange(first, grown)]
+    pages = np.concatenate([*pages, rng.integers(0, grown, 10_000)])
+    pl.DataFrame({"page": pages}).write_parquet(tmp_path / "t.parquet")
+    some = scenarios(
+        "no-zswap",
+        kernel=kernel,
+        memory_limit_bytes=limit * 4096,
+        swap_bytes=(grown - limit + 40) * 4096,
+        page_cluster=0,
+        stat_flush_ns=0,
+    )
+    assert tracereplay.compare(tmp_path / "t.parquet", some).summary["finished"].all()
 
 
 def test_zram_is_a_block_device_and_knows_no_limit_of_zswap(trace):

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tracereplay._jit import apart, copied, inner
 from tracereplay.replay.charge import (
+    CHARGE_BATCH,
     charged_bytes,
     drain_all_stock,
     try_charge,
@@ -16,10 +19,12 @@ from tracereplay.replay.charge import (
     uncharge,
 )
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
+from tracereplay.replay.statistics import flush_statistics
 
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
+OOM_REAPER_DELAY_NS = 2_000_000_000  # mm/oom_kill.c: 2 * HZ
 LEVEL_NS = 300  # a priority level that finds nothing still takes time: writes complete meanwhile
 
 
@@ -56,13 +61,18 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         """Reclaim until a page can be charged; False is an OOM kill.
 
         mm/memcontrol.c:try_charge_memcg(): 16 retries beyond those that made progress. The victim is
-        the task itself: it is sent back once more (`passed_oom`) to reclaim as often before it dies.
+        the task itself: it is sent back once more (`passed_oom`) to reclaim as often before it dies,
+        with the statistics fresh, which the report of the kill brings up to date
+        (mem_cgroup_print_oom_meminfo()), and for two seconds at most: then the reaper has its memory.
         """
         retries = MAX_RECLAIM_RETRIES
         drained = False
         is_dying: Any = False
+        killed_ns = np.int64(0)
         while True:
             freed = reclaim(m, state, pages, pool, classes, writes, slots, times)
+            if is_dying and m["clock_ns"] >= killed_ns + OOM_REAPER_DELAY_NS:
+                return False
             if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
                 pass
             elif not drained:
@@ -76,6 +86,9 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
                 else:
                     is_dying = True
                     retries = MAX_RECLAIM_RETRIES
+                    killed_ns = m["clock_ns"]
+                    if m["stat_updates"] > CHARGE_BATCH * m["cpus"]:
+                        flush_statistics(m)
             if try_charge_single(m):
                 if is_dying:
                     uncharge(m, 1)  # its page is never touched

@@ -8,7 +8,9 @@ Charging (charge.py)
         mm/memcontrol.c:try_charge_memcg(), consume_stock()
     at the limit: reclaim, drain stocks once, 16 more tries, then an OOM kill
         try_charge_memcg(), drain_all_stock(), mem_cgroup_oom(); the victim is the task itself, and
-        reclaims 17 times more before it dies (`passed_oom`)
+        reclaims 17 times more before it dies (`passed_oom`), for two seconds at most, and with fresh
+        statistics, which the report of the kill asks for
+        mem_cgroup_print_oom_meminfo(), mm/oom_kill.c:oom_reaper(), OOM_REAPER_DELAY
     page tables of an address are charged before its page        mm/memory.c:__pte_alloc(), __pmd_alloc()
     cgroup v2: compressed bytes, exactly, through a stock of bytes; over the limit if need be
         obj_cgroup_charge_zswap(), obj_cgroup_charge(), refill_obj_stock(); v1: nothing
@@ -109,6 +111,10 @@ Faults and swap (loop.py, slots.py, swap.py)
         do_swap_page(), swap_cluster_readahead(), swap_vma_readahead(): lru_add_drain()
     slot freed: at a write fault, with swap half full, always for a synchronous device
         should_try_to_free_swap(), include/linux/swap.h:vm_swap_full()
+    slots that only the swap cache holds are taken back when the last one is given; the kernel begins
+        where swap is half full and no cluster is left
+        mm/swapfile.c:swap_reclaim_full_clusters(); 6.1 scan_swap_map_slots()
+    6.1: a freed slot and its entry in zswap wait for 63 others   mm/swap_slots.c:free_swap_slot()
     6.1: a read fault maps read-only, the first write faults, slot and copy stay   do_wp_page(), wp_page_reuse()
     readahead by slot (rotational) or address                     mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead()
         by address it stays within a page table, but goes on at full width in the next
@@ -123,6 +129,7 @@ Faults and swap (loop.py, slots.py, swap.py)
     slots, where readahead follows them: 6.18 takes the next of its cluster, then the first of a
         partly used one, then an empty one; 6.1 and 6.12 (a rotational device) run through 512, then go
         to the first 512 free in a row                            mm/swapfile.c:cluster_alloc_swap_entry(), scan_swap_map_slots()
+        a cluster that was emptied is used again in its turn, not at once (7.2)    cluster_is_usable()
 
 Emulated runs only: a translation cached by QEMU hides touches from reclaim, as a real TLB may
     arch/x86/mm/pgtable.c:ptep_clear_flush_young() does not flush; accel/tcg/cputlb.c

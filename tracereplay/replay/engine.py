@@ -133,7 +133,10 @@ class Replay:
         # mm/swap_state.c: a new VMA and a new kernel begin with 4 hits; where readahead follows slots,
         # other swap-ins have used those up.
         m["ra_hits"] = 4 if vma_readahead or fresh_boot else 0
-        self.classes = class_table(int(m["allocator"]))
+        table = class_table(int(m["allocator"]))
+        m["returned_at"] = table.size
+        self.classes = zeros_on_lines(table.size + st.SLOTS_RETURNED, np.int64)
+        self.classes[: table.size] = table
         self.writes = np.zeros(int(m["device_depth"]) + PLUG_PAGES, st.WRITE)
         by_address = m["page_cluster"] > 0 and m["vma_readahead"]
         self.neighbours = zeros_on_lines(2 * size if by_address else 0, np.uint32)

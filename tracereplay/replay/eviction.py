@@ -17,6 +17,7 @@ from tracereplay.replay.slots import alloc_slot, free_slot, swap_is_full
 from tracereplay.replay.state import (
     DEVICE_MET,
     EVICTED,
+    FIRST_PAGE,
     IDEAL,
     IN_ZEROMAP,
     IN_ZSWAP,
@@ -37,6 +38,7 @@ from tracereplay.replay.state import (
     RESIDENT,
     SEEN,
     SLOT_MET,
+    SLOTS_RETURNED,
     SWAPCACHE,
     ZSWAP_REFERENCED,
     clear_flags,
@@ -69,9 +71,34 @@ SHRINKER_SEEKS = 2  # DEFAULT_SEEKS
 
 
 @inner
+def _return_slot(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> None:
+    """Let a freed slot wait for 63 others, and its entry with it; mm/swap_slots.c:free_swap_slot() (6.1)."""
+    if m["returned"] == SLOTS_RETURNED:
+        for at in range(SLOTS_RETURNED):
+            other = classes[m["returned_at"] + at]
+            if other and has(pages, other, IN_ZSWAP):
+                forget_entry(m, pages, pool, classes, other)
+        m["returned"] = 0
+    classes[m["returned_at"] + m["returned"]] = page
+    m["returned"] += 1
+
+
+@inner
+def _forget_returned(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> None:
+    """Drop the entry of a page's former slot before it is given another."""
+    for at in range(m["returned"]):
+        if classes[m["returned_at"] + at] == page:
+            classes[m["returned_at"] + at] = 0
+    if has(pages, page, IN_ZSWAP):
+        forget_entry(m, pages, pool, classes, page)
+
+
+@inner
 def drop_backing(m: Any, pages: Any, pool: Any, classes: Any, slots: Any, page: Any) -> None:
     """Free the swap slot of a page and whatever holds its data; mm/swapfile.c:folio_free_swap()."""
-    if has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
+    if m["strict_limit"] and pages[page]["slot"] and not has(pages, page, LINKED):
+        _return_slot(m, pages, pool, classes, page)
+    elif has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
         forget_entry(m, pages, pool, classes, page)
     if has(pages, page, ON_DEVICE):
         m["device_pages"] -= 1
@@ -79,6 +106,22 @@ def drop_backing(m: Any, pages: Any, pool: Any, classes: Any, slots: Any, page: 
         free_slot(m, pages, slots, page)
     clear_flags(pages, page, ON_DEVICE | IN_ZEROMAP | SWAPCACHE)
     set_flags(pages, page, PG_DIRTY)
+
+
+@apart
+def _reclaim_slots(m: Any, state: Any, pages: Any, pool: Any, classes: Any, slots: Any) -> None:
+    """Take back the slots that only the swap cache holds: their pages are mapped again.
+
+    mm/swapfile.c:swap_reclaim_full_clusters(). The kernel begins cluster by cluster once swap is more
+    than half full and no cluster has a free slot left; here all go when the last slot is given.
+    """
+    m["slots_kept"] = 0
+    for page in range(FIRST_PAGE, state.size):
+        if has(pages, page, SWAPCACHE) and state[page] & MAPPED and pages[page]["slot"]:
+            if has(pages, page, PG_WRITEBACK):
+                m["slots_kept"] += 1
+            else:
+                drop_backing(m, pages, pool, classes, slots, page)
 
 
 @inner
@@ -438,10 +481,19 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
         """
         if not has(pages, page, SWAPCACHE):
+            if m["strict_limit"]:
+                _forget_returned(m, pages, pool, classes, page)
             # Virtual swap names a page without a place on the device.
             if not (pages[page]["slot"] or m["late_slots"] or alloc_slot(m, pages, slots, page)):
                 return ACTIVATE
             set_flags(pages, page, SWAPCACHE | PG_DIRTY)
+            is_last = m["swap_slots"] == m["swap_slots_total"] and not m["late_slots"]
+            if is_last and m["slots_kept"] > 0:
+                m["decided"] |= SLOT_MET
+                mapped = state[page] & MAPPED
+                state[page] = state[page] & ~MAPPED  # try_to_unmap() is next: its slot is in use
+                _reclaim_slots(m, state, pages, pool, classes, slots)
+                state[page] = state[page] | mapped
         if state[page] & PTE_DIRTY:
             set_flags(pages, page, PG_DIRTY)
             clear_flags(pages, page, PG_READAHEAD)  # mm/page-writeback.c:folio_mark_dirty()

@@ -236,6 +236,8 @@ def _map(
     m["mapped_pages"] += 1
     if (write or m["synchronous"] or swap_is_full(m)) and not has(pages, page, PG_WRITEBACK):
         drop_backing(m, pages, pool, classes, slots, page)
+    else:
+        m["slots_kept"] += 1
 
 
 @inner

@@ -178,9 +178,8 @@ def _scan_first(m: Any, slots: Any, head: Any) -> Any:
 def _from_clusters(m: Any, slots: Any) -> Any:
     """Return a free slot: of the cluster in use, else of a partly used one, else of an empty one."""
     slot = np.int64(m["slot_cursor"])
-    if slot:
-        if slots[np.int64(_record(m, slot // CLUSTER + _HEADS)) + _USED] == 0:
-            slot -= slot % CLUSTER  # emptied meanwhile: from its beginning again
+    # Emptied meanwhile, it has no swap table and is not usable (cluster_is_usable()).
+    if slot and slots[np.int64(_record(m, slot // CLUSTER + _HEADS)) + _USED] > 0:
         found = np.int64(_scan(m, slots, slot))
         if found:
             return found

@@ -343,6 +343,9 @@ _STATE = (
     "next_zspage",
     "device_pages",
     "swap_slots",
+    "slots_kept",  # pages that were mapped and kept their slot since such slots were last taken back
+    "returned",  # 6.1: freed slots that wait in the per-CPU cache, with their entries
+    "returned_at",  # where in `classes` their pages are
     "slot_cursor",  # where to look for the next slot
     "slot_run",  # slots that follow on it
     "slot_top",  # above all that were given so far
@@ -459,6 +462,8 @@ MACHINE = np.dtype(
     + [("oom_at_access", np.int64)],
     align=True,
 )
+
+SLOTS_RETURNED = 64  # include/linux/swap_slots.h: SWAP_SLOTS_CACHE_SIZE
 
 TO_DEVICE, KEEP, STORE_RAW, LINK = range(4)
 ZSMALLOC, ZSMALLOC_6_1, ZBUD, Z3FOLD, IDEAL = range(5)

@@ -201,7 +201,11 @@ def _ties(
 ) -> list[tuple[int, int]]:
     """Return (touch, time) of the samples taken while new pages were coming in quickly."""
     ties: list[tuple[int, int]] = []
+    most = 0
     for time_ns, pages in repeat.held_pages.T.tolist():
+        if pages <= most:
+            continue
+        most = pages
         at = int(np.searchsorted(held, pages))
         if not 1 <= at < held.size - 1:
             continue

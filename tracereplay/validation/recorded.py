@@ -68,6 +68,7 @@ _NO_ROWS.flags.writeable = False
 _NS_PER_US = 1000
 _STORES_RAW = (6, 18)  # zswap_compress(), commit dca4437a5861
 _SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated runs
+_READS_AFTER = 1_000  # further reads, where the task was killed
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 
 
@@ -451,6 +452,10 @@ def _load_emulated(path: Path, record: dict[str, Any], release: str) -> Recorded
     held = held.astype(np.int64)
     every = every if every.size else _all_reads(reads_ns, wall_ns)
     between = (every[1:] + every[:-1]) // 2
+    if not record["finished"] and every.size > 1:
+        # It reads as long as the task lives, which in the model may be longer.
+        period = int(np.median(np.diff(every)))
+        every = np.concatenate([every, every[-1] + period * np.arange(1, _READS_AFTER)])
     repeat = Repeat(
         steps if steps.size > 1 else _NO_ROWS,
         wall_ns,
