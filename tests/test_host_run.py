@@ -136,6 +136,63 @@ def test_a_setting_the_kernel_does_not_take_is_put_back(tmp_path):
     assert other.read_text() == "20"
 
 
+# ---- the CPUs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare_run(tmp_path, monkeypatch):
+    """A host_run() that changes nothing on this machine; returns what it said and its repeats."""
+    found = machine.Machine("v2", tmp_path)
+    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(host, "find_machine", lambda **_: found)
+    for name in ("check_run", "_set_parameters"):
+        monkeypatch.setattr(host, name, lambda *_: None)
+    monkeypatch.setattr(host, "debugfs", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(host, "add_swap", lambda *_: tmp_path / "swap")
+    monkeypatch.setattr(host, "_settings_now", lambda *_: {})
+    monkeypatch.setattr(host.os, "setpriority", lambda *_: None)
+
+    def run(once):
+        said: list[str] = []
+        monkeypatch.setattr(host, "_run_once", once)
+        load = workload.Workload(np.zeros(1, np.uint32), np.ones(1, np.uint8))
+        host.host_run(load, host.HostRun(1 << 20, tmp_path, repeats=2), say=said.append)
+        return said
+
+    return run
+
+
+def _nothing_counted() -> dict:
+    return {
+        "finished": False, "vmstat": {"pgmajfault": 0}, "kreplay": {}, "others_swapped_pages": 0,
+        "footprint": {},
+    }  # fmt: skip
+
+
+def test_the_touches_have_a_cpu_that_the_readings_leave_alone(bare_run):
+    allowed = os.sched_getaffinity(0)
+    seen = []
+
+    def once(*given):
+        seen.append((given[4], os.sched_getaffinity(0)))
+        return _nothing_counted()
+
+    bare_run(once)
+    assert os.sched_getaffinity(0) == allowed
+    assert len(seen) == 2
+    for touch_cpu, reading in seen:
+        assert touch_cpu in allowed
+        assert len(reading) == 1
+        assert (touch_cpu in reading) == (len(allowed) == 1)
+
+
+def test_a_run_on_a_busy_machine_says_so(bare_run, monkeypatch):
+    for load, told in ((0.0, False), (7.5 * (os.cpu_count() or 1), True)):
+        monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, load, load))
+        said = bare_run(lambda *_: _nothing_counted())
+        assert any("other work ran here" in line for line in said) is told
+
+
 # ---- the memory controller -------------------------------------------------------------------------
 
 

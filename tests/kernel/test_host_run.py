@@ -5,11 +5,13 @@ A run takes a few seconds and leaves nothing: that is what most of these tests l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,18 @@ def state(machine):
     others = {path: path.read_text() for path in (host.PAGE_CLUSTER, host.SWAPPINESS)}
     groups = [path.name for path in machine.root.iterdir() if path.name.startswith("tracereplay-")]
     return parameters, others, groups, Path("/proc/swaps").read_text()
+
+
+def touches_apart(pid):
+    """Wait until a touching process runs on another CPU than its parent reads on; False: it never does."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):  # it ends between two repeats
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                if os.sched_getaffinity(int(child)).isdisjoint(os.sched_getaffinity(pid)):
+                    return True
+        time.sleep(0.01)
+    return False
 
 
 def command(trace, folder, out, *options):
@@ -141,6 +155,7 @@ def test_a_run_that_is_ended_puts_everything_back(machine, trace, folder, tmp_pa
         if line.startswith("run 1 of"):
             break
     assert state(machine) != before
+    assert touches_apart(process.pid) or len(os.sched_getaffinity(0)) == 1
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode in (130, 128 + number)

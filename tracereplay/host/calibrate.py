@@ -32,6 +32,7 @@ from tracereplay.host.codec_times import (
 )
 from tracereplay.host.cost_figures import TIMING_SHARE, figure
 from tracereplay.host.device_times import check_directory, device_kind, measure_device
+from tracereplay.host.machine import other_work
 from tracereplay.host.memory_times import measure_answers, measure_memory
 from tracereplay.host.pages import choose_columns
 from tracereplay.host.zswap_times import zswap_codec
@@ -42,7 +43,6 @@ ROUNDS = 5  # of all parts
 _REFERENCE_TIMINGS = 40
 _REFERENCE_SEED = 6
 DRIFT_WORTH_A_WORD = 0.15  # of the reference loop between two rounds
-_BUSY_SHARE = 0.5  # of the CPUs, before anything was measured
 _TYPICAL_BYTES = 64 << 20  # memory in use, for what is derived
 
 
@@ -85,11 +85,10 @@ def calibrate(
     if running is not None and running not in (*names.values(), "lzo-rle"):
         notes.append(f"zswap runs with {running}, which was not asked for: it is not timed")
         running = None
-    busy = os.getloadavg()[0]
-    if busy > _BUSY_SHARE * (os.cpu_count() or 1):
+    if busy := other_work():
         notes.append(
-            f"other work ran here when this began (load average {busy:.1f}, {os.cpu_count()} CPUs): "
-            "what it took is in the figures, most of all in those of reclaim; measure an idle machine"
+            f"{busy}: what it took is in the figures, most of all in those of reclaim; "
+            "measure an idle machine"
         )
     parts: list[dict[str, Any]] = []
     reference: list[float] = []

@@ -26,6 +26,7 @@ ZSWAP = Path("/sys/module/zswap/parameters")
 DEBUG = Path("/sys/kernel/debug")
 
 _SPARE_BYTES = 64 << 20
+_BUSY_SHARE = 0.5  # of the CPUs
 _SWAP_FLAG_PREFER = 0x8000
 _HIGHEST_PRIORITY = 32767
 
@@ -303,3 +304,11 @@ def read_pool(folder: Path | None) -> tuple[int, int]:
 def meminfo() -> dict[str, int]:
     """Return the lines of /proc/meminfo, in KiB."""
     return numbers_of(read_text("/proc/meminfo").replace(":", "").replace(" kB", ""))
+
+
+def other_work() -> str:
+    """Say that other work runs on this machine, where it takes enough to be seen in times; else ""."""
+    busy, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if busy <= _BUSY_SHARE * cpus:
+        return ""
+    return f"other work ran here when this began (load average {busy:.1f}, {cpus} CPUs)"

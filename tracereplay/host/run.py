@@ -41,6 +41,7 @@ from tracereplay.host.machine import (
     is_rotational,
     meminfo,
     numbers_of,
+    other_work,
     read_pool,
     read_text,
     set_for_now,
@@ -194,14 +195,19 @@ def _child(load: Workload, run: HostRun, cpu: int) -> Iterator[_Child]:
 
 
 def _choose_cpus() -> tuple[int, int]:
-    """Return the CPU of the touching process and one for the readings; the same where there is one."""
+    """Return the CPU of the touching process and one for the readings; the same where there is one.
+
+    To be asked before this process is bound to its own: the readings, which go first everywhere, would
+    stop the touches every few milliseconds.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[-1], allowed[0]
 
 
-def _run_once(load: Workload, run: HostRun, machine: Machine, debug: Path | None) -> dict[str, Any]:
+def _run_once(
+    load: Workload, run: HostRun, machine: Machine, debug: Path | None, touch_cpu: int
+) -> dict[str, Any]:
     """Touch the trace once; return what was counted."""
-    touch_cpu, _ = _choose_cpus()
     with contextlib.ExitStack() as undo:
         cgroup = Cgroup(undo, machine)
         _limit(cgroup, run)
@@ -451,10 +457,12 @@ def host_run(
         others = len(read_text("/proc/swaps").splitlines()) - 1
         if others > 0:
             say(f"note: {others} other swap area(s) in use; what they take and give is counted too")
+        if busy := other_work():
+            say(f"note: {busy}: the times of the touches are longer for it; run on an idle machine")
         _set_parameters(undo, run)
         debug = undo.enter_context(debugfs())  # zswap's folder is there once it was enabled
         path = add_swap(undo, run.swap_directory, swap_bytes)
-        _, read_cpu = _choose_cpus()
+        touch_cpu, read_cpu = _choose_cpus()
         allowed = os.sched_getaffinity(0)
         undo.callback(os.sched_setaffinity, 0, allowed)
         os.sched_setaffinity(0, {read_cpu})
@@ -463,7 +471,7 @@ def host_run(
         settings = _settings_now(run, swap_bytes, path)
         repeats = []
         for turn in range(run.repeats):
-            repeats.append(_run_once(load, run, machine, debug))
+            repeats.append(_run_once(load, run, machine, debug, touch_cpu))
             say(_line(turn, run.repeats, repeats[-1]))
     finished = [repeat for repeat in repeats if repeat["finished"]]
     first = finished[0] if finished else repeats[0]
