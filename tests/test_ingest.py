@@ -21,7 +21,13 @@ from golden_captures import CAPTURES, GOLDEN, OPTIONS, rows_of
 from typer.testing import CliRunner
 
 from tracereplay.cli import app
-from tracereplay.errors import FormatError, InputError, OutputError, TracereplayError
+from tracereplay.errors import (
+    FormatError,
+    InputError,
+    LostEventsError,
+    OutputError,
+    TracereplayError,
+)
 from tracereplay.files import Input, spool
 from tracereplay.readers import FORMATS, Options, base, ingest
 from tracereplay.schema import METADATA_KEYS, METADATA_PREFIX
@@ -538,6 +544,20 @@ def test_a_time_beyond_64_bits_is_a_bad_line(tmp_path, capture, time, digits):
     done = ingest(tmp_path / capture, tmp_path / "u.parquet", options=options)
     assert done.bad_lines == whole.bad_lines + 1
     assert done.records <= whole.records
+
+
+@pytest.mark.parametrize("rows", [200, 1])
+@pytest.mark.parametrize("line", ["Lost 1553 events", "WARNING: Lost 1553 events"])
+def test_events_that_bpftrace_lost_are_no_bad_lines_of_its_csv(tmp_path, rows, line):
+    capture = tmp_path / "out.csv"
+    row = "1000,7,7,0,0x7f0012345000,0x6\n"
+    capture.write_text(f"time_ns,pid,tid,cpu,vaddr,error_code\n{row * rows}{line}\n{row * rows}")
+    with pytest.raises(LostEventsError, match="lost 1553 events") as caught:
+        ingest(capture, tmp_path / "t.parquet")
+    assert caught.value.count == 1553
+    done = ingest(capture, tmp_path / "t.parquet", options=Options(allow_lost=True))
+    assert footer(tmp_path / "t.parquet")["lost_events"] == "1553"
+    assert (done.records, done.bad_lines) == (2 * rows, 0)
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from tracereplay.files import Input
 from tracereplay.readers.base import Bytes, Format, Head, Options, Report, text_chunks
 from tracereplay.readers.delimited import (
     ALIASES,
+    LOST,
     DelimitedReader,
     is_header,
     map_columns,
     split_header,
 )
 
-_LOST = re.compile(rb"^Lost (\d+) events")
 _ATTACHING = re.compile(rb"^Attach(ing|ed) \d+ probes?")
 _SAMPLE_LINES = 400
 _MAX_JSON_LINE = 1 << 16
@@ -98,7 +98,7 @@ class _Unpacker:
             elif line[:1] == b"@":
                 self.maps += 1
                 kept.append(b"")
-            elif lost := _LOST.match(line):
+            elif lost := LOST.match(line):
                 self._report.lost_events += int(lost[1])
                 kept.append(b"")
             elif _ATTACHING.match(line):

@@ -7,6 +7,7 @@ address is hex or decimal is decided for the whole column, never for one token.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ _TIMES_OF_ANY_UNIT = ("timestamp", "time", "ts")
 _FLAGS = frozenset(["r", "w", "read", "write", "load", "store", "get", "set", "0", "1"])
 _ROWS = 1 << 18
 _SEPARATORS = (b",", b"\t", b";", b"|")
+LOST = re.compile(rb"^(?:WARNING: )?Lost (\d+) events")  # bpftrace's, between lines of the user's
 
 
 def map_columns(header: Sequence[str], options: Options) -> dict[str, str]:
@@ -259,8 +261,11 @@ class DelimitedReader:
         return np.insert(values, places, np.array(found), axis=0) if found else values
 
     def odd_line(self, number: int, line: bytes) -> None:
-        """Count a line that cannot be read."""
-        self._report.bad(number, line)
+        """Count a line that cannot be read, or the events it says are lost."""
+        if lost := LOST.match(line):
+            self._report.lost_events += int(lost[1])
+        else:
+            self._report.bad(number, line)
 
     def _again(self, line: bytes, texts: list[str]) -> Any:
         """Scan a line without its quotes and its command name's separators; None: no row."""
