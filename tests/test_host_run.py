@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -20,8 +24,10 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import HostError, InputError, OutputError, SettingsError
-from tracereplay.host import machine, touching, workload
+from tracereplay.host import machine, signals, touching, workload
 from tracereplay.host import run as host
+from tracereplay.host import undo as undoing
+from tracereplay.host.undo import Journal, Undo
 from tracereplay.trace import open_trace
 
 
@@ -91,13 +97,13 @@ def test_too_small_a_limit_and_too_little_memory_are_refused(tmp_path, monkeypat
 
 
 def test_a_swap_file_needs_a_folder_and_room(tmp_path, monkeypatch):
-    undo = contextlib.ExitStack()
+    back = Undo()
     with pytest.raises(HostError, match="no such folder"):
-        machine.add_swap(undo, tmp_path / "absent", 1 << 20)
+        machine.add_swap(back, tmp_path / "absent", 1 << 20)
     full = types.SimpleNamespace(f_bavail=10, f_frsize=4096)
     monkeypatch.setattr(machine.os, "statvfs", lambda _: full)
     with pytest.raises(HostError, match=r"40\.0 KiB free.*--swap-directory"):
-        machine.add_swap(undo, tmp_path, 1 << 20)
+        machine.add_swap(back, tmp_path, 1 << 20)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,11 +113,13 @@ def test_a_file_system_that_cannot_swap_is_named_and_the_file_removed(tmp_path, 
         return -1
 
     tried = []
-    library = types.SimpleNamespace(swapon=lambda *a: tried.append(a) or refuse())
+    library = types.SimpleNamespace(
+        swapon=lambda *a: tried.append(a) or refuse(), swapoff=lambda _: refuse()
+    )
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda *_, **__: library)
     with (
         pytest.raises(HostError, match="ext4 or xfs"),
-        contextlib.ExitStack() as undo,
+        Undo() as undo,
     ):
         machine.add_swap(undo, tmp_path, 2 << 20)
     assert len(tried) == 2  # the second time with every block written
@@ -125,7 +133,7 @@ def test_a_setting_the_kernel_does_not_take_is_put_back(tmp_path):
 
     path = Stubborn(tmp_path / "compressor")
     path.write_text("lzo")
-    undo = contextlib.ExitStack()
+    undo = Undo()
     with pytest.raises(HostError, match="keeps 'lzo'"):
         machine.set_for_now(undo, path, "none-such")
     other = tmp_path / "percent"
@@ -134,6 +142,190 @@ def test_a_setting_the_kernel_does_not_take_is_put_back(tmp_path):
     assert other.read_text() == "1"
     undo.close()
     assert other.read_text() == "20"
+
+
+# ---- what ends a run -------------------------------------------------------------------------------
+
+
+class Kernel:
+    """Swap files in use; `failures` are what the next calls of swapoff say instead of doing it."""
+
+    def __init__(self, monkeypatch, failures=()):
+        self.on: set[str] = set()
+        self.failures = list(failures)
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: self)
+
+    def swapon(self, path, _):
+        self.on.add(os.fsdecode(path))
+        return 0
+
+    def swapoff(self, path):
+        name = os.fsdecode(path)
+        failure = self.failures.pop(0) if self.failures else 0
+        if not failure and name not in self.on:
+            failure = errno.EINVAL
+        ctypes.set_errno(failure)
+        if not failure:
+            self.on.remove(name)
+        return -1 if failure else 0
+
+
+def test_a_swap_file_goes_though_a_signal_comes_right_after_it_is_on(tmp_path, monkeypatch):
+    kernel = Kernel(monkeypatch)
+    swapon = kernel.swapon
+
+    def ended(path, flags):
+        swapon(path, flags)
+        raise KeyboardInterrupt
+
+    kernel.swapon = ended
+    with pytest.raises(KeyboardInterrupt), Undo() as undo:
+        machine.add_swap(undo, tmp_path, 1 << 20)
+    assert kernel.on == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_swapoff_is_tried_again(tmp_path, monkeypatch):
+    kernel = Kernel(monkeypatch, [errno.EINTR, errno.EINTR])
+    with Undo() as undo:
+        machine.add_swap(undo, tmp_path, 1 << 20)
+        assert len(kernel.on) == 1
+    assert kernel.on == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_swap_file_that_stays_in_use_keeps_its_name(tmp_path, monkeypatch):
+    Kernel(monkeypatch, [errno.ENOMEM])
+    with pytest.raises(HostError, match=r"try `swapoff .*; rm "), Undo() as undo:
+        path = machine.add_swap(undo, tmp_path, 1 << 20)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_where_it_naps_and_not_again_on_its_way_back(number):
+    before = signal.getsignal(number)
+    done = []
+
+    def change() -> None:
+        with signals.held_signals(), contextlib.ExitStack() as stack:
+            stack.callback(done.append, "back")
+            stack.callback(signal.raise_signal, number)
+            signal.raise_signal(number)
+            done.append("in a change")
+            signals.nap(10)
+            done.append("never")
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
+        change()
+    assert done == ["in a change", "back"]
+    assert ended.type is KeyboardInterrupt or ended.value.code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_on_the_way_back_is_raised_when_all_is_back():
+    done = []
+
+    def put_back() -> None:
+        with signals.held_signals():
+            signal.raise_signal(signal.SIGINT)
+            done.append("back")
+
+    with pytest.raises(KeyboardInterrupt):
+        put_back()
+    assert done == ["back"]
+    signals.nap(0)  # nothing is left of it
+
+
+def test_waiting_for_another_run_sees_a_signal(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
+    with (tmp_path / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        said = []
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with (
+            pytest.raises(KeyboardInterrupt),
+            signals.held_signals(),
+            host._alone(said.append),
+        ):
+            pass
+        assert said == ["waiting for another host-run on this machine to end"]
+        timer.join()
+
+
+@pytest.fixture
+def killed(tmp_path, monkeypatch):
+    """What a run leaves that was killed in the middle: its journal, a setting, a swap file."""
+    kernel = Kernel(monkeypatch)
+    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
+    setting = tmp_path / "percent"
+    setting.write_text("20\n")
+    with (tmp_path / "lock").open("wb+", buffering=0) as file:
+        undo = Undo(Journal(file.fileno()))
+        machine.set_for_now(undo, setting, "1")
+        machine.set_for_now(undo, setting, "2")
+        path = machine.add_swap(undo, tmp_path, 1 << 20)
+        undo.pop_all()
+    assert path.exists()
+    return kernel, setting, path
+
+
+def test_a_run_after_one_that_was_killed_puts_back_what_that_left(killed, tmp_path):
+    kernel, setting, path = killed
+    said = []
+    with host._alone(said.append):
+        assert setting.read_text() == "20"
+        assert kernel.on == set()
+        assert not path.exists()
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert (tmp_path / "lock").read_bytes() == b""
+    with host._alone(said.append):
+        pass
+    assert len(said) == 1
+
+
+def test_what_cannot_be_put_back_stays_written_down(killed):
+    kernel, setting, path = killed
+    kernel.failures = [errno.EPERM]
+    with pytest.raises(HostError, match="swapoff"), host._alone(print):
+        pass
+    assert setting.read_text() == "20"
+    assert path.exists()
+    said = []
+    with host._alone(said.append):
+        assert not path.exists()
+    assert said == [f"note: a host-run was killed here; put back what it left: {path}"]
+
+
+def test_a_kill_while_another_is_put_back_loses_no_step(killed, tmp_path):
+    kernel, _, path = killed
+    written = (tmp_path / "lock").read_bytes()
+
+    def look(_):
+        assert (tmp_path / "lock").read_bytes() == written  # as a kill now would leave it
+        raise KeyboardInterrupt
+
+    kernel.swapoff = look
+    with pytest.raises(KeyboardInterrupt), host._alone(print):
+        pass
+    assert str(path).encode() in (tmp_path / "lock").read_bytes()
+
+
+def test_settings_from_before_a_reboot_are_not_put_back(killed, tmp_path, monkeypatch):
+    _, setting, path = killed
+    monkeypatch.setattr(undoing, "_BOOT", tmp_path / "absent")
+    with host._alone(lambda _: None):
+        assert setting.read_text() == "2"
+        assert not path.exists()
+
+
+def test_a_lock_file_of_junk_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
+    for junk in (b"\xff\x00", b"[]\n", b'{"boot": "", "steps": [[1]]}\n', b"null"):
+        (tmp_path / "lock").write_bytes(junk)
+        with host._alone(pytest.fail):
+            pass
 
 
 # ---- the CPUs --------------------------------------------------------------------------------------
@@ -147,7 +339,7 @@ def bare_run(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "find_machine", lambda **_: found)
     for name in ("check_run", "_set_parameters"):
         monkeypatch.setattr(host, name, lambda *_: None)
-    monkeypatch.setattr(host, "debugfs", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(host, "debugfs", lambda *_: None)
     monkeypatch.setattr(host, "add_swap", lambda *_: tmp_path / "swap")
     monkeypatch.setattr(host, "_settings_now", lambda *_: {})
     monkeypatch.setattr(host.os, "setpriority", lambda *_: None)
@@ -174,7 +366,7 @@ def test_the_touches_have_a_cpu_that_the_readings_leave_alone(bare_run):
     seen = []
 
     def once(*given):
-        seen.append((given[4], os.sched_getaffinity(0)))
+        seen.append((given[3], os.sched_getaffinity(0)))
         return _nothing_counted()
 
     bare_run(once)

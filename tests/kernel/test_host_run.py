@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def state(machine):
     parameters = {path.name: path.read_text() for path in ZSWAP.iterdir()}
     others = {path: path.read_text() for path in (host.PAGE_CLUSTER, host.SWAPPINESS)}
     groups = [path.name for path in machine.root.iterdir() if path.name.startswith("tracereplay-")]
-    return parameters, others, groups, Path("/proc/swaps").read_text()
+    mounts = Path("/proc/self/mounts").read_text()
+    return parameters, others, groups, mounts, Path("/proc/swaps").read_text()
 
 
 def touches_apart(pid):
@@ -82,6 +84,20 @@ def command(trace, folder, out, *options):
     words = ["host-run", str(trace), "--limit", "8MiB", "-o", str(out), "--content", "redis-json"]
     words += ["--swap-directory", str(folder), "--swap-size", "64MiB", *options]
     return [sys.executable, "-m", "tracereplay", *words]
+
+
+@contextlib.contextmanager
+def in_the_middle(words):
+    """Yield a run that has done its first repeat; it is over when the block is left."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("run 1 of"):
+                break
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def test_a_run_is_what_validate_reads_and_leaves_the_machine_as_it_was(
@@ -146,22 +162,64 @@ def test_a_run_that_is_killed_tells_how_far_it_came(machine, trace, folder, tmp_
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_ended_puts_everything_back(machine, trace, folder, tmp_path, number):
     before = state(machine)
-    process = subprocess.Popen(
-        command(trace, folder, tmp_path, "--repeat", "500"),
-        stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:  # until it is in the middle
-        if line.startswith("run 1 of"):
-            break
-    assert state(machine) != before
-    assert touches_apart(process.pid) or len(os.sched_getaffinity(0)) == 1
-    process.send_signal(number)
-    process.communicate(timeout=60)
+    with in_the_middle(command(trace, folder, tmp_path, "--repeat", "500")) as process:
+        assert state(machine) != before
+        assert touches_apart(process.pid) or len(os.sched_getaffinity(0)) == 1
+        process.send_signal(number)
+        process.communicate(timeout=60)
     assert process.returncode in (130, 128 + number)
     assert state(machine) == before
     assert not list(folder.glob(".tracereplay.*"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("inject", "status"),
+    [("swapon:signal=SIGINT:when=1", 130), ("swapoff:error=EINTR:when=1..2", 0)],
+)
+def test_a_signal_in_the_middle_of_a_change_leaves_no_swap(
+    machine, trace, folder, tmp_path, inject, status
+):
+    if shutil.which("strace") is None:
+        pytest.skip("no strace")
+    before = state(machine)
+    strace = ["strace", "-f", "-qq", "-o", str(tmp_path / "calls")]
+    words = command(trace, folder, tmp_path, "--repeat", "1")
+    done = subprocess.run(
+        [*strace, "-e", "trace=swapon,swapoff", "-e", f"inject={inject}", *words],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    told = (tmp_path / "calls").read_text()
+    assert "(INJECTED)" in told or "--- SIGINT" in told
+    assert state(machine) == before
+    assert not list(folder.glob(".tracereplay.*"))
+
+
+def test_ctrl_c_held_down_puts_everything_back(machine, trace, folder, tmp_path):
+    before = state(machine)
+    with in_the_middle(command(trace, folder, tmp_path, "--repeat", "500")) as process:
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        assert process.returncode == 130
+    assert state(machine) == before
+    assert not list(folder.glob(".tracereplay.*"))
+
+
+def test_after_a_kill_the_next_run_puts_back_what_was_left(machine, trace, folder, tmp_path):
+    before = state(machine)
+    words = command(trace, folder, tmp_path, "--repeat", "500")
+    with in_the_middle(words) as process:
+        process.kill()
+    assert state(machine) != before
+    words[words.index("500")] = "1"
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "put back what it left" in done.stderr
+    assert state(machine) == before
+    assert not list(folder.glob(".tracereplay.*"))
 
 
 def test_an_error_in_the_middle_puts_everything_back(machine, trace, folder, tmp_path):

@@ -1,11 +1,10 @@
 """What a run changes on this machine and reads from it: settings, swap file, memory cgroup, counters.
 
-Whatever is changed is put back by the ExitStack it was changed under.
+Whatever is changed is put back by the Undo it was changed under.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
 import errno
@@ -13,18 +12,18 @@ import os
 import platform
 import struct
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tracereplay.errors import HostError
 from tracereplay.host import touching
+from tracereplay.host.signals import nap
+from tracereplay.host.undo import Undo
 from tracereplay.units import PAGE_BYTES, format_size
 
 ZSWAP = Path("/sys/module/zswap/parameters")
 DEBUG = Path("/sys/kernel/debug")
 
+SWAP_PREFIX = ".tracereplay."
 _SPARE_BYTES = 64 << 20
 _BUSY_SHARE = 0.5  # of the CPUs
 _SWAP_FLAG_PREFER = 0x8000
@@ -100,12 +99,12 @@ def numbers_of(text: str) -> dict[str, int]:
     return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].lstrip("-").isdigit()}
 
 
-def set_for_now(undo: contextlib.ExitStack, path: Path, value: str) -> None:
+def set_for_now(undo: Undo, path: Path, value: str) -> None:
     """Set what a file says until `undo` is closed; HostError where the kernel keeps another value."""
     before = read_text(path).strip()
     if before == value:
         return
-    undo.callback(write_text, path, before)
+    undo.later("setting", path, before)
     write_text(path, value)
     if read_text(path).strip() != value:
         raise HostError(
@@ -124,7 +123,7 @@ def _swap_header(pages: int) -> bytes:
     return bytes(header)
 
 
-def add_swap(undo: contextlib.ExitStack, folder: Path, size_bytes: int) -> Path:
+def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
     """Make a swap file and use it before any other.
 
     Raises
@@ -144,11 +143,13 @@ def add_swap(undo: contextlib.ExitStack, folder: Path, size_bytes: int) -> Path:
         )
     libc = ctypes.CDLL(None, use_errno=True)
     try:
-        handle, name = tempfile.mkstemp(prefix=".tracereplay.", suffix=".swap", dir=folder)
+        handle, name = tempfile.mkstemp(prefix=SWAP_PREFIX, suffix=".swap", dir=folder)
     except OSError as error:
         raise HostError(f"{folder}: {error.strerror or error}") from error
     path = Path(name)
-    undo.callback(path.unlink)
+    undo.later(
+        "swap", path
+    )  # before it is on: a run that is killed right after has it written down
     refused = 0
     try:
         with os.fdopen(handle, "r+b", buffering=0) as file:
@@ -156,6 +157,7 @@ def add_swap(undo: contextlib.ExitStack, folder: Path, size_bytes: int) -> Path:
                 if fill:
                     for _ in range(0, size_bytes, 1 << 20):
                         file.write(bytes(1 << 20))
+                        nap(0)
                 else:
                     os.posix_fallocate(file.fileno(), 0, size_bytes)
                 file.seek(0)
@@ -164,7 +166,6 @@ def add_swap(undo: contextlib.ExitStack, folder: Path, size_bytes: int) -> Path:
                 os.fsync(file.fileno())
                 flags = _SWAP_FLAG_PREFER | _HIGHEST_PRIORITY
                 if libc.swapon(os.fsencode(path), flags) == 0:
-                    undo.callback(_swap_off, libc, path)
                     return path
                 refused = ctypes.get_errno()
                 if refused != errno.EINVAL:
@@ -175,13 +176,6 @@ def add_swap(undo: contextlib.ExitStack, folder: Path, size_bytes: int) -> Path:
         f"{path}: swapon: {os.strerror(refused)}; is {folder} on a disk's own file system, "
         "such as ext4 or xfs? --swap-directory names another"
     )
-
-
-def _swap_off(libc: Any, path: Path) -> None:
-    if libc.swapoff(os.fsencode(path)) != 0:
-        raise HostError(
-            f"{path}: swapoff: {os.strerror(ctypes.get_errno())}; try `swapoff {path}; rm {path}`"
-        )
 
 
 def is_rotational(path: Path) -> int:
@@ -200,19 +194,19 @@ def is_rotational(path: Path) -> int:
 class Cgroup:
     """An own memory cgroup."""
 
-    def __init__(self, undo: contextlib.ExitStack, machine: Machine) -> None:
+    def __init__(self, undo: Undo, machine: Machine) -> None:
         self.is_v1 = machine.cgroup == "v1"
         if not self.is_v1:
             control = machine.root / "cgroup.subtree_control"
             if "memory" not in read_text(control).split():
-                undo.callback(write_text, control, "-memory")
+                undo.later("setting", control, "-memory")
                 write_text(control, "+memory")
         self.path = machine.root / f"tracereplay-{os.getpid()}"
+        undo.later("cgroup", self.path)
         try:
             self.path.mkdir()
         except OSError as error:
             raise HostError(f"{self.path}: {error.strerror or error}") from error
-        undo.callback(self._remove)
         self.stat = self._open("memory.stat")
         self.usage = self._open("memory.usage_in_bytes" if self.is_v1 else "memory.current")
         self.kmem = self._open("memory.kmem.usage_in_bytes") if self.is_v1 else -1
@@ -251,37 +245,19 @@ class Cgroup:
         name = "memory.oom_control" if self.is_v1 else "memory.events"
         return numbers_of(read_text(self.path / name)).get("oom_kill", 0)
 
-    def _remove(self) -> None:
-        for _ in range(200):  # a killed process leaves its cgroup a moment later
-            try:
-                self.path.rmdir()
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise HostError(f"{self.path}: {error.strerror or error}") from error
-                time.sleep(0.01)
-            else:
-                return
-        raise HostError(f"{self.path}: still in use; remove it with rmdir")
-
 
 # ---- counters --------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def debugfs() -> Iterator[Path | None]:
-    """Yield the folder of zswap's own counters, mounting debugfs where nobody has; None without."""
+def debugfs(undo: Undo) -> Path | None:
+    """Return the folder of zswap's own counters, mounting debugfs where nobody has; None without."""
     if (DEBUG / "zswap").is_dir():
-        yield DEBUG / "zswap"
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
+        return DEBUG / "zswap"
     folder = Path(tempfile.mkdtemp(prefix="tracereplay."))
-    mounted = libc.mount(b"none", os.fsencode(folder), b"debugfs", 0, None) == 0
-    try:
-        yield folder / "zswap" if mounted and (folder / "zswap").is_dir() else None
-    finally:
-        if mounted:
-            libc.umount2(os.fsencode(folder), 2)  # MNT_DETACH
-        folder.rmdir()
+    undo.later("mount", folder)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mount(b"none", os.fsencode(folder), b"debugfs", 0, None)
+    return folder / "zswap" if (folder / "zswap").is_dir() else None
 
 
 def debug_counters(folder: Path | None) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 What a run writes is what `validate` reads: NAME.json, NAME.trace.parquet, NAME.pages.parquet.
 Everything it changes on the machine it puts back, on errors and Ctrl-C too: the swap file, the
-cgroup, zswap's parameters, `vm.page-cluster`, `vm.swappiness`.
+cgroup, zswap's parameters, `vm.page-cluster`, `vm.swappiness`. After a kill the next run does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import mmap
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from tracereplay.errors import HostError, OutputError, SettingsError
 from tracereplay.files import check_free, replacing
 from tracereplay.host import touching
 from tracereplay.host.machine import (
+    SWAP_PREFIX,
     ZSWAP,
     Cgroup,
     Machine,
@@ -46,6 +46,8 @@ from tracereplay.host.machine import (
     read_text,
     set_for_now,
 )
+from tracereplay.host.signals import held_signals, nap
+from tracereplay.host.undo import Journal, Undo
 from tracereplay.host.workload import Workload
 from tracereplay.units import PAGE_BYTES, format_size
 
@@ -61,6 +63,7 @@ _POOL_EVERY = 2  # readings of the statistics between two of the pool
 _POOL_S = 0.05  # between two readings of the pool, where the statistics are never read
 _FLUSH_S = 2.2  # mm/memcontrol.c:FLUSH_TIME and a little
 _START_S = 120.0  # for the touching process to load its code
+_LOCK_S = 0.1  # between two looks whether another run has ended
 _SWAP_PER_PAGE = 3  # swap is never half full, which would change what the kernel does with slots
 _MIN_SWAP_BYTES = 256 << 20
 _SLOW_NS = 1000  # a touch that took longer was no touch of a mapped page
@@ -108,7 +111,7 @@ class HostRun:
 # ---- settings --------------------------------------------------------------------------------------
 
 
-def _set_parameters(undo: contextlib.ExitStack, run: HostRun) -> None:
+def _set_parameters(undo: Undo, run: HostRun) -> None:
     for path, number in ((PAGE_CLUSTER, run.page_cluster), (SWAPPINESS, run.swappiness)):
         set_for_now(undo, path, str(number))
     wanted: dict[str, str | int | None] = {
@@ -187,11 +190,20 @@ def _child(load: Workload, run: HostRun, cpu: int) -> Iterator[_Child]:
                 process.kill()
                 text = process.communicate()[1].decode(errors="replace").strip().splitlines()
                 raise HostError(f"the touching process did not start: {text[-1] if text else ''}")
-            time.sleep(_POLL_S)
+            nap(_POLL_S)
         yield _Child(process, memory, control, touch_ns, steps_ns)
     finally:
         process.kill()
         process.communicate()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Where:
+    """What all repeats of a run share."""
+
+    machine: Machine
+    debug: Path | None
+    journal: Journal
 
 
 def _choose_cpus() -> tuple[int, int]:
@@ -204,12 +216,11 @@ def _choose_cpus() -> tuple[int, int]:
     return allowed[-1], allowed[0]
 
 
-def _run_once(
-    load: Workload, run: HostRun, machine: Machine, debug: Path | None, touch_cpu: int
-) -> dict[str, Any]:
+def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> dict[str, Any]:
     """Touch the trace once; return what was counted."""
-    with contextlib.ExitStack() as undo:
-        cgroup = Cgroup(undo, machine)
+    debug = where.debug
+    with Undo(where.journal) as undo:
+        cgroup = Cgroup(undo, where.machine)
         _limit(cgroup, run)
         # Entered after the cgroup, so that the process is gone before the cgroup is removed.
         child = undo.enter_context(_child(load, run, touch_cpu))
@@ -222,7 +233,7 @@ def _run_once(
         after, debug_after = numbers_of(read_text("/proc/vmstat")), debug_counters(debug)
         # A read brings the cgroup's own counters up to date only where more than 64 changes a CPU are
         # pending (mm/memcontrol.c:memcg_vmstats_needs_flush()); the periodic flush takes the rest.
-        time.sleep(_FLUSH_S)
+        nap(_FLUSH_S)
         own_after = cgroup.read_stat()
         kills = cgroup.oom_kills()
         finished = bool(child.control[0]["done"])
@@ -286,7 +297,7 @@ def _times(child: _Child, load: Workload) -> dict[str, Any]:
     deadline = time.monotonic() + 10
     while child.control[0]["done"] != 2 and time.monotonic() < deadline:
         child.control[0]["go"] = 2  # the loop ends; what it cost follows
-        time.sleep(_POLL_S)
+        nap(_POLL_S)
     control = child.control[0]
     quantiles = (1, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
     values = np.percentile(child.touch_ns, quantiles)
@@ -324,7 +335,7 @@ def _sample(child: _Child, cgroup: Cgroup, debug: Path | None, run: HostRun) -> 
         now = time.monotonic_ns()
         began = int(control[0]["began_ns"])
         if now < due or not began:
-            time.sleep(min(_POLL_S, max(due - now, 0) / 1e9) or _POLL_S / 10)
+            nap(min(_POLL_S, max(due - now, 0) / 1e9) or _POLL_S / 10)
             continue
         due = now + every_ns
         if reads_stat:
@@ -373,36 +384,43 @@ def _footprint(readings: dict[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that the machine is put back on those too."""
+def _alone(say: Say) -> Iterator[Journal]:
+    """Hold the machine's settings: two runs at once would take each other's for what was before.
 
-    def end(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _alone(say: Say) -> Iterator[None]:
-    """Hold the machine's settings: two runs at once would take each other's for what was before."""
+    So would a run after one that was killed: what that one left is put back first.
+    """
     try:
         handle = os.open(LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise HostError(f"{LOCK}: {error.strerror or error}") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another host-run on this machine to end")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        waits = False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waits:
+                    say("waiting for another host-run on this machine to end")
+                waits = True
+            nap(_LOCK_S)
+        journal = Journal(handle)
+        if left := journal.put_back():
+            say(f"note: a host-run was killed here; put back what it left: {', '.join(left)}")
+        yield journal
     finally:
         os.close(handle)
+
+
+def _tell_other_swap(say: Say) -> None:
+    areas = [line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]]
+    if areas:
+        say(f"note: {len(areas)} other swap area(s) in use; what they take and give is counted too")
+    for area in areas:
+        if Path(area).name.startswith(SWAP_PREFIX):
+            say(
+                f"note: {area} is left from a host-run that was killed: `swapoff {area}; rm {area}`"
+            )
 
 
 def check_run(run: HostRun, pages: int) -> None:
@@ -451,16 +469,12 @@ def host_run(
         load.lines.size * PAGE_BYTES * _SWAP_PER_PAGE, _MIN_SWAP_BYTES
     )
     swap_bytes = -(-swap_bytes // (1 << 20)) << 20
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(_ended_by_signals())
-        undo.enter_context(_alone(say))
-        others = len(read_text("/proc/swaps").splitlines()) - 1
-        if others > 0:
-            say(f"note: {others} other swap area(s) in use; what they take and give is counted too")
+    with held_signals(), _alone(say) as journal, Undo(journal) as undo:
+        _tell_other_swap(say)
         if busy := other_work():
             say(f"note: {busy}: the times of the touches are longer for it; run on an idle machine")
         _set_parameters(undo, run)
-        debug = undo.enter_context(debugfs())  # zswap's folder is there once it was enabled
+        debug = debugfs(undo)  # zswap's folder is there once it was enabled
         path = add_swap(undo, run.swap_directory, swap_bytes)
         touch_cpu, read_cpu = _choose_cpus()
         allowed = os.sched_getaffinity(0)
@@ -469,9 +483,10 @@ def host_run(
         undo.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, _READER_PRIORITY)
         settings = _settings_now(run, swap_bytes, path)
+        where = _Where(machine, debug, journal)
         repeats = []
         for turn in range(run.repeats):
-            repeats.append(_run_once(load, run, machine, debug, touch_cpu))
+            repeats.append(_run_once(load, run, where, touch_cpu))
             say(_line(turn, run.repeats, repeats[-1]))
     finished = [repeat for repeat in repeats if repeat["finished"]]
     first = finished[0] if finished else repeats[0]

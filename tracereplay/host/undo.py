@@ -1,0 +1,166 @@
+"""What is still to be put back on this machine: done when a run ends, or by the next after a kill.
+
+Each step back is written down before the change it undoes, and struck out once it is done. Nothing
+can note SIGKILL, but the file stays; and a step whose change was never made does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tracereplay.errors import HostError
+
+Step = tuple[str, str, str]  # which of _STEPS, path, what the file said before
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MNT_DETACH = 2
+_TRIES = 500
+_TRY_S = 0.01
+
+
+class Undo(contextlib.ExitStack):
+    """An ExitStack whose steps back stand in a journal as well; None keeps none."""
+
+    def __init__(self, journal: Journal | None = None) -> None:
+        super().__init__()
+        self.journal = journal or Journal(None)
+
+    def later(self, what: str, path: Path, before: str = "") -> None:
+        """Note a step back; to be called before the change."""
+        step = (what, str(path.absolute()), before)
+        self.journal.add(step)
+        self.callback(self.step_back, step)
+
+    def step_back(self, step: Step) -> None:
+        """Do a step back and strike it out."""
+        what, path, before = step
+        _STEPS[what](Path(path), before)
+        self.journal.strike(step)  # one that failed stays
+
+
+class Journal:
+    """The steps back of a run, as one line of JSON in an open file; None keeps no file."""
+
+    def __init__(self, handle: int | None) -> None:
+        self._handle = handle
+        self._steps: list[Step] = []
+
+    def add(self, step: Step) -> None:
+        """Write a step down."""
+        self._steps.append(step)
+        self._save()
+
+    def strike(self, step: Step) -> None:
+        """Take out a step that is done."""
+        self._steps.remove(step)
+        self._save()
+
+    def _save(self) -> None:
+        if self._handle is None:
+            return
+        written = {"boot": _boot(), "steps": self._steps}
+        line = json.dumps(written).encode() + b"\n" if self._steps else b""
+        os.pwrite(self._handle, line, 0)
+        os.ftruncate(self._handle, len(line))
+
+    def left(self) -> list[Step]:
+        """Return the steps that a killed run has left; settings of another boot are none."""
+        text = b"" if self._handle is None else os.pread(self._handle, 1 << 20, 0)
+        try:
+            written = json.loads(text.partition(b"\n")[0])
+            steps = [(str(what), str(path), str(before)) for what, path, before in written["steps"]]
+            same = written["boot"] == _boot()
+        except (ValueError, KeyError, TypeError):
+            return []
+        return [step for step in steps if step[0] in _STEPS and (same or step[0] != "setting")]
+
+    def put_back(self) -> list[str]:
+        """Do what a killed run has left to do; return the paths.
+
+        Raises
+        ------
+        HostError
+            A step fails; it stays written down.
+        """
+        left = self.left()
+        self._steps = list(left)
+        with Undo(self) as undo:
+            for step in left:
+                undo.callback(undo.step_back, step)
+        self._save()
+        return [path for _, path, _ in left]
+
+
+def _boot() -> str:
+    with contextlib.suppress(OSError):
+        return _BOOT.read_text(encoding="ascii").strip()
+    return ""
+
+
+# ---- steps -----------------------------------------------------------------------------------------
+
+
+def _set_back(path: Path, before: str) -> None:
+    try:
+        path.write_text(before, encoding="ascii")
+    except OSError as error:
+        raise HostError(
+            f"{path}: cannot be set to {before!r}: {error.strerror or error}"
+        ) from error
+
+
+def _remove_swap(path: Path, _before: str) -> None:
+    """Take a swap file out of use and remove it; while it is in use it keeps its name."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for _ in range(_TRIES):
+        if libc.swapoff(os.fsencode(path)) == 0:
+            break
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOENT):  # it was not in use, or never made
+            break
+        if number != errno.EINTR:
+            raise _still_on(path, os.strerror(number))
+        time.sleep(_TRY_S)  # a signal: what is back in memory by now stays there
+    else:
+        raise _still_on(path, "interrupted again and again")
+    path.unlink(missing_ok=True)
+
+
+def _still_on(path: Path, why: str) -> HostError:
+    return HostError(f"{path}: swapoff: {why}; try `swapoff {path}; rm {path}`")
+
+
+def _remove_cgroup(path: Path, _before: str) -> None:
+    for _ in range(_TRIES):  # a killed process leaves its cgroup a moment later
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise HostError(f"{path}: {error.strerror or error}") from error
+            time.sleep(_TRY_S)
+        else:
+            return
+    raise HostError(f"{path}: still in use; remove it with rmdir")
+
+
+def _unmount(path: Path, _before: str) -> None:
+    ctypes.CDLL(None).umount2(os.fsencode(path), _MNT_DETACH)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
+
+
+_STEPS: dict[str, Callable[[Path, str], None]] = {
+    "setting": _set_back,
+    "swap": _remove_swap,
+    "cgroup": _remove_cgroup,
+    "mount": _unmount,
+}
