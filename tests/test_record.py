@@ -5,6 +5,7 @@ The recorders are stand-ins in a PATH of their own, so that the tests ask the sa
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,9 +132,24 @@ def test_lost_events_are_refused_with_a_larger_buffer_named(tools, tmp_path):
 def test_every_access_comes_from_valgrind_through_a_pipe(tmp_path):
     done = run("--full", "-o", tmp_path / "t.parquet", "--", "true")
     assert done.exit_code == 0, done.output
-    assert "running valgrind -q --tool=lackey" in done.stderr
+    assert "running valgrind --tool=lackey" in done.stderr
     assert "coverage full, read as lackey" in done.stderr
     assert left(tmp_path) == ["t.parquet"]
+
+
+def test_every_access_of_a_shell_script_is_that_of_its_programs_too(tmp_path, monkeypatch):
+    """Of the real valgrind: what the shell starts is in the table, and that it is not told apart."""
+    monkeypatch.setenv("PATH", os.defpath)
+    if shutil.which("valgrind") is None:
+        pytest.skip("no valgrind")
+    rows = {}
+    for name, script in (("shell", ":"), ("both", "cat /dev/null; :")):
+        done = run("--full", "-o", tmp_path / f"{name}.parquet", "--", "sh", "-c", script)
+        assert done.exit_code == 0, done.output
+        assert ("2 processes wrote it" in done.stderr) is (name == "both")
+        rows[name] = pl.read_parquet(tmp_path / f"{name}.parquet")
+        assert "cannot be read" not in done.stderr
+    assert rows["both"].height > 1.3 * rows["shell"].height
 
 
 def test_the_commands_of_all_recorders_are_printed_and_none_is_run(tmp_path):
@@ -145,7 +161,8 @@ def test_the_commands_of_all_recorders_are_printed_and_none_is_run(tmp_path):
     one = run("--print", "--tool", "lackey", "--", "sort")
     assert one.stdout.count("\n") == 2
     assert (
-        "valgrind -q --tool=lackey --basic-counts=no --trace-mem=yes --log-fd=3 sort" in one.stdout
+        "valgrind --tool=lackey --basic-counts=no --trace-mem=yes --trace-children=yes --log-fd=3 sort"
+        in one.stdout
     )
     assert left(tmp_path) == []
 

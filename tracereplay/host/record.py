@@ -111,7 +111,8 @@ def _damo(capture: str, command: Sequence[str], pages: int) -> list[str]:
 
 def _lackey(capture: str, command: Sequence[str], pages: int) -> list[str]:
     del pages
-    options = ["-q", "--tool=lackey", "--basic-counts=no", "--trace-mem=yes"]
+    # Children as well, or of a script the shell alone; without -q each process says that it was there.
+    options = ["--tool=lackey", "--basic-counts=no", "--trace-mem=yes", "--trace-children=yes"]
     return ["valgrind", *options, f"--log-fd={capture}", *command]
 
 

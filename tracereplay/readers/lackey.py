@@ -3,6 +3,8 @@
 One row per reference, timed by the count of instructions. A reference that reaches into the next
 page counts for its first page only, unless runs are folded while reading (`--collapse`): then both
 pages are touched. `--data-only` leaves out instruction fetches, which touch file pages.
+
+Several processes write whole lines side by side, but none that says whose it is.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from tracereplay.readers.base import (
 from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 
 _LINE = re.compile(rb"(I  | [LSM] )[0-9a-f]+,\d+$")
+_PROCESS = re.compile(rb"==(\d+)==")  # each prints one when it ends; -q leaves them out
 _KINDS = ["I", "L", "S", "M"]
 _ROWS = 1 << 18
 
@@ -43,6 +46,7 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
     odd = np.zeros(1 << 14, _scan.ODD)
     state = np.zeros(1, _scan.STATE)
     crossing = 0
+    processes: set[int] = set()
     for chunk in text_chunks(stream, report):
         state["position"] = 0
         while state["position"][0] < chunk.size:
@@ -53,6 +57,8 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
             report.lines = int(state["line"][0])
             for start, end, line in odd[: int(state["odd"][0])].tolist():
                 text = chunk[start:end].tobytes()
+                if named := _PROCESS.match(text):
+                    processes.add(int(named[1]))
                 if text.strip() and not text.startswith((b"==", b"--", b"#")):
                     report.bad(line + 1, text)
             rows = references[: int(state["rows"][0])]
@@ -78,6 +84,11 @@ def _read(stream: Input, options: Options, report: Report) -> Iterator[pl.DataFr
                 }
             )
             yield with_pid(frame, options.pid)
+    if len(processes) > 1:
+        report.note(
+            f"{report.name}: {len(processes)} processes wrote it, and no line says whose it is: pages "
+            "at the same address count as one (record the program itself, without a shell around it)"
+        )
     if crossing:
         report.note(
             f"{report.name}: {crossing} references reach into the next page and count for their "
@@ -92,7 +103,7 @@ FORMAT = Format(
     detect=_detect,
     read=_read,
     how_to_record=(
-        "valgrind -q --tool=lackey --basic-counts=no --trace-mem=yes --log-fd=3 CMD "
+        "valgrind --tool=lackey --basic-counts=no --trace-mem=yes --trace-children=yes --log-fd=3 CMD "
         "3> >(tracereplay ingest - --collapse --data-only -o out.parquet)"
     ),
 )
