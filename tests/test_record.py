@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import polars as pl
@@ -209,6 +210,79 @@ def test_a_time_ends_the_recording_with_its_table(tmp_path):
     done = run("-o", tmp_path / "t.parquet", "--seconds", "0.3", "--", "sleep", "600")
     assert done.exit_code == 0, done.output
     assert left(tmp_path) == ["t.parquet"]
+
+
+WAITING_PERF = f"""#!/bin/sh
+while [ "$1" != -- ]; do [ "$1" = -o ] && out=$2; shift; done
+shift
+trap 'kill $child; is_over=1' INT
+"$@" & child=$!
+while kill -0 $child 2> /dev/null; do wait $child; done
+cp {CAPTURE} "$out"
+"""
+STUBBORN_VALGRIND = (
+    VALGRIND
+    + """trap "" TERM INT
+sleep 600.375
+"""
+)
+DAEMON_VALGRIND = (
+    VALGRIND
+    + """sleep 600.375 &
+"""
+)
+
+
+def _sleepers(seconds):
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if seconds in _words(pid)]
+
+
+def test_a_recorder_that_waits_for_a_stubborn_command_still_writes_its_capture(
+    tools, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(host, "_POLITE_S", 0.2)
+    monkeypatch.setattr(host, "_PATIENCE_S", 0.5)
+    (tools / "perf").write_text(WAITING_PERF)
+    stubborn = ["sh", "-c", 'trap "" TERM INT; sleep 600.375; sleep 600.375']
+    done = run("-o", tmp_path / "t.parquet", "--seconds", "0.3", "--", *stubborn)
+    assert done.exit_code == 0, done.output
+    assert left(tmp_path) == ["t.parquet"]
+    assert _sleepers("600.375") == []
+
+
+@pytest.mark.parametrize("valgrind", [STUBBORN_VALGRIND, DAEMON_VALGRIND])
+def test_a_time_ends_what_writes_every_access_and_is_no_failure(
+    tools, tmp_path, monkeypatch, valgrind
+):
+    monkeypatch.setattr(host, "_POLITE_S", 0.2)
+    monkeypatch.setattr(host, "_PATIENCE_S", 0.5)
+    (tools / "valgrind").write_text(valgrind)
+    done = run("--full", "-o", tmp_path / "t.parquet", "--seconds", "1", "--", "true")
+    assert done.exit_code == 0, done.output
+    assert "ended with" not in done.stderr
+    assert left(tmp_path) == ["t.parquet"]
+    assert _sleepers("600.375") == []
+
+
+def test_a_recorder_that_fails_is_told_with_its_status(tools, tmp_path):
+    # Its trial, on the command `true`, goes well.
+    (tools / "perf").write_text(
+        PERF.replace("wait $child", 'case "$*" in true) ;; *) echo > $out; exit 254;; esac')
+    )
+    done = run("-o", tmp_path / "t.parquet", "--tool", "perf", "--", "sleep", "0")
+    assert done.exit_code == 1
+    assert "perf ended with status 254" in done.stderr
+    assert left(tmp_path) == []
+
+
+def test_a_full_disk_is_told_as_one(tools, tmp_path, monkeypatch):
+    (tools / "perf").write_text(PERF.replace(f"cp {CAPTURE}", "cp /etc/passwd"))
+    full = types.SimpleNamespace(f_bavail=3, f_frsize=4096)
+    monkeypatch.setattr(host.os, "statvfs", lambda _: full)
+    done = run("-o", tmp_path / "t.parquet", "--", "true")
+    assert done.exit_code == 1
+    assert f"{tmp_path}: the disk is full" in done.stderr
 
 
 def _words(pid):

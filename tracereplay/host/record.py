@@ -15,12 +15,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracereplay.errors import FormatError, HostError, LostEventsError, unknown_name
+from tracereplay.errors import FormatError, HostError, InputError, LostEventsError, unknown_name
 from tracereplay.files import check_free
 from tracereplay.readers import Ingested, Options, Progress, ingest
 
@@ -29,6 +30,8 @@ _BUFFER_PAGES = 1024  # of each CPU, 4 MiB; users without rights may lock 516 Ki
 _UNPRIVILEGED_PAGES = 128
 _NAP_S = 0.05
 _PATIENCE_S = 5.0
+_POLITE_S = 1.0  # for a recorder to end what it started
+_FULL_BYTES = 1 << 20  # less room than this is a full disk
 
 _BPF_PROGRAM = (
     'BEGIN{printf("time_ns,pid,tid,cpu,vaddr,error_code\\n")} '
@@ -352,7 +355,8 @@ def _run_then_read(
         Path(f"{capture}.sh").write_text(f"{text}\n")
     with _started(recorder, str(capture), command, pages) as child:
         status = _wait(child, seconds)
-    return read(capture), status
+    with _explained(recorder, child, folder):
+        return read(capture), status
 
 
 def _run_streaming(
@@ -364,25 +368,34 @@ def _run_streaming(
     read: _Read,
 ) -> tuple[Ingested, int]:
     """Read the capture while it is made: it would be far larger than the table."""
-    from threading import Timer
-
     theirs, ours = -1, -1
     try:
         ours, theirs = os.pipe()
         capture = folder / recorder.name
         capture.symlink_to(f"/dev/fd/{ours}")
-        with _started(recorder, str(theirs), command, pages, pass_fds=(theirs,)) as child:
+        with _started(
+            recorder, str(theirs), command, pages, pipe=ours, pass_fds=(theirs,)
+        ) as child:
             os.close(theirs)
             theirs = -1
-            timer = Timer(seconds, child.terminate) if seconds else None
-            if timer:
+            is_over = threading.Event()
+
+            def end_it() -> None:
+                is_over.set()
+                _end(child, ours)
+
+            timer = threading.Timer(seconds or 0, end_it)
+            if seconds:
                 timer.start()
             try:
-                table = read(capture)
+                with _explained(recorder, child, folder):
+                    table = read(capture)
             finally:
-                if timer:
-                    timer.cancel()
-            return table, _wait(child, _PATIENCE_S)
+                timer.cancel()
+                if seconds:
+                    timer.join()
+            status = _wait(child, _PATIENCE_S)
+            return table, 0 if is_over.is_set() else status
     finally:
         for end in (ours, theirs):
             if end >= 0:
@@ -390,8 +403,39 @@ def _run_streaming(
 
 
 @contextlib.contextmanager
+def _explained(recorder: Recorder, child: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
+    """Say of a capture that cannot be read what its recorder died of, where it did."""
+    try:
+        yield
+    except LostEventsError:
+        raise
+    except InputError as error:
+        room = os.statvfs(folder)
+        if room.f_bavail * room.f_frsize < _FULL_BYTES:
+            raise HostError(
+                f"{folder.parent}: the disk is full, and what {recorder.program} recorded is cut "
+                "short; write the table to a larger one"
+            ) from error
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_PATIENCE_S)
+        if child.returncode:
+            status = child.returncode
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            raise HostError(
+                f"{recorder.program} ended with {how}, and what it recorded cannot be read ({error})"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
 def _started(
-    recorder: Recorder, capture: str, command: Sequence[str], pages: int, **more: Any
+    recorder: Recorder,
+    capture: str,
+    command: Sequence[str],
+    pages: int,
+    *,
+    pipe: int | None = None,
+    **more: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start the recorder; it has ended, and the command with it, when the block is left."""
     try:
@@ -405,7 +449,7 @@ def _started(
     try:
         yield child
     finally:
-        _end(child)
+        _end(child, pipe)
 
 
 def _wait(child: subprocess.Popen[bytes], seconds: float | None) -> int:
@@ -419,19 +463,56 @@ def _wait(child: subprocess.Popen[bytes], seconds: float | None) -> int:
     return child.returncode
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ask the recorder to end, which ends what it started; in the end both are killed."""
-    started = _descendants(child.pid)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if child.poll() is not None:
+def _end(child: subprocess.Popen[bytes], pipe: int | None = None) -> None:
+    """End the recorder and what it started, gently at first.
+
+    It is asked first, and ends what it started; but it may wait for that, so that next come its
+    descendants, and itself last: a recorder that is killed leaves half a capture. Of one that writes
+    into a pipe everything that holds the pipe is meant, which daemons do that are no descendants.
+    """
+    started: dict[int, str] = {}
+
+    def is_over() -> bool:
+        started.update(_descendants(child.pid) | _writers(pipe))
+        return child.poll() is not None and (pipe is None or not _writers(pipe))
+
+    for number, asks, wait_s in (
+        (signal.SIGINT if pipe is None else signal.SIGTERM, True, _POLITE_S),
+        (signal.SIGTERM, False, _PATIENCE_S),
+        (signal.SIGKILL, False, _PATIENCE_S),
+        (signal.SIGTERM, True, _PATIENCE_S),
+        (signal.SIGKILL, True, _PATIENCE_S),
+    ):
+        if is_over():
             break
-        child.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_PATIENCE_S)
-    for pid, begun in started.items():
+        if asks:
+            child.send_signal(number)
+        else:
+            _signal_all(started, number)
+        until = time.monotonic() + wait_s
+        while not is_over() and time.monotonic() < until:
+            time.sleep(_NAP_S)
+    _signal_all(started, signal.SIGKILL)
+
+
+def _signal_all(processes: dict[int, str], number: signal.Signals) -> None:
+    for pid, begun in processes.items():
         if _start_time(pid) == begun:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+
+
+def _writers(pipe: int | None) -> dict[int, str]:
+    """Return the other processes that hold a pipe, each with its start time; none without a pipe."""
+    if pipe is None:
+        return {}
+    name, found = f"pipe:[{os.fstat(pipe).st_ino}]", {}
+    for path in Path("/proc").glob("[0-9]*/fd"):
+        pid = int(path.parent.name)
+        with contextlib.suppress(OSError):
+            if pid != os.getpid() and any(str(fd.readlink()) == name for fd in path.iterdir()):
+                found[pid] = _start_time(pid)
+    return found
 
 
 def _descendants(pid: int) -> dict[int, str]:
