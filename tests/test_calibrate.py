@@ -8,6 +8,7 @@ import mmap
 import os
 import platform
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,36 @@ from tracereplay.host import codec_times, device_times
 from tracereplay.host.direct_io import Writer
 from tracereplay.latency import LatencyModel
 from tracereplay.replay.state import DEVICE, EVENT
+
+
+@pytest.fixture(autouse=True)
+def on_disk(monkeypatch):
+    """Let the folders of these tests be on a disk, wherever they are."""
+    monkeypatch.setattr(device_times, "_file_system", lambda _: 0)
+
+
+def test_memory_is_not_measured_as_a_device(tmp_path, monkeypatch) -> None:
+    for number, name in ((0x01021994, "tmpfs"), (0x858458F6, "ramfs")):
+        monkeypatch.setattr(device_times, "_file_system", lambda _, number=number: number)
+        with pytest.raises(HostError, match=f"on {name}, which is memory"):
+            host.calibrate(directory=tmp_path)
+    monkeypatch.undo()
+    mounts = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for _, where, kind, *_ in mounts:
+        if where in ("/proc", "/dev/shm", "/sys"):
+            number = {"proc": 0x9FA0, "sysfs": 0x62656572, "tmpfs": 0x01021994}[kind]
+            assert device_times._file_system(Path(where)) == number
+
+
+def test_a_folder_without_a_block_device_is_said_to_have_none(tmp_path, monkeypatch) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(host, "choose_columns", lambda _: (["lz4_bytes"], notes))
+    monkeypatch.setattr(host, "read_pages", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for found, count in ((tmp_path, 0), (None, 1)):
+        monkeypatch.setattr(host, "block_device", lambda _, found=found: found)
+        with pytest.raises(KeyboardInterrupt):
+            host.calibrate(directory=tmp_path)
+        assert sum("no block device" in note for note in notes) == count
 
 
 def test_the_table_is_read_back_and_names_its_machine(tmp_path) -> None:

@@ -31,7 +31,12 @@ from tracereplay.host.codec_times import (
     read_pages,
 )
 from tracereplay.host.cost_figures import TIMING_SHARE, figure
-from tracereplay.host.device_times import check_directory, device_kind, measure_device
+from tracereplay.host.device_times import (
+    block_device,
+    check_directory,
+    device_kind,
+    measure_device,
+)
 from tracereplay.host.machine import other_work
 from tracereplay.host.memory_times import measure_answers, measure_memory
 from tracereplay.host.pages import choose_columns
@@ -79,6 +84,11 @@ def calibrate(
     columns, notes = choose_columns(codecs)
     if directory is not None:
         check_directory(Path(directory), size_bytes)
+        if block_device(Path(directory)) is None:
+            notes.append(
+                f"no block device is found below {directory} (btrfs, overlay or network file system?): "
+                "see that it is the device you mean"
+            )
     texts, kind = read_pages(pages, seed)
     names = {column: {"zstd1_bytes": "zstd1"}.get(column, column[:-6]) for column in columns}
     running = None if each_round is not None else zswap_codec()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -24,6 +25,7 @@ from tracereplay.units import PAGE_BYTES, format_size
 Times = npt.NDArray[np.float64]
 
 DEPTHS = (1, 2, 4, 8, 16, 32)
+_IN_MEMORY = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}  # include/uapi/linux/magic.h
 _BATCH = 32  # SWAP_CLUSTER_MAX; what a scan writes reaches the device together
 
 
@@ -33,6 +35,10 @@ def check_directory(directory: Path, size_bytes: int) -> None:
         raise HostError(f"{directory}: no such folder; name one on the device to test")
     if not os.access(directory, os.W_OK):
         raise HostError(f"{directory}: permission denied; name a folder you may write to")
+    if kind := _IN_MEMORY.get(_file_system(directory)):
+        raise HostError(
+            f"{directory}: on {kind}, which is memory and no device; name a folder on a disk"
+        )
     room = os.statvfs(directory)
     free = room.f_bavail * room.f_frsize
     if free < size_bytes:
@@ -40,6 +46,14 @@ def check_directory(directory: Path, size_bytes: int) -> None:
             f"{directory}: {format_size(free)} free, the test file takes "
             f"{format_size(size_bytes)}; a smaller --size will do"
         )
+
+
+def _file_system(directory: Path) -> int:
+    """Return the magic number of the file system below a folder; 0 unknown."""
+    buffer = (ctypes.c_ulong * 64)()  # struct statfs begins with it
+    if ctypes.CDLL(None).statfs(os.fsencode(directory), buffer) != 0:
+        return 0
+    return int(buffer[0]) & 0xFFFFFFFF
 
 
 def _device_error(directory: Path, error: OSError) -> HostError:
@@ -215,13 +229,20 @@ def _load(
     return times, times.size / took
 
 
-def device_kind(directory: Path) -> str:
-    """Return nvme, ssd or hdd for the device below a folder, as sysfs has it."""
+def block_device(directory: Path) -> Path | None:
+    """Return the folder in sysfs of the block device below a folder; None where none is found."""
     number = directory.stat().st_dev
     link = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     try:
-        real = link.resolve(strict=True)
+        return link.resolve(strict=True)
     except OSError:
+        return None
+
+
+def device_kind(directory: Path) -> str:
+    """Return nvme, ssd or hdd for the device below a folder, as sysfs has it; disk where it has none."""
+    real = block_device(directory)
+    if real is None:
         return "disk"
     if "nvme" in str(real):
         return "nvme"
