@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
+import platform
+import re
 import struct
 import subprocess
 import sys
@@ -217,9 +221,93 @@ def test_a_live_process_is_read_and_joins_with_a_trace_of_it(tmp_path) -> None:
     assert shrunk.height == 64
 
 
+_READER = """
+import mmap, sys
+area = mmap.mmap(-1, 4096 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(4096):
+    area[page * 4096]
+for page in range(0, 4096, 64):
+    area[page * 4096] = 1
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def reader():
+    """A process that has read 4,096 pages, and written 64 of them; its pid."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    yield child.pid
+    child.communicate("")
+
+
+def resident(pid: int) -> int:
+    """Return RssAnon, in pages."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) // 4
+
+
+def test_the_shared_zero_page_is_not_counted_as_resident(reader) -> None:
+    if tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 7):
+        pytest.skip("this kernel has no PAGEMAP_SCAN")
+    with host.closing(host.open_source(str(reader))) as source:
+        assert source.pages.size == pytest.approx(resident(reader), abs=64)
+        assert any("only read, never written" in line for line in source.notes)
+        assert not any("the kernel counts" in line for line in source.notes)
+
+
+def test_where_the_kernel_names_no_zero_pages_their_number_is_said(reader, monkeypatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    monkeypatch.setattr(host.fcntl, "ioctl", refuse)
+    with host.closing(host.open_source(str(reader))) as source:
+        assert source.pages.size > resident(reader) + 3000
+        assert any("the kernel counts" in line for line in source.notes)
+
+
+def test_regions_of_the_zero_page_are_asked_for_until_there_are_no_more(monkeypatch) -> None:
+    monkeypatch.setattr(host, "_REGIONS", 3)  # as many as one call can answer with
+    size = 64 * PAGE
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        for page in range(64):
+            if page % 2:
+                area[page * PAGE] = 1
+            else:
+                area[page * PAGE]
+        address = np.frombuffer(area, np.uint8).ctypes.data
+        pagemap = os.open("/proc/self/pagemap", os.O_RDONLY)
+        try:
+            zero = host._zero_pages(pagemap, address // PAGE, 64)
+        finally:
+            os.close(pagemap)
+    if zero is None:
+        pytest.skip("this kernel has no PAGEMAP_SCAN")
+    assert zero.tolist() == [page % 2 == 0 for page in range(64)]
+
+
+def test_digits_of_other_scripts_are_names_of_files(tmp_path) -> None:
+    for where in ("²", "٣"):
+        done = CliRunner().invoke(app, ["pages", where, "-o", str(tmp_path / "t.parquet")])
+        assert done.exit_code == 1
+        assert done.stderr == f"error: {where}: No such file or directory\n"
+
+
+def test_a_process_without_memory_is_said_to_have_none() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it stays as a zombie
+    with pytest.raises(HostError, match=f"process {ended.pid} has no memory: a kernel thread"):
+        host.open_source(str(ended.pid))
+    ended.wait()
+
+
 def test_a_process_that_ends_or_is_not_ours_is_named(monkeypatch) -> None:
-    gone = host._process_error(7, ProcessLookupError(3, "No such process"))
-    assert "no process 7" in str(gone)
+    gone = host._process_error(4194305, ProcessLookupError(3, "No such process"))
+    assert "no process 4194305" in str(gone)
     barred = host._process_error(7, PermissionError(13, "Permission denied"))
     assert "process 7: permission denied" in str(barred)
     reader, writer = os.pipe()

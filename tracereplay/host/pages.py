@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import importlib
 import os
 import struct
@@ -35,6 +36,13 @@ LZO_RLE_HINT = "lzo-rle is left out: no library has it; its sizes are close to t
 _BLOCK_PAGES = 256
 _PRESENT, _SWAPPED, _FILE = 1 << 63, 1 << 62, 1 << 61  # bits of /proc/PID/pagemap
 _WORDS = PAGE_BYTES // 8
+# include/uapi/linux/fs.h: since 6.7 the one place that names the shared zero page without rights
+_PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg)
+_PAGE_IS_PFNZERO = 1 << 5
+_SCAN_ARGUMENT = struct.Struct("=12Q")
+_REGION = np.dtype([("start", np.uint64), ("end", np.uint64), ("categories", np.uint64)])
+_REGIONS = 4096  # of one call
+_MORE_THAN_COUNTED = 256  # RssAnon lags by some pages of each thread
 
 
 # ---- codecs ----------------------------------------------------------------------------------------
@@ -140,7 +148,7 @@ def open_source(where: str, *, swapped: bool = False, file_pages: bool = False) 
     HostError, InputError, FormatError
         It does not exist, may not be read, or is damaged.
     """
-    if where.isdigit() and not Path(where).exists():
+    if where.isascii() and where.isdecimal() and not Path(where).exists():
         return _open_process(int(where), swapped=swapped, file_pages=file_pages)
     path = Path(where)
     if path.is_dir():
@@ -159,7 +167,8 @@ def _open_process(pid: int, *, swapped: bool, file_pages: bool) -> PageSource:
     except OSError as error:
         raise _process_error(pid, error) from error
     chosen: list[npt.NDArray[np.uint64]] = []
-    left_swapped = left_file = 0
+    left_swapped = left_file = left_zero = 0
+    knows_zero = True
     try:
         for line in maps.splitlines():
             span, rights, *rest = line.split(None, 5)
@@ -172,6 +181,12 @@ def _open_process(pid: int, *, swapped: bool, file_pages: bool) -> PageSource:
                 present = (bits & np.uint64(_PRESENT)) != 0
                 in_swap = (bits & np.uint64(_SWAPPED)) != 0
                 of_file = present & ((bits & np.uint64(_FILE)) != 0)
+                zero = _zero_pages(pagemap, first, count) if knows_zero else None
+                if zero is None:
+                    knows_zero = False
+                else:  # the huge one counts as a file's
+                    left_zero += int((present & zero).sum())
+                    present, of_file = present & ~zero, of_file & ~zero
                 left_file += 0 if file_pages else int(of_file.sum())
                 left_swapped += 0 if swapped else int(in_swap.sum())
                 take = present if file_pages else present & ~of_file
@@ -179,12 +194,23 @@ def _open_process(pid: int, *, swapped: bool, file_pages: bool) -> PageSource:
                     take = take | in_swap
                 chosen.append(np.flatnonzero(take).astype(np.uint64) + np.uint64(first))
         memory = os.open(root / "mem", os.O_RDONLY)
+        counted = _anonymous_pages((root / "status").read_bytes())
     except OSError as error:
         raise _process_error(pid, error) from error
     finally:
         os.close(pagemap)
     pages = np.concatenate(chosen) if chosen else np.empty(0, np.uint64)
     notes = []
+    if left_zero:
+        notes.append(
+            f"{left_zero:,} pages were only read, never written: they are the kernel's one zero page, "
+            "take no memory, and are left out"
+        )
+    if not knows_zero and not (swapped or file_pages) and pages.size > counted + _MORE_THAN_COUNTED:
+        notes.append(
+            f"the kernel counts {counted:,} anonymous pages: the rest of {pages.size:,} is its one zero "
+            "page, which takes no memory (kernels from 6.7 on tell which)"
+        )
     if left_swapped:
         notes.append(
             f"{left_swapped:,} pages are swapped out and left alone; --swapped reads them in"
@@ -203,6 +229,40 @@ def _open_process(pid: int, *, swapped: bool, file_pages: bool) -> PageSource:
         return found
 
     return PageSource(f"process {pid}", pid, pages, read, lambda: os.close(memory), notes)
+
+
+def _zero_pages(pagemap: int, first: int, count: int) -> npt.NDArray[np.bool_] | None:
+    """Tell which of neighbouring pages are the shared zero page; None where the kernel does not say."""
+    found = np.zeros(count, np.bool_)
+    regions = np.zeros(_REGIONS, _REGION)
+    at, end = first << PAGE_SHIFT, (first + count) << PAGE_SHIFT
+    while at < end:
+        argument = bytearray(
+            _SCAN_ARGUMENT.pack(
+                _SCAN_ARGUMENT.size, 0, at, end, 0, regions.ctypes.data, _REGIONS, 0, 0,
+                _PAGE_IS_PFNZERO, 0, _PAGE_IS_PFNZERO,
+            )
+        )  # fmt: skip
+        try:
+            filled = fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL):
+                return None
+            raise
+        for start, stop, _ in regions[:filled].tolist():
+            found[(start >> PAGE_SHIFT) - first : (stop >> PAGE_SHIFT) - first] = True
+        at = _SCAN_ARGUMENT.unpack(argument)[4]  # walk_end
+        if at == 0 or filled == 0:
+            break
+    return found
+
+
+def _anonymous_pages(status: bytes) -> int:
+    """Return RssAnon of /proc/PID/status, in pages."""
+    for line in status.splitlines():
+        if line.startswith(b"RssAnon:"):
+            return int(line.split()[1]) * 1024 // PAGE_BYTES
+    return 0
 
 
 def _read_memory(memory: int, pid: int, first: int, count: int) -> list[bytes | None]:
@@ -229,6 +289,8 @@ def _read_memory(memory: int, pid: int, first: int, count: int) -> list[bytes | 
 
 def _process_error(pid: int, error: OSError) -> HostError:
     if error.errno in (errno.ENOENT, errno.ESRCH):
+        if Path(f"/proc/{pid}").exists():
+            return HostError(f"process {pid} has no memory: a kernel thread, or one that has ended")
         return HostError(f"there is no process {pid}")
     if error.errno in (errno.EACCES, errno.EPERM):
         return HostError(
