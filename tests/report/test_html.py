@@ -181,6 +181,23 @@ def test_the_marked_percentiles_stand_on_the_line_of_their_scenario(fake_result)
             assert before.is_empty() or before["slower"][-1] > share - 1e-9
 
 
+def test_a_killed_scenario_is_faint_in_the_latencies_and_the_caption_says_why(
+    fake_result, tmp_path
+):
+    result = fake_result(("no-zswap", "keep-on-reject"), limits_mib=(48,))
+    write_plots(tmp_path, *result)
+    drawing = (tmp_path / "latency.svg").read_text()
+
+    for kind in ("line mark", "point"):
+        marks = re.findall(rf'<path aria-label="([^"]*)"[^>]*"{kind}"([^>]*)>', drawing)
+        assert marks
+        for label, rest in marks:
+            assert ('opacity="0.4"' in rest) == ("keep-on-reject" in label), (kind, label)
+    assert "faint: ended in an OOM kill" in drawing
+    (latency,) = [figure for figure in figures_of(result).figures if figure.name == "latency"]
+    assert "Faint lines ended in an OOM kill" in latency.reading
+
+
 def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     _summary, _latency, footprint, _run = fake_result(points=2000)
     thin = thinned_footprint(footprint)

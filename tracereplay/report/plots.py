@@ -149,7 +149,7 @@ def picture_spec(figure: Figure, figures: Figures, run: dict[str, Any], theme: T
         "$schema": figure.panels[0].spec["$schema"],
         "title": {
             "text": figure.question,
-            "subtitle": [in_micro(printable(figure.answer)), _caption(figures, run)],
+            "subtitle": [in_micro(printable(figure.answer)), _caption(figure, figures, run)],
             "color": theme.ink,
             "subtitleColor": theme.soft,
             "subtitleFontSize": 12,
@@ -206,7 +206,7 @@ def _drop_legends(part: Any) -> None:
             _drop_legends(item)
 
 
-def _caption(figures: Figures, run: dict[str, Any]) -> str:
+def _caption(figure: Figure, figures: Figures, run: dict[str, Any]) -> str:
     trace = run.get("trace") if isinstance(run.get("trace"), dict) else None
     names = list(dict.fromkeys(row["trace"] for row in figures.rows))
     parts = [", ".join(names)]
@@ -215,4 +215,6 @@ def _caption(figures: Figures, run: dict[str, Any]) -> str:
     codecs = list(dict.fromkeys(row["codec"] for row in figures.rows if row["codec"]))
     kernels = list(dict.fromkeys(row["kernel"] for row in figures.rows))
     parts += [f"codec {', '.join(codecs)}", f"kernel {', '.join(kernels)}"]
+    if figure.faint:
+        parts.append(f"faint: {figure.faint}")
     return printable(" · ".join(parts))

@@ -94,7 +94,8 @@ class Figure:
     """One question, its answer in words, its panels, and where the numbers come from.
 
     `datasets` names what the panels draw, of `Figures.datasets`; `table` is the Parquet file and
-    `polars` the line that takes these numbers from it.
+    `polars` the line that takes these numbers from it; `faint` what a faint mark is, for a picture,
+    which has no room for `reading`.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Figure:
     polars: str
     datasets: tuple[str, ...]
     panels: tuple[Panel, ...]
+    faint: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,14 @@ class Draw:
                 "legend": {"title": None} if self.theme.legend else None,
             }
         return {"condition": {"test": "datum.bound", "value": [5, 4]}, "value": [1, 0]}
+
+    def faint(self) -> str:
+        """Return what a faint mark is, where there is one."""
+        return "ended in an OOM kill" if any(row["killed"] for row in self.rows) else ""
+
+    def faded(self, test: str = "datum.killed") -> Spec:
+        """Return the encoding of what is not to be taken at face value, killed scenarios at least."""
+        return {"condition": {"test": test, "value": 0.4}, "value": 1}
 
     def config(self) -> Spec:
         """Return what the theme says of axes, legends and text."""

@@ -55,10 +55,7 @@ def faults_figure(draw: Draw) -> Figure:
                     "encoding": {
                         **encoding,
                         "shape": draw.shape(),
-                        "opacity": {
-                            "condition": {"test": "datum.killed", "value": 0.4},
-                            "value": 1,
-                        },
+                        "opacity": draw.faded(),
                     },
                 },
             ],
@@ -84,4 +81,5 @@ def faults_figure(draw: Draw) -> Figure:
         FAULTS_LINE,
         ("scenarios",),
         draw.trace_panels(panel),
+        draw.faint(),
     )

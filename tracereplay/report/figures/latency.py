@@ -71,12 +71,13 @@ def latency_figure(draw: Draw) -> Figure:
                 {"filter": "isValid(datum.at)"},
                 {"calculate": str(share), "as": "share"},
             ],
-            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+            "mark": {"type": "point", "filled": True, "size": 60},
             "encoding": {
                 "x": {**x, "field": "at"},
                 "y": {**y, "field": "share"},
                 "color": draw.colour(),
                 "shape": draw.shape(),
+                "opacity": draw.faded(),
                 "tooltip": SCENARIO_TIPS,
             },
         }
@@ -125,6 +126,7 @@ def latency_figure(draw: Draw) -> Figure:
                         "y": {**y, "field": "drawn"},
                         "color": draw.colour(),
                         "strokeDash": draw.dash(),
+                        "opacity": draw.faded(),
                         "detail": {"field": "scenario"},
                         "tooltip": SCENARIO_TIPS,
                     },
@@ -138,12 +140,13 @@ def latency_figure(draw: Draw) -> Figure:
         "How long does a swap-in take?",
         _latency_answer(draw) if edges else "No scenario swapped anything in.",
         "Each line falls from all swap-ins to the slowest few: the further left, the faster. "
-        "Marks stand at p50, p99 and p99.9. First touches are not swap-ins. "
-        + sentence(readahead_note(draw.rows)),
+        "Marks stand at p50, p99 and p99.9. First touches are not swap-ins. Faint lines ended in "
+        "an OOM kill and cover only what ran before. " + sentence(readahead_note(draw.rows)),
         "latency.parquet",
         LATENCY_LINE,
         ("latency", "scenarios"),
         draw.group_panels(panel) if edges else (),
+        draw.faint(),
     )
 
 

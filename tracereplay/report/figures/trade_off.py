@@ -88,10 +88,7 @@ def trade_off_figure(draw: Draw) -> Figure:
                         "y": y,
                         "color": draw.colour(),
                         "shape": draw.shape(),
-                        "opacity": {
-                            "condition": {"test": "datum.killed || datum.bound", "value": 0.4},
-                            "value": 1,
-                        },
+                        "opacity": draw.faded("datum.killed || datum.bound"),
                         "tooltip": SCENARIO_TIPS,
                     },
                 },
@@ -136,6 +133,7 @@ def trade_off_figure(draw: Draw) -> Figure:
         TRADE_OFF_LINE,
         ("scenarios",),
         draw.trace_panels(panel),
+        draw.faint(),
     )
 
 
