@@ -206,6 +206,26 @@ def make_result(
     )
 
 
+def with_swap_ins(result, policy, count):
+    """Return the result with so few swap-ins of a policy that its summary has percentiles of them alone."""
+    summary, latency, footprint, run = result
+    scenarios = summary.filter(policy=policy)["scenario"].implode()
+    swap_ins = (pl.col("service") != "minor") & pl.col("scenario").is_in(scenarios)
+    one_each = (
+        latency.filter(swap_ins).sort("latency_ns_low").group_by("scenario", maintain_order=True)
+    )
+    few = one_each.head(count).with_columns(count=pl.lit(1, dtype=pl.Int64))
+    more = count - few.group_by("scenario").len()["len"].max()
+    first = pl.int_range(pl.len()).over("scenario") == 0
+    few = few.with_columns(count=pl.when(first).then(1 + more).otherwise(1).cast(pl.Int64))
+    return summary, latency.filter(~swap_ins).vstack(few.select(latency.columns)), footprint, run
+
+
 @pytest.fixture(scope="session")
 def fake_result():
     return make_result
+
+
+@pytest.fixture(scope="session")
+def few_swap_ins():
+    return with_swap_ins

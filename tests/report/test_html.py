@@ -198,6 +198,39 @@ def test_a_killed_scenario_is_faint_in_the_latencies_and_the_caption_says_why(
     assert "Faint lines ended in an OOM kill" in latency.reading
 
 
+def test_no_figure_shows_a_percentile_of_a_handful_of_swap_ins(fake_result, few_swap_ins, tmp_path):
+    result = few_swap_ins(fake_result(("no-zswap", "swap-on-reject")), "no-zswap", 16)
+    page = render_html(*result)
+    drawn = {row["policy"]: row for row in page_data(page)["scenarios"]}
+    assert drawn["no-zswap"]["swapin_p99_text"] == "-"
+    assert drawn["no-zswap"]["swapin_p50_text"] != "-"
+    assert drawn["swap-on-reject"]["swapin_p99_text"] != "-"
+    cells = re.search(r"no-zswap</bdi>.*?</th>(.*?)</tr>", page[page.index("<tbody>") :])[1]
+    numbers = re.findall(r'<td class="number">(.*?)</td>', cells)
+    assert numbers[1] == "16"
+    assert numbers[3:5] == ["-", "-"]
+
+    write_plots(tmp_path, *result)
+    drawing = (tmp_path / "latency.svg").read_text()
+    marks = re.findall(r'<path aria-label="([^"]*)"[^>]*"point"', drawing)
+    assert sum("policy: no-zswap" in label for label in marks) == 1  # at p50
+    assert sum("policy: swap-on-reject" in label for label in marks) == 3
+    # 16 swap-ins reach down to one in 16, and no further.
+    low = {}
+    for label, path in re.findall(
+        r'<path aria-label="([^"]*)"[^>]*"line mark" d="([^"]*)"', drawing
+    ):
+        name = re.search("policy: ([\\w-]+)", label)[1]
+        low[name] = max(float(y) for y in re.findall(r",(-?[\d.]+)", path))
+    assert low["no-zswap"] == pytest.approx(300 * np.log10(16) / 4, abs=0.1)
+    assert low["swap-on-reject"] > 300 * np.log10(10_000) / 4
+
+    trade_off = (tmp_path / "trade-off.svg").read_text()
+    marks = re.findall(r'<path aria-label="([^"]*)"[^>]*"point"', trade_off)
+    assert [re.search("policy: ([\\w-]+)", label)[1] for label in marks] == ["swap-on-reject"]
+    assert "no-zswap" not in figures_of(result).figures[1].answer
+
+
 def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     _summary, _latency, footprint, _run = fake_result(points=2000)
     thin = thinned_footprint(footprint)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from tracereplay.report.codecs import codec_lines
 from tracereplay.report.findings import (
     comparison_groups,
     labelled_rows,
@@ -22,7 +23,7 @@ from tracereplay.report.table import (
     to_csv,
     to_json,
 )
-from tracereplay.schema import SERVICES, SUMMARY
+from tracereplay.schema import CODEC_TRADE, SERVICES, SUMMARY
 
 
 def rendered(result, width=80, *, terminal=False, encoding="utf-8"):
@@ -70,9 +71,59 @@ def test_the_figures_of_a_row_are_those_of_the_summary(fake_result):
     assert cells[2:5] == [
         three_digits(row[f"swapin_latency_{name}_ns"] / 1000) for name in ("p50", "p99", "p999")
     ]
+    swap_ins = latency.filter(pl.col("service") != "minor", scenario=row["scenario"])
+    assert cells[5] == short_count(swap_ins["count"].sum())
     stored = latency.filter(scenario=row["scenario"], service="zswap_raw")["count"].sum()
     assert short_count(stored) in cells
     assert run["trace"]["name"] in text
+
+
+@pytest.mark.parametrize(
+    ("count", "p99", "p999"), [(99, False, False), (100, True, False), (1_000, True, True)]
+)
+def test_a_percentile_of_a_handful_of_swap_ins_is_not_shown(
+    fake_result, few_swap_ins, count, p99, p999
+):
+    result = few_swap_ins(fake_result(("no-zswap", "swap-on-reject")), "swap-on-reject", count)
+    summary, latency, _footprint, run = result
+    text = rendered(result, 200)
+    lines = [line for line in text.splitlines() if line.startswith("swap-on-reject ")]
+    cells = lines[-1].split()  # the one before is the verdict
+
+    assert cells[1] != "-"
+    assert [cell != "-" for cell in cells[2:4]] == [p99, p999]
+    assert cells[4] == f"{count:,}"
+    assert ("p99 is shown of 100 swap-ins and more" in text) == (not p999)
+    assert ("p99 swap-in" in text.split("policy ")[0]) == p99
+    # What a machine reads keeps every value.
+    value = summary.filter(policy="swap-on-reject")["swapin_latency_p99_ns"][0]
+    assert value is not None
+    parsed = json.loads(to_json(summary, latency, run))["scenarios"]
+    assert [row["swapin_latency_p99_ns"] for row in parsed][1] == value
+    lines = list(csv.DictReader(io.StringIO(to_csv(summary, latency, run))))
+    assert int(lines[1]["swapin_latency_p99_ns"]) == value
+
+
+def test_the_rival_of_a_verdict_is_not_measured_by_a_handful_of_swap_ins(fake_result, few_swap_ins):
+    result = few_swap_ins(fake_result(("no-zswap", "swap-on-reject")), "no-zswap", 16)
+    (group,) = comparison_groups(labelled_rows(result[0], result[1]))
+
+    sentence = verdict(group).sentence
+    assert "less than no-zswap; p99 swap-in" in sentence
+    assert "against" not in sentence
+
+
+def test_a_codecs_p99_needs_a_hundred_loads():
+    row = dict.fromkeys((column.name for column in CODEC_TRADE), 1) | {
+        "trace": "a", "policy": "store-raw", "reclaim": "lru", "zswap_p50_ns": 6_000,
+        "zswap_p99_ns": 91_000,
+    }  # fmt: skip
+    rows = [row | {"codec": "lzo", "zswap_loads": 99}, row | {"codec": "zstd", "zswap_loads": 100}]
+    few, enough = codec_lines(pl.DataFrame(rows))[-2:]
+
+    assert "91" not in few
+    assert "6.0 us" in few
+    assert "91.0 us" in enough
 
 
 def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from tracereplay.report.findings import FEWEST_EVENTS
 from tracereplay.units import format_duration, format_size
 
 
@@ -23,8 +24,10 @@ def codec_lines(frame: pl.DataFrame) -> list[str]:
         for row in group.iter_rows(named=True):
             ratio = "-" if row["pool_ratio"] is None else f"{row['pool_ratio']:.0%}"
             p50, p99 = (
-                "-" if row[name] is None else format_duration(row[name])
-                for name in ("zswap_p50_ns", "zswap_p99_ns")
+                format_duration(row[f"zswap_{name}_ns"])
+                if row["zswap_loads"] >= FEWEST_EVENTS[name]
+                else "-"
+                for name in ("p50", "p99")
             )
             lines.append(
                 f"  {row['codec']:9} {format_size(row['pool_bytes_mean']):>10} {ratio:>9} "

@@ -45,6 +45,12 @@ POPULATIONS: dict[str, tuple[str, ...]] = {
     "major faults": ("minor", "swap_cache"),
 }
 PERCENTILE_NAMES = ("p50", "p90", "p99", "p999", "max", "mean")
+# The events of which a percentile is shown: of fewer it is but the slowest of them.
+FEWEST_EVENTS = {"p50": 1, "p90": 10, "p99": 100, "p999": 1_000}
+FEW_NOTE = (
+    f"p99 is shown of {FEWEST_EVENTS['p99']} swap-ins and more, p99.9 of "
+    f"{FEWEST_EVENTS['p999']:,} and more"
+)
 _READAHEAD_SHARE = 0.1  # of the swap-ins, from which readahead is worth a word
 
 
@@ -126,8 +132,10 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
     """Return the rows of `summary`, each with what the report says of it beyond its columns.
 
     `label` is the policy, and whatever else tells this result's scenarios apart; `bound`, `killed`;
-    `services` the touches by service; `majfault_latency_*_ns` the percentiles over major faults
-    alone, and `zswap_latency_p50_ns` over what zswap answered by decompressing.
+    `services` the touches by service, `swap_ins` and `major_faults` sums of them;
+    `majfault_latency_*_ns` the percentiles over major faults alone, and `zswap_latency_p50_ns` over
+    what zswap answered by decompressing; `shown_*_latency_*_ns` are percentiles once more, None
+    where they are of fewer than FEWEST_EVENTS.
     """
     from tracereplay.latency import percentiles
 
@@ -159,18 +167,33 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
         for name in PERCENTILE_NAMES:
             row[f"majfault_latency_{name}_ns"] = major[name]
         row["zswap_latency_p50_ns"] = percentiles(part.filter(service="zswap"))["p50"]
+        for counted, left_out in zip(
+            ("swap_ins", "major_faults"), POPULATIONS.values(), strict=True
+        ):
+            row[counted] = sum(
+                count for service, count in row["services"].items() if service not in left_out
+            )
+        for of, counted in (("swapin", "swap_ins"), ("majfault", "major_faults")):
+            for name, fewest in FEWEST_EVENTS.items():
+                value = row[f"{of}_latency_{name}_ns"]
+                row[f"shown_{of}_latency_{name}_ns"] = value if row[counted] >= fewest else None
     return rows
 
 
-def swap_ins(row: Row) -> int:
-    """Return how many touches met a page that had left memory."""
-    return sum(count for service, count in row["services"].items() if service != "minor")
+def some_are_few(rows: list[Row]) -> bool:
+    """Say whether a percentile is left out because it would be of a handful of swap-ins."""
+    return any(
+        row[f"swapin_latency_{name}_ns"] is not None
+        and row[f"shown_swapin_latency_{name}_ns"] is None
+        for row in rows
+        for name in FEWEST_EVENTS
+    )
 
 
 def readahead_note(rows: list[Row]) -> str:
     """Say what the percentiles cover, where readahead answered so much that it matters."""
     shares = {
-        row["scenario"]: row["services"]["swap_cache"] / max(1, swap_ins(row)) for row in rows
+        row["scenario"]: row["services"]["swap_cache"] / max(1, row["swap_ins"]) for row in rows
     }
     name = _namer(rows)
     most = max(rows, key=lambda row: shares[row["scenario"]], default=None)
@@ -269,11 +292,11 @@ def _gain(winner: Row, ties: list[Row], alive: list[Row], group_choices: list[Ro
         less = 1 - winner["stall_total_ns"] / max(1, rival["stall_total_ns"])
         rival = rival if less >= 0.005 else None
         text += f", {less:.0%} less than {rival['label']}" if rival else ""
-    p99 = winner["swapin_latency_p99_ns"]
+    p99 = winner["shown_swapin_latency_p99_ns"]
     if p99 is not None:
         text += f"; p99 swap-in {format_duration(p99)}"
-        if rival is not None and rival["swapin_latency_p99_ns"] is not None:
-            text += f" against {format_duration(rival['swapin_latency_p99_ns'])}"
+        if rival is not None and rival["shown_swapin_latency_p99_ns"] is not None:
+            text += f" against {format_duration(rival['shown_swapin_latency_p99_ns'])}"
     return text + "."
 
 

@@ -35,6 +35,7 @@ from tracereplay.report.figures import (
 )
 from tracereplay.report.findings import (
     BOUND_POLICY,
+    FEW_NOTE,
     Verdict,
     dangers,
     in_micro,
@@ -87,11 +88,11 @@ _CHOICES: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "metric",
         "vertical axis, log:",
         {
-            "swapin_latency_p99_ns": "p99 swap-in latency",
-            "swapin_latency_p50_ns": "p50 swap-in latency",
-            "swapin_latency_p999_ns": "p99.9 swap-in latency",
-            "majfault_latency_p50_ns": "p50 latency of major faults",
-            "majfault_latency_p99_ns": "p99 latency of major faults",
+            "shown_swapin_latency_p99_ns": "p99 swap-in latency",
+            "shown_swapin_latency_p50_ns": "p50 swap-in latency",
+            "shown_swapin_latency_p999_ns": "p99.9 swap-in latency",
+            "shown_majfault_latency_p50_ns": "p50 latency of major faults",
+            "shown_majfault_latency_p99_ns": "p99 latency of major faults",
             "stall_total_ns": "total stall",
         },
     ),
@@ -398,7 +399,8 @@ class _Page:
             '<div class="scroll" tabindex="0" role="region" aria-label="All scenarios"><table>'
             f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
             f'<ul class="legend-list">{legend}</ul>'
-            '<p class="reading">Winners of their memory limit in bold. Every column of every '
+            '<p class="reading">Winners of their memory limit in bold. '
+            f"{FEW_NOTE}. Every column of every "
             'scenario: <a href="summary.parquet">summary.parquet</a>.</p>'
         )
 
@@ -508,12 +510,13 @@ def _size(key: str) -> Any:
 _TABLE: tuple[tuple[str, bool, Any], ...] = (
     ("scenario", False, lambda row: row["label"]),
     ("memory limit", True, limit_text),
-    ("p50", True, _duration("swapin_latency_p50_ns")),
-    ("p99", True, _duration("swapin_latency_p99_ns")),
-    ("p99.9", True, _duration("swapin_latency_p999_ns")),
+    ("swap-ins", True, _count("swap_ins")),
+    ("p50", True, _duration("shown_swapin_latency_p50_ns")),
+    ("p99", True, _duration("shown_swapin_latency_p99_ns")),
+    ("p99.9", True, _duration("shown_swapin_latency_p999_ns")),
     ("slowest", True, _duration("swapin_latency_max_ns")),
-    ("p50 major", True, _duration("majfault_latency_p50_ns")),
-    ("p99 major", True, _duration("majfault_latency_p99_ns")),
+    ("p50 major", True, _duration("shown_majfault_latency_p50_ns")),
+    ("p99 major", True, _duration("shown_majfault_latency_p99_ns")),
     ("total stall", True, _duration("stall_total_ns")),
     ("major faults", True, _count("pgmajfault")),
     ("zswpin", True, _count("zswpin")),

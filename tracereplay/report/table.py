@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from tracereplay.report.findings import (
+    FEW_NOTE,
     PERCENTILE_NAMES,
     Group,
     Row,
@@ -20,6 +21,7 @@ from tracereplay.report.findings import (
     marks,
     printable,
     readahead_note,
+    some_are_few,
     touched_pages,
     verdict,
 )
@@ -63,16 +65,17 @@ def _service(name: str) -> Callable[[Row], str]:
 
 
 _COLUMNS = (
-    _Column("swap-in µs", "p50", 2, _microseconds("swapin_latency_p50_ns"), always=True),
-    _Column("swap-in µs", "p99", 0, _microseconds("swapin_latency_p99_ns"), always=True),
-    _Column("swap-in µs", "p99.9", 3, _microseconds("swapin_latency_p999_ns"), always=True),
+    _Column("swap-in µs", "p50", 2, _microseconds("shown_swapin_latency_p50_ns"), always=True),
+    _Column("swap-in µs", "p99", 0, _microseconds("shown_swapin_latency_p99_ns"), always=True),
+    _Column("swap-in µs", "p99.9", 3, _microseconds("shown_swapin_latency_p999_ns"), always=True),
+    _Column("swap-in µs", "n", 9, lambda row: short_count(row["swap_ins"]), always=True),
     _Column("stall", "total", 1, lambda row: format_duration(row["stall_total_ns"]), always=True),
     _Column("touches from", "zswap", 6, _service("zswap"), always=True),
-    _Column("touches from", "raw", 9, _service("zswap_raw")),
-    _Column("touches from", "zero", 10, _service("zero")),
-    _Column("touches from", "cache", 11, _service("swap_cache")),
+    _Column("touches from", "raw", 10, _service("zswap_raw")),
+    _Column("touches from", "zero", 11, _service("zero")),
+    _Column("touches from", "cache", 12, _service("swap_cache")),
     _Column("touches from", "device", 5, _service("device"), always=True),
-    _Column("touches from", "minor", 12, _service("minor")),
+    _Column("touches from", "minor", 13, _service("minor")),
     _Column("peak MiB", "pool", 7, _mebibytes("pool_bytes_peak"), always=True),
     _Column("peak MiB", "all", 4, _mebibytes("footprint_bytes_peak"), always=True),
     _Column("device", "MiB out", 8, _mebibytes("pswpout", PAGE_BYTES)),
@@ -134,11 +137,11 @@ def render_table(
             for line in _shapes(group, buckets, layout.label_cells, console):
                 _say(console, line)
     _say(console, Text())
-    covered = readahead_note(rows)
-    if covered:
-        text = Text("swap-in µs", style="bold")
-        text.append(f": {covered}", style="not bold default")
-        _say(console, text)
+    for said in (FEW_NOTE if some_are_few(rows) else "", readahead_note(rows)):
+        if said:
+            text = Text("swap-in µs", style="bold")
+            text.append(f": {said}", style="not bold default")
+            _say(console, text)
     for danger in dangers(rows):
         text = Text(f"{danger.mark} {danger.name}", style="bold red")
         text.append(f": {danger.meaning} ({danger.detail})", style="not bold default")
@@ -185,12 +188,12 @@ def _winner_cells(group: Group) -> tuple[str, ...]:
     winner = verdict(group).winner
     if winner is None:
         return (size, "none finished", "", "", "", killed_text)
-    p99 = winner["swapin_latency_p99_ns"]
+    p99 = winner["shown_swapin_latency_p99_ns"]
     return (
         size,
         printable(winner["label"]),
         format_duration(winner["stall_total_ns"]),
-        "" if p99 is None else format_duration(p99),
+        "-" if p99 is None else format_duration(p99),
         format_size(winner["footprint_bytes_peak"]),
         killed_text,
     )

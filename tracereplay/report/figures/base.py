@@ -126,10 +126,9 @@ def drawn_fields(row: Row) -> Row:
     drawn["limit_text"] = limit_text(row)
     for of in ("swapin", "majfault"):
         for name in ("p50", "p90", "p99", "p999", "max"):
-            value = row[f"{of}_latency_{name}_ns"]
-            drawn[f"{of}_{name}_text"] = (
-                "none" if value is None else in_micro(format_duration(value))
-            )
+            key = f"{of}_latency_{name}_ns"
+            value = row.get(f"shown_{key}", row[key])
+            drawn[f"{of}_{name}_text"] = "-" if value is None else in_micro(format_duration(value))
     decompressed = row["zswap_latency_p50_ns"]
     drawn["zswap_p50_text"] = (
         "none" if decompressed is None else in_micro(format_duration(decompressed))
@@ -163,9 +162,11 @@ def _danger_words(row: Row) -> list[str]:
 SCENARIO_TIPS = [
     {"field": "label", "title": "scenario"},
     {"field": "limit_text", "title": "memory limit"},
+    {"field": "swap_ins", "title": "swap-ins", "format": ","},
     {"field": "swapin_p50_text", "title": "p50 swap-in"},
     {"field": "swapin_p99_text", "title": "p99 swap-in"},
     {"field": "swapin_p999_text", "title": "p99.9 swap-in"},
+    {"field": "major_faults", "title": "major faults answered", "format": ","},
     {"field": "majfault_p50_text", "title": "p50 major fault"},
     {"field": "majfault_p99_text", "title": "p99 major fault"},
     {"field": "stall_text", "title": "total stall"},

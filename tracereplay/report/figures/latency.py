@@ -12,10 +12,11 @@ from tracereplay.report.figures.base import (
     Spec,
     sentence,
 )
-from tracereplay.report.findings import POPULATIONS, Group, readahead_note
+from tracereplay.report.findings import FEW_NOTE, FEWEST_EVENTS, POPULATIONS, Group, readahead_note
 from tracereplay.units import format_duration, format_size
 
 _SLOWEST_SHARE = 1e-4
+_P99 = "shown_swapin_latency_p99_ns"
 
 SHARE_LABEL = (
     "datum.value >= 1 ? 'all' : datum.value >= 0.01 ? format(datum.value, '~%') : "
@@ -64,8 +65,8 @@ def latency_figure(draw: Draw) -> Figure:
             "data": {"name": "scenarios"},
             "transform": [
                 {
-                    "calculate": f"of == 'swap-ins' ? datum.swapin_latency_{name}_ns "
-                    f": datum.majfault_latency_{name}_ns",
+                    "calculate": f"of == 'swap-ins' ? datum.shown_swapin_latency_{name}_ns "
+                    f": datum.shown_majfault_latency_{name}_ns",
                     "as": "at",
                 },
                 {"filter": "isValid(datum.at)"},
@@ -112,11 +113,12 @@ def latency_figure(draw: Draw) -> Figure:
                     },
                 },
                 {
-                    # The slowest bucket has nothing above it: its line leaves the chart below.
+                    # Nothing is slower than the slowest: a line ends at the share that one is.
                     "transform": [
                         {"filter": "datum.of == of"},
                         {
-                            "calculate": f"max(datum.slower, {_SLOWEST_SHARE / 10})",
+                            "calculate": "max(datum.slower, 1 / "
+                            "(of == 'swap-ins' ? datum.swap_ins : datum.major_faults))",
                             "as": "drawn",
                         },
                     ],
@@ -140,8 +142,9 @@ def latency_figure(draw: Draw) -> Figure:
         "How long does a swap-in take?",
         _latency_answer(draw) if edges else "No scenario swapped anything in.",
         "Each line falls from all swap-ins to the slowest few: the further left, the faster. "
-        "Marks stand at p50, p99 and p99.9. First touches are not swap-ins. Faint lines ended in "
-        "an OOM kill and cover only what ran before. " + sentence(readahead_note(draw.rows)),
+        f"It ends at the slowest one. Marks stand at p50, p99 and p99.9; {FEW_NOTE}. First touches "
+        "are not swap-ins. Faint lines ended in an OOM kill and cover only what ran before. "
+        + sentence(readahead_note(draw.rows)),
         "latency.parquet",
         LATENCY_LINE,
         ("latency", "scenarios"),
@@ -167,20 +170,22 @@ def _latency_answer(draw: Draw) -> str:
         judged = [
             row
             for row in group.rows
-            if row["swapin_latency_p99_ns"] is not None and not row["bound"] and not row["killed"]
+            if row[_P99] is not None and not row["bound"] and not row["killed"]
         ]
         if not judged:
             continue
-        best = min(judged, key=lambda row: row["swapin_latency_p99_ns"])
-        worst = max(judged, key=lambda row: row["swapin_latency_p99_ns"])
+        best = min(judged, key=lambda row: row[_P99])
+        worst = max(judged, key=lambda row: row[_P99])
         text = (
             f"at {format_size(group.memory_limit_bytes)} p99 is "
-            f"{format_duration(best['swapin_latency_p99_ns'])} with {best['label']}"
+            f"{format_duration(best[_P99])} with {best['label']}"
         )
         if worst is not best:
-            text += f" and {format_duration(worst['swapin_latency_p99_ns'])} with {worst['label']}"
+            text += f" and {format_duration(worst[_P99])} with {worst['label']}"
         parts.append(text)
-    return sentence("; ".join(parts))
+    return sentence("; ".join(parts)) or (
+        f"No scenario that finished has the {FEWEST_EVENTS['p99']} swap-ins of which a p99 says something."
+    )
 
 
 def slower_than(latency: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from tracereplay.report.figures.base import COUNT_LABEL, ROW_HEIGHT, Draw, Figure, Spec
-from tracereplay.report.findings import Group, swap_ins
+from tracereplay.report.findings import Group
 from tracereplay.schema import SERVICES
 
 SERVICES_LINE = (
@@ -68,7 +68,6 @@ def services_figure(draw: Draw) -> Figure:
             resolve={"scale": {"color": "independent"}},
         )
 
-    swapped = {row["scenario"]: swap_ins(row) for row in draw.rows}
     judged = [row for row in draw.rows if not row["bound"] and not row["killed"]]
     answer = ""
     if judged:
@@ -89,7 +88,7 @@ def services_figure(draw: Draw) -> Figure:
         "latency.parquet",
         SERVICES_LINE,
         ("services",),
-        draw.group_panels(panel) if any(swapped.values()) else (),
+        draw.group_panels(panel) if any(row["swap_ins"] for row in draw.rows) else (),
     )
 
 

@@ -11,12 +11,14 @@ from tracereplay.report.figures.base import (
     Spec,
     sentence,
 )
-from tracereplay.report.findings import Row
+from tracereplay.report.findings import FEW_NOTE, Row
 
 TRADE_OFF_LINE = (
     'pl.read_parquet("summary.parquet").select("scenario", "footprint_bytes_peak", '
     '"swapin_latency_p50_ns", "swapin_latency_p99_ns", "swapin_latency_p999_ns", "stall_total_ns")'
 )
+
+METRIC = "shown_swapin_latency_p99_ns"  # what the vertical axis is at first
 
 
 def trade_off_figure(draw: Draw) -> Figure:
@@ -63,7 +65,7 @@ def trade_off_figure(draw: Draw) -> Figure:
         return draw.spec(
             "scenarios",
             height=340,
-            params=[{"name": "metric", "value": "swapin_latency_p99_ns"}],
+            params=[{"name": "metric", "value": METRIC}],
             transform=[
                 {"calculate": f"datum.footprint_bytes_peak / {MIB}", "as": "x"},
                 {"calculate": "datum[metric]", "as": "y"},
@@ -128,7 +130,8 @@ def trade_off_figure(draw: Draw) -> Figure:
         _front_answer(draw),
         "Left is less memory, down is less time lost. The dashed line is the Pareto front: a "
         "scenario off it is beaten in both by one on it; +n: so many others stand on the same "
-        "spot. Faint points are bounds and scenarios that were killed; neither can be on the front.",
+        "spot. Faint points are bounds and scenarios that were killed; neither can be on the front. "
+        f"A scenario without a percentile has no point: {FEW_NOTE}.",
         "summary.parquet",
         TRADE_OFF_LINE,
         ("scenarios",),
@@ -142,9 +145,7 @@ def _front_answer(draw: Draw) -> str:
     for trace in draw.traces:
         names = dict.fromkeys(
             row["label"]
-            for row in pareto_front(
-                [row for row in draw.rows if row["trace"] == trace], "swapin_latency_p99_ns"
-            )
+            for row in pareto_front([row for row in draw.rows if row["trace"] == trace], METRIC)
         )
         at = f" for {trace}" if len(draw.traces) > 1 else ""
         if names:
