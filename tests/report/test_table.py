@@ -126,6 +126,30 @@ def test_a_codecs_p99_needs_a_hundred_loads():
     assert "91.0 us" in enough
 
 
+def test_unlimited_memory_stands_once_below_every_limit(fake_result):
+    summary, latency, footprint, run = fake_result(
+        ("no-zswap", "unlimited-memory"), limits_mib=(48, 80)
+    )
+    bound = summary.filter(policy="unlimited-memory")
+    bounds = [
+        bound.with_columns(
+            scenario=pl.lit(f"bound-{mib}-{codec}"),
+            codec=pl.lit(codec),
+            memory_limit_bytes=pl.lit(mib << 20, dtype=pl.Int64),
+        )
+        for mib in (48, 80)
+        for codec in ("lzo", "zstd")
+    ]
+    summary = pl.concat([summary.filter(policy="no-zswap"), *bounds])
+    text = rendered((summary, latency, footprint, run))
+
+    first, second = text.split("memory limit ")[1:]
+    assert first.count("unlimited-memory") == second.count("unlimited-memory") == 1
+    assert (
+        json.loads(to_json(summary, latency, run))["scenarios"][-1]["scenario"] == "bound-80-zstd"
+    )
+
+
 def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):
     text = rendered(fake_result(limits_mib=(48,)), 100)
     assert "X ended in an OOM kill" in text

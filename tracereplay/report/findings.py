@@ -180,6 +180,17 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
     return rows
 
 
+def one_bound(summary: pl.DataFrame) -> pl.DataFrame:
+    """Return the summary with unlimited memory once per trace, where no setting makes it differ.
+
+    `compare` runs it once per limit and codec, of which it knows neither.
+    """
+    settings = {"scenario", "memory_limit_bytes", *_LABEL_KEYS}
+    found = [name for name in summary.columns if name not in settings]
+    is_bound = pl.col("policy") == BOUND_POLICY
+    return summary.filter(~is_bound | pl.struct(found).is_first_distinct())
+
+
 def some_are_few(rows: list[Row]) -> bool:
     """Say whether a percentile is left out because it would be of a handful of swap-ins."""
     return any(
@@ -227,12 +238,15 @@ def touched_pages(run: dict[str, Any]) -> int:
 
 
 def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
-    """Return one group per trace and memory limit, ascending; a bound without company joins all.
+    """Return one group per trace and memory limit, ascending; the bound joins those without one.
 
     touched : distinct pages of the trace, 0 of several
     """
     choices = [row for row in rows if row["policy"] != BOUND_POLICY] or rows
     keys = sorted({(row["trace"], row["memory_limit_bytes"]) for row in choices})
+    bounds = {
+        (row["trace"], row["memory_limit_bytes"]) for row in rows if row["policy"] == BOUND_POLICY
+    }
     return [
         Group(
             trace,
@@ -243,10 +257,7 @@ def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
                 if row["trace"] == trace
                 and (
                     row["memory_limit_bytes"] == limit
-                    or (
-                        row["policy"] == BOUND_POLICY
-                        and (trace, row["memory_limit_bytes"]) not in keys
-                    )
+                    or (row["policy"] == BOUND_POLICY and (trace, limit) not in bounds)
                 )
             ),
             touched,

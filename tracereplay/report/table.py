@@ -19,6 +19,7 @@ from tracereplay.report.findings import (
     dangers,
     labelled_rows,
     marks,
+    one_bound,
     printable,
     readahead_note,
     some_are_few,
@@ -111,7 +112,7 @@ def render_table(
     """
     from rich.text import Text
 
-    rows = labelled_rows(summary, latency)
+    rows = labelled_rows(one_bound(summary), latency)
     if not rows:
         console.print(Text("no scenario to show"))
         return

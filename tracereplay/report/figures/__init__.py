@@ -29,7 +29,14 @@ from tracereplay.report.figures.footprint import footprint_figure, thinned_footp
 from tracereplay.report.figures.latency import latency_figure, slower_than
 from tracereplay.report.figures.services import services_figure, touches_by_service
 from tracereplay.report.figures.trade_off import pareto_front, trade_off_figure
-from tracereplay.report.findings import BOUND_POLICY, Row, comparison_groups, labelled_rows, marks
+from tracereplay.report.findings import (
+    BOUND_POLICY,
+    Row,
+    comparison_groups,
+    labelled_rows,
+    marks,
+    one_bound,
+)
 
 __all__ = [
     "COUNT_LABEL", "FONT", "Figure", "Figures", "Panel", "Spec", "Theme", "build_figures", "drawn_fields",
@@ -48,6 +55,11 @@ def build_figures(
     touched: int = 0,
 ) -> Figures:
     """Return every figure this result has something to show in."""
+    summary = one_bound(summary)
+    latency, footprint = (
+        frame.join(summary, on="scenario", how="semi", maintain_order="left")
+        for frame in (latency, footprint)
+    )
     rows = labelled_rows(summary, latency)
     groups = comparison_groups(rows, touched)
     draw = Draw(rows, groups, theme, footprint, latency)
