@@ -279,6 +279,92 @@ def test_unlimited_memory_is_drawn_once_and_stands_at_every_limit(fake_result):
     assert sum(row["bound"] for row in changed.rows) == 2
 
 
+def key_of(page, figure):
+    """Return the entries of the legend above a figure's panels on the page."""
+    section = re.search(rf'<section class="figure" id="{figure}">(.*?)</section>', page, re.DOTALL)
+    return re.findall(r"<li>(.*?)</li>", section[1].split('<div class="panels')[0])
+
+
+def test_a_legend_says_what_dashes_fillings_and_sizes_mean(fake_result, tmp_path):
+    policies = ("no-zswap", "store-raw", "unlimited-memory")
+    result = fake_result(policies, limits_mib=(48, 80), codecs=("lzo", "zstd"))
+    page = render_html(*result)
+
+    for figure in ("latency", "faults"):
+        lzo, zstd = key_of(page, figure)
+        assert "<bdi>lzo</bdi>" in lzo
+        assert "<bdi>zstd</bdi>" in zstd
+        assert lzo.replace("lzo", "zstd") != zstd
+    for figure in ("trade-off", "codecs"):
+        entries = key_of(page, figure)
+        assert [re.search("<bdi>(.*)</bdi>", entry)[1] for entry in entries] == [
+            "lzo",
+            "zstd",
+            "48.0 MiB memory",
+            "80.0 MiB memory",
+        ]
+        assert len({re.search("<circle[^>]*>", entry)[0] for entry in entries}) == 4
+
+    plain = render_html(*fake_result(policies))
+    assert not any(key_of(plain, figure) for figure in ("latency", "trade-off"))
+
+    write_plots(tmp_path, *result)
+    drawing = (tmp_path / "latency.svg").read_text()
+    legend = re.search('Symbol legend for strokeDash with (.*?)"', drawing)[1]
+    assert legend.startswith("2 values: lzo, zstd")
+    assert "filled: lzo · hollow: zstd" in (tmp_path / "trade-off.svg").read_text()
+
+
+def points_of(drawing):
+    """Return per point of a picture its label, its place, and how it is drawn."""
+    found = re.findall(
+        r'<path aria-label="([^"]*)"[^>]*"point" transform="translate\(([^)]*)\)" (d=[^>]*)>',
+        drawing,
+    )
+    return [(label, tuple(map(float, at.split(","))), look) for label, at, look in found]
+
+
+def texts_of(drawing):
+    """Return per text mark of a picture its place and its text."""
+    marks = re.search(r'<g class="mark-text role-mark[^>]*>(.*?)</g>', drawing, re.DOTALL)[1]
+    found = re.findall(r"translate\(([^)]*)\)[^>]*>([^<]*)</text>", marks)
+    return [(tuple(map(float, at.split(","))), text) for at, text in found]
+
+
+def test_a_point_says_its_limit_and_codec_and_a_codecs_label_stands_at_it(fake_result, tmp_path):
+    policies = ("swap-on-reject", "store-raw", "no-writeback")
+    result = fake_result(policies, limits_mib=(48, 80), codecs=("lzo", "zstd"))
+    write_plots(tmp_path, *result, formats=("svg",))
+
+    trade_off = points_of((tmp_path / "trade-off.svg").read_text())
+    assert len({look for label, _, look in trade_off if "scenario: store-raw" in label}) == 4
+    drawing = (tmp_path / "codecs.svg").read_text()
+    points = points_of(drawing)
+    labels = texts_of(drawing)
+    assert len(points) == 12
+    for (x, y), text in labels:
+        at = [label for label, place, _ in points if place[0] == x and 0 < place[1] - y < 20]
+        assert at
+        assert f"codec: {text};" in at[0]
+    for label, (x, y), _ in points:
+        codec = re.search("codec: (\\w+);", label)[1]
+        near = [text for (left, top), text in labels if np.hypot(left - x, top - y) < 30]
+        assert codec in near, label
+
+
+def test_a_pile_off_the_front_says_how_many_more_stand_there(fake_result, tmp_path):
+    policies = ("swap-on-reject", "store-raw", "no-writeback", "vswap")
+    summary, *rest = fake_result(policies)
+    summary = summary.with_columns(
+        footprint_bytes_peak=pl.Series([60 << 20, 90 << 20, 90 << 20, 90 << 20]),
+        swapin_latency_p99_ns=pl.Series([20_000, 80_000, 80_000, 80_000]),
+    )
+    write_plots(tmp_path, summary, *rest, formats=("svg",))
+
+    texts = texts_of((tmp_path / "trade-off.svg").read_text())
+    assert sorted(text.strip() for _, text in texts) == ["+2", "swap-on-reject"]
+
+
 def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     _summary, _latency, footprint, _run = fake_result(points=2000)
     thin = thinned_footprint(footprint)

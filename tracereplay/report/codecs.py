@@ -18,7 +18,7 @@ def codec_lines(frame: pl.DataFrame) -> list[str]:
         _, policy, reclaim, limit = key
         lines.append(f"codecs with {policy}, {reclaim}, {format_size(int(limit))}")
         lines.append(
-            f"  {'codec':9} {'pool':>10} {'of stored':>9} {'load p50':>9} {'load p99':>9} "
+            f"  {'codec':9} {'mean pool':>10} {'of stored':>9} {'load p50':>9} {'load p99':>9} "
             f"{'all loads':>9} {'all stalls':>10} {'from device':>11}"
         )
         for row in group.iter_rows(named=True):

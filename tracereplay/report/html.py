@@ -16,6 +16,7 @@ import functools
 import html
 import json
 import re
+from collections.abc import Iterable
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,17 @@ import tracereplay
 from tracereplay.errors import OutputError
 from tracereplay.files import replacing
 from tracereplay.report.figures import (
+    DASHES,
+    FILLS,
     Figure,
     Figures,
     Theme,
     build_figures,
     drawn_fields,
     limit_text,
+    limits,
+    sizes,
+    variants,
 )
 from tracereplay.report.findings import (
     BOUND_POLICY,
@@ -341,6 +347,10 @@ class _Page:
             legend = _legend("service", [name for name in SERVICE_LOOKS if name != "minor"])
         if figure.name == "footprint":
             legend = _legend("part", list(PART_LOOKS))
+        if figure.name in {"latency", "faults"}:
+            legend = self.line_legend()
+        if figure.name in {"trade-off", "codecs"}:
+            legend = self.point_legend()
         panels = "".join(
             f'<figure class="panel" data-figure="{figure.name}" data-panel="{at}">'
             + (
@@ -362,6 +372,33 @@ class _Page:
             f"<details><summary>Where these numbers come from</summary>"
             f'<p><a href="{figure.table}">{figure.table}</a>, beside this page:</p>'
             f"<pre><code>{_text(figure.polars)}</code></pre></details></section>"
+        )
+
+    def line_legend(self) -> str:
+        """Return what dashes mean, where they mean anything; colours are those of the filters."""
+        names = variants(self.rows)
+        return _key(
+            '<svg class="dash" viewBox="0 0 28 12" aria-hidden="true"><path d="M0 6h28" '
+            f'stroke-dasharray="{" ".join(map(str, DASHES[at % len(DASHES)]))}"/></svg>{_bdi(name)}'
+            for at, name in enumerate(names if len(names) > 1 else ())
+        )
+
+    def point_legend(self) -> str:
+        """Return what the filling and the size of a point mean, where they mean anything."""
+        names, texts = variants(self.rows), limits(self.rows)
+        fills = list(FILLS.values())
+        shown = [
+            (name, 10.0, fills[at % len(fills)])
+            for at, name in enumerate(names if len(names) > 1 else ())
+        ] + [
+            (f"{text} memory", size**0.5, 1.0)
+            for text, size in zip(texts, sizes(len(texts)), strict=True)
+            if len(texts) > 1
+        ]
+        return _key(
+            f'<svg class="dot" viewBox="-8 -8 16 16" aria-hidden="true"><circle r="{width / 2:.1f}" '
+            f'fill-opacity="{fill}"/></svg>{_bdi(text)}'
+            for text, width, fill in shown
         )
 
     def table(self) -> str:
@@ -473,11 +510,14 @@ class _Page:
 
 
 def _legend(kind: str, names: list[str]) -> str:
-    items = "".join(
-        f'<li><i style="background:var(--{kind}-{name})"></i>{name.replace("_", " ")}</li>'
-        for name in names
+    return _key(
+        f'<i style="background:var(--{kind}-{name})"></i>{name.replace("_", " ")}' for name in names
     )
-    return f'<ul class="key">{items}</ul>'
+
+
+def _key(items: Iterable[str]) -> str:
+    lines = "".join(f"<li>{item}</li>" for item in items)
+    return f'<ul class="key">{lines}</ul>' if lines else ""
 
 
 def _value(value: Any) -> str:

@@ -215,6 +215,4 @@ def _caption(figure: Figure, figures: Figures, run: dict[str, Any]) -> str:
     codecs = list(dict.fromkeys(row["codec"] for row in figures.rows if row["codec"]))
     kernels = list(dict.fromkeys(row["kernel"] for row in figures.rows))
     parts += [f"codec {', '.join(codecs)}", f"kernel {', '.join(kernels)}"]
-    if figure.faint:
-        parts.append(f"faint: {figure.faint}")
-    return printable(" · ".join(parts))
+    return printable(" · ".join([*parts, *figure.key]))

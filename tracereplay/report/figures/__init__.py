@@ -12,6 +12,8 @@ import polars as pl
 
 from tracereplay.report.figures.base import (
     COUNT_LABEL,
+    DASHES,
+    FILLS,
     FONT,
     Draw,
     Figure,
@@ -21,6 +23,9 @@ from tracereplay.report.figures.base import (
     Theme,
     drawn_fields,
     limit_text,
+    limits,
+    sizes,
+    variants,
 )
 from tracereplay.report.figures.codecs import codecs_figure
 from tracereplay.report.figures.danger import danger_figure
@@ -39,8 +44,9 @@ from tracereplay.report.findings import (
 )
 
 __all__ = [
-    "COUNT_LABEL", "FONT", "Figure", "Figures", "Panel", "Spec", "Theme", "build_figures", "drawn_fields",
-    "limit_text", "pareto_front", "picture_rows", "thinned_footprint",
+    "COUNT_LABEL", "DASHES", "FILLS", "FONT", "Figure", "Figures", "Panel", "Spec", "Theme",
+    "build_figures", "drawn_fields", "limit_text", "limits", "pareto_front", "picture_rows", "sizes",
+    "thinned_footprint", "variants",
 ]  # fmt: skip
 
 

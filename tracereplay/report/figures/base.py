@@ -18,6 +18,11 @@ MIB = 1 << 20
 
 ROW_HEIGHT = 22  # pixels per bar
 
+# What else tells scenarios of a policy apart: how a line is dashed, how much of a mark is filled.
+DASHES = ([1, 0], [2, 2], [6, 3], [8, 3, 2, 3], [4, 4], [1, 3])
+FILLS = {"filled": 1.0, "hollow": 0.0, "pale": 0.35, "dull": 0.7}
+_SIZES = (60, 180)  # of marks, from the lowest memory limit to the highest
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 # Vega expressions: nanoseconds and counts as people read them.
@@ -94,8 +99,8 @@ class Figure:
     """One question, its answer in words, its panels, and where the numbers come from.
 
     `datasets` names what the panels draw, of `Figures.datasets`; `table` is the Parquet file and
-    `polars` the line that takes these numbers from it; `faint` what a faint mark is, for a picture,
-    which has no room for `reading`.
+    `polars` the line that takes these numbers from it; `key` says of a picture's marks what its
+    legend does not.
     """
 
     name: str
@@ -106,7 +111,7 @@ class Figure:
     polars: str
     datasets: tuple[str, ...]
     panels: tuple[Panel, ...]
-    faint: str = ""
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,30 @@ def drawn_fields(row: Row) -> Row:
 def limit_text(row: Row) -> str:
     """Return the memory limit as text; the bound without reclaim has none."""
     return "none" if row["policy"] == BOUND_POLICY else format_size(row["memory_limit_bytes"])
+
+
+def variants(rows: list[Row]) -> list[str]:
+    """Return what else scenarios are told apart by than their policy; the bound has nothing."""
+    return list(
+        dict.fromkeys(drawn_fields(row)["variant"] for row in rows if row["policy"] != BOUND_POLICY)
+    )
+
+
+def limits(rows: list[Row]) -> list[str]:
+    """Return the memory limits as text, ascending."""
+    return list(
+        dict.fromkeys(
+            limit_text(row)
+            for row in sorted(rows, key=lambda row: row["memory_limit_bytes"])
+            if row["policy"] != BOUND_POLICY
+        )
+    )
+
+
+def sizes(count: int) -> list[float]:
+    """Return the sizes of marks at so many memory limits, ascending."""
+    low, high = _SIZES
+    return [low + (high - low) * at / max(1, count - 1) for at in range(count)]
 
 
 def _danger_words(row: Row) -> list[str]:
@@ -189,7 +218,7 @@ class Draw:
         self.rows, self.groups, self.theme = rows, groups, theme
         self.footprint, self.buckets = footprint, buckets
         self.looks = policy_looks([row["policy"] for row in rows])
-        self.variants = list(dict.fromkeys(drawn_fields(row)["variant"] for row in rows))
+        self.variants, self.limits = variants(rows), limits(rows)
         self.traces = list(dict.fromkeys(row["trace"] for row in rows))
 
     def colour(self, *, legend: bool = True) -> Spec:
@@ -214,22 +243,63 @@ class Draw:
 
     def dash(self) -> Spec:
         """Dash by what else differs, where something does; else only the bound is dashed."""
-        dashes = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3]]
         if len(self.variants) > 1:
-            return {
-                "field": "variant",
-                "type": "nominal",
-                "scale": {
-                    "domain": self.variants,
-                    "range": [dashes[at % len(dashes)] for at in range(len(self.variants))],
-                },
-                "legend": {"title": None} if self.theme.legend else None,
-            }
+            return self._by_variant(DASHES)
         return {"condition": {"test": "datum.bound", "value": [5, 4]}, "value": [1, 0]}
 
-    def faint(self) -> str:
-        """Return what a faint mark is, where there is one."""
-        return "ended in an OOM kill" if any(row["killed"] for row in self.rows) else ""
+    def points(self) -> Spec:
+        """Return the encoding of a point: policy, what else differs, and the memory limit."""
+        encoding = {
+            "color": self.colour(),
+            "stroke": self.colour(),
+            "shape": self.shape(),
+        }
+        if len(self.variants) > 1:
+            # Vega warns of an opacity that is not ordered.
+            encoding["fillOpacity"] = {
+                **self._by_variant(tuple(FILLS.values())),
+                "type": "ordinal",
+            }
+        if len(self.limits) > 1:
+            encoding["size"] = {
+                "field": "limit_text",
+                "type": "ordinal",
+                "scale": {"domain": self.limits, "range": sizes(len(self.limits))},
+                "legend": {
+                    "title": "memory limit",
+                    "symbolFillColor": self.theme.soft,
+                    "symbolStrokeColor": self.theme.soft,
+                    "titleFontWeight": "normal",
+                }
+                if self.theme.legend
+                else None,
+            }
+        return encoding
+
+    def _by_variant(self, looks: tuple[Any, ...]) -> Spec:
+        return {
+            "field": "variant",
+            "type": "nominal",
+            "scale": {
+                "domain": self.variants,
+                "range": [looks[at % len(looks)] for at in range(len(self.variants))],
+            },
+            "legend": {"title": None} if self.theme.legend else None,
+        }
+
+    def faint_key(self) -> tuple[str, ...]:
+        """Say what a faint mark is, where there is one."""
+        killed = any(row["killed"] for row in self.rows)
+        return ("faint: ended in an OOM kill",) if killed else ()
+
+    def fill_key(self) -> tuple[str, ...]:
+        """Say what is filled and what is not: Vega has no legend of that."""
+        if len(self.variants) < 2:
+            return ()
+        named: dict[str, list[str]] = {}
+        for at, variant in enumerate(self.variants):
+            named.setdefault(list(FILLS)[at % len(FILLS)], []).append(variant)
+        return tuple(f"{fill}: {', '.join(names)}" for fill, names in named.items())
 
     def faded(self, test: str = "datum.killed") -> Spec:
         """Return the encoding of what is not to be taken at face value, killed scenarios at least."""
@@ -320,6 +390,13 @@ class Draw:
                 "shape": {**self.shape(), "legend": None},
             },
         }
+
+
+# Which marks stand where they cannot be told apart: within some 2 %.
+SPOTS: list[Spec] = [
+    {"calculate": "round(log(datum.x) * 50)", "as": "column"},
+    {"calculate": "round(log(datum.y) * 25)", "as": "line"},
+]
 
 
 def sentence(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tracereplay.report.figures.base import (
     DURATION_LABEL,
     MIB,
+    SPOTS,
     Draw,
     Figure,
     Spec,
@@ -35,7 +36,7 @@ def codecs_figure(draw: Draw) -> Figure:
             "title": "peak pool, MiB",
         }
         y: Spec = {
-            "field": "zswap_latency_p50_ns",
+            "field": "y",
             "type": "quantitative",
             "scale": {"zero": False, "nice": True, "padding": 14},
             "axis": {"labelExpr": DURATION_LABEL, "tickCount": 6},
@@ -47,15 +48,16 @@ def codecs_figure(draw: Draw) -> Figure:
             transform=[
                 {"filter": "isValid(datum.zswap_latency_p50_ns)"},
                 {"calculate": f"datum.pool_bytes_peak / {MIB}", "as": "x"},
+                {"calculate": "datum.zswap_latency_p50_ns", "as": "y"},
             ],
             layer=[
                 {
-                    "mark": {"type": "point", "filled": True, "size": 90},
+                    "mark": {"type": "point", "filled": True, "size": 90, "strokeWidth": 1.5},
                     "encoding": {
                         "x": x,
                         "y": y,
-                        "color": draw.colour(),
-                        "shape": draw.shape(),
+                        **draw.points(),
+                        "opacity": draw.faded(),
                         "tooltip": [
                             {"field": "label", "title": "scenario"},
                             {"field": "limit_text", "title": "memory limit"},
@@ -70,21 +72,16 @@ def codecs_figure(draw: Draw) -> Figure:
                 },
                 {
                     "transform": [
+                        *SPOTS,
                         {
-                            "aggregate": [
-                                {"op": "mean", "field": "x", "as": "x"},
-                                {
-                                    "op": "max",
-                                    "field": "zswap_latency_p50_ns",
-                                    "as": "zswap_latency_p50_ns",
-                                },
-                            ],
-                            "groupby": ["codec", "memory_limit_bytes"],
-                        }
+                            "window": [{"op": "row_number", "as": "at_spot"}],
+                            "groupby": ["codec", "column", "line"],
+                        },
+                        {"filter": "datum.at_spot == 1"},
                     ],
                     "mark": {
                         "type": "text",
-                        "dy": -12,
+                        "dy": -14,
                         "fontSize": 11,
                         "color": draw.theme.ink,
                     },
@@ -98,11 +95,13 @@ def codecs_figure(draw: Draw) -> Figure:
         "What does a tighter codec cost?",
         _codec_answer(draw),
         "One point per scenario that loads from zswap: left is a smaller pool, down is a faster "
-        "fault. The fault's time includes the trap, not the reclaim it may have to do.",
+        "fault. The fault's time includes the trap, not the reclaim it may have to do. Faint points "
+        "ended in an OOM kill and cover only what ran before.",
         "latency.parquet",
         CODECS_LINE,
         ("scenarios",),
         draw.trace_panels(panel),
+        (*draw.fill_key(), *draw.faint_key()),
     )
 
 

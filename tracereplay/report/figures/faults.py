@@ -81,5 +81,5 @@ def faults_figure(draw: Draw) -> Figure:
         FAULTS_LINE,
         ("scenarios",),
         draw.trace_panels(panel),
-        draw.faint(),
+        draw.faint_key(),
     )

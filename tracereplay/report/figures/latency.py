@@ -149,7 +149,7 @@ def latency_figure(draw: Draw) -> Figure:
         LATENCY_LINE,
         ("latency", "scenarios"),
         draw.group_panels(panel) if edges else (),
-        draw.faint(),
+        draw.faint_key(),
     )
 
 

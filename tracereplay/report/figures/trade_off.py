@@ -6,6 +6,7 @@ from tracereplay.report.figures.base import (
     DURATION_LABEL,
     MIB,
     SCENARIO_TIPS,
+    SPOTS,
     Draw,
     Figure,
     Spec,
@@ -44,21 +45,20 @@ def trade_off_figure(draw: Draw) -> Figure:
         # The page has a choice of what stands here, and names it there.
         "title": "p99 swap-in latency, log axis" if draw.theme.legend else None,
     }
-    on_front = [
+    find_front = [
         {"filter": "!datum.bound && !datum.killed"},
         {
             "window": [{"op": "min", "field": "y", "as": "best"}],
             "frame": [None, 0],
             "sort": [{"field": "x"}, {"field": "y"}],
         },
-        {"filter": "datum.y <= datum.best"},
         # Equals of a point on the front cost more memory for the same: they are not on it.
         {
             "window": [{"op": "row_number", "as": "rank"}],
             "groupby": ["y"],
             "sort": [{"field": "x"}],
         },
-        {"filter": "datum.rank == 1"},
+        {"calculate": "datum.y <= datum.best && datum.rank == 1 ? 1 : 0", "as": "on_front"},
     ]
 
     def panel(_: list[Row]) -> Spec:
@@ -73,7 +73,7 @@ def trade_off_figure(draw: Draw) -> Figure:
             ],
             layer=[
                 {
-                    "transform": on_front,
+                    "transform": [*find_front, {"filter": "datum.on_front"}],
                     "mark": {
                         "type": "line",
                         "interpolate": "step-after",
@@ -84,36 +84,44 @@ def trade_off_figure(draw: Draw) -> Figure:
                     "encoding": {"x": x, "y": y, "order": {"field": "x"}},
                 },
                 {
-                    "mark": {"type": "point", "filled": True, "size": 110},
+                    "mark": {"type": "point", "filled": True, "size": 110, "strokeWidth": 1.5},
                     "encoding": {
                         "x": x,
                         "y": y,
-                        "color": draw.colour(),
-                        "shape": draw.shape(),
+                        **draw.points(),
                         "opacity": draw.faded("datum.killed || datum.bound"),
                         "tooltip": SCENARIO_TIPS,
                     },
                 },
                 {
                     "transform": [
-                        # How many stand where they cannot be told apart: within some 2 %.
-                        {"filter": "!datum.bound && !datum.killed"},
-                        {"calculate": "round(log(datum.x) * 50)", "as": "column"},
-                        {"calculate": "round(log(datum.y) * 25)", "as": "line"},
+                        *find_front,
+                        *SPOTS,
                         {
-                            "joinaggregate": [{"op": "count", "as": "here"}],
+                            "joinaggregate": [
+                                {"op": "count", "as": "here"},
+                                {"op": "max", "field": "on_front", "as": "front_here"},
+                            ],
                             "groupby": ["column", "line"],
                         },
-                        *on_front,
                         {
-                            "calculate": "datum.label + "
+                            "window": [{"op": "row_number", "as": "at_spot"}],
+                            "groupby": ["column", "line"],
+                        },
+                        # Off the front one of a spot says how many more stand there.
+                        {
+                            "filter": "datum.on_front || "
+                            "!datum.front_here && datum.here > 1 && datum.at_spot == 1"
+                        },
+                        {
+                            "calculate": "(datum.on_front ? datum.label : '') + "
                             "(datum.here > 1 ? ' +' + (datum.here - 1) : '')",
                             "as": "name",
                         },
                     ],
                     "mark": {
                         "type": "text",
-                        "dy": -12,
+                        "dy": -14,
                         "fontSize": 11,
                         "color": draw.theme.ink,
                         "align": "center",
@@ -136,7 +144,7 @@ def trade_off_figure(draw: Draw) -> Figure:
         TRADE_OFF_LINE,
         ("scenarios",),
         draw.trace_panels(panel),
-        draw.faint(),
+        (*draw.fill_key(), *draw.faint_key()),
     )
 
 
