@@ -365,6 +365,22 @@ def test_a_pile_off_the_front_says_how_many_more_stand_there(fake_result, tmp_pa
     assert sorted(text.strip() for _, text in texts) == ["+2", "swap-on-reject"]
 
 
+def test_a_picture_says_what_it_was_replayed_with(fake_result, tmp_path):
+    summary, latency, footprint, run = fake_result(
+        ("no-zswap", "store-raw"), codecs=("lzo", "zstd")
+    )
+    summary = summary.with_columns(cgroup=pl.lit("v1"), device=pl.lit("sata-ssd"))
+    drawn = "drawn from redis-json+60%raw by page hash, seed 0"
+    run = run | {"content": f"{drawn}, lzo; {drawn}, zstd"}
+    write_plots(tmp_path, summary, latency, footprint, run, formats=("svg",))
+    drawing = html.unescape((tmp_path / "latency.svg").read_text())
+
+    assert (
+        f"codec lzo, zstd · kernel 6.18 · cgroup v1 · device sata-ssd · contents {drawn}<"
+        in drawing
+    )
+
+
 def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     _summary, _latency, footprint, _run = fake_result(points=2000)
     thin = thinned_footprint(footprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,7 +150,11 @@ def picture_spec(figure: Figure, figures: Figures, run: dict[str, Any], theme: T
         "$schema": figure.panels[0].spec["$schema"],
         "title": {
             "text": figure.question,
-            "subtitle": [in_micro(printable(figure.answer)), _caption(figure, figures, run)],
+            "subtitle": [
+                line
+                for line in (in_micro(printable(figure.answer)), *_caption(figure, figures, run))
+                if line
+            ],
             "color": theme.ink,
             "subtitleColor": theme.soft,
             "subtitleFontSize": 12,
@@ -206,13 +211,20 @@ def _drop_legends(part: Any) -> None:
             _drop_legends(item)
 
 
-def _caption(figure: Figure, figures: Figures, run: dict[str, Any]) -> str:
+def _caption(figure: Figure, figures: Figures, run: dict[str, Any]) -> list[str]:
+    """Return lines: what was replayed, what it was replayed with, what marks mean."""
     trace = run.get("trace") if isinstance(run.get("trace"), dict) else None
     names = list(dict.fromkeys(row["trace"] for row in figures.rows))
-    parts = [", ".join(names)]
+    replayed = [", ".join(names)]
     if trace and trace.get("accesses") is not None:
-        parts.append(f"{trace['accesses']:,} accesses")
-    codecs = list(dict.fromkeys(row["codec"] for row in figures.rows if row["codec"]))
-    kernels = list(dict.fromkeys(row["kernel"] for row in figures.rows))
-    parts += [f"codec {', '.join(codecs)}", f"kernel {', '.join(kernels)}"]
-    return printable(" · ".join([*parts, *figure.key]))
+        replayed.append(f"{trace['accesses']:,} accesses")
+    settings = []
+    for key in ("codec", "kernel", "cgroup", "device"):
+        values = list(dict.fromkeys(str(row[key]) for row in figures.rows if row[key]))
+        settings += [f"{key} {', '.join(values)}"] if values else []
+    # Contents are told per codec, which stands before.
+    codecs = "|".join({re.escape(row["codec"]) for row in figures.rows if row["codec"]})
+    told = str(run.get("content") or "").split("; ")
+    contents = "; ".join(dict.fromkeys(re.sub(f", ({codecs})$", "", part) for part in told))
+    settings += [f"contents {contents}"] if contents else []
+    return [printable(" · ".join(parts)) for parts in (replayed, settings, figure.key) if parts]
