@@ -96,6 +96,18 @@ def test_any_two_policies_differ_for_every_kind_of_sight(sight, theme):
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_two_policies_of_one_shape_differ_the_more(theme, sight):
+    for shape in {look.shape for look in LOOKS.values()}:
+        colours = {
+            name: getattr(look, theme) for name, look in LOOKS.items() if look.shape == shape
+        }
+        if len(colours) > 1:
+            far = 0.2 if sight == "normal" else 0.1
+            assert nearest(colours, sight)[0] >= far, nearest(colours, sight)
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
 def test_any_two_kernels_differ_for_every_kind_of_sight(sight):
     assert set(KERNEL_COLOURS) == set(KERNELS)
     assert nearest(KERNEL_COLOURS, sight)[0] >= 0.2, nearest(KERNEL_COLOURS, sight)

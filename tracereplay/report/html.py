@@ -57,6 +57,7 @@ from tracereplay.report.style import (
     PAGE_LIGHT,
     PART_LOOKS,
     SERVICE_LOOKS,
+    X_SHAPE,
     policy_looks,
 )
 from tracereplay.schema import COVERAGES
@@ -113,6 +114,7 @@ _SYMBOLS = {
     "triangle-down": "<path d='M6 11 1 1.6h10z'/>",
     "triangle-left": "<path d='M1 6 10.4 1v10z'/>",
     "triangle-right": "<path d='M11 6 1.6 1v10z'/>",
+    X_SHAPE: f"<path d='{X_SHAPE}' transform='translate(6 6) scale(5)'/>",
     BAR_SHAPE: "<rect x='0' y='4.8' width='12' height='2.4'/>",
 }
 

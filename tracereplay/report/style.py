@@ -23,8 +23,9 @@ class Look(NamedTuple):
     shape: str
 
 
-# Vega has no filled bar among its symbols.
+# Vega has no filled bar among its symbols, and no X.
 BAR_SHAPE = "M-1,-0.3H1V0.3H-1Z"
+X_SHAPE = "M-0.65,-1L0,-0.35L0.65,-1L1,-0.65L0.35,0L1,0.65L0.65,1L0,0.35L-0.65,1L-1,0.65L-0.35,0L-1,-0.65Z"
 
 LOOKS: dict[str, Look] = {
     "no-zswap": Look("#4d4d4d", "#d0d0d0", "square"),
@@ -38,7 +39,7 @@ LOOKS: dict[str, Look] = {
     "ratio-cutoff": Look("#ff11cc", "#44ff00", "square"),
     "shrinker": Look("#447744", "#229944", "diamond"),
     "vswap": Look("#9900ff", "#cc33bb", "circle"),
-    "zram": Look("#990000", "#77cc88", "cross"),
+    "zram": Look("#990000", "#77cc88", X_SHAPE),
     "unlimited-memory": Look("#8c8c8c", "#8c8c8c", BAR_SHAPE),
 }
 
