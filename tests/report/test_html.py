@@ -381,6 +381,17 @@ def test_a_picture_says_what_it_was_replayed_with(fake_result, tmp_path):
     )
 
 
+def test_many_kills_are_counted_and_few_named(fake_result):
+    def answer(policies):
+        summary, *rest = fake_result(policies)
+        figures = figures_of((summary.with_columns(finished=pl.lit(False)), *rest)).figures
+        return next(figure.answer for figure in figures if figure.name == "danger")
+
+    assert answer(("no-zswap", "vswap")).startswith("no-zswap, vswap ended in an OOM kill")
+    many = ("no-zswap", "swap-on-reject", "store-raw", "vswap", "zram")
+    assert answer(many).startswith("5 scenarios ended in an OOM kill")
+
+
 def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     _summary, _latency, footprint, _run = fake_result(points=2000)
     thin = thinned_footprint(footprint)

@@ -24,6 +24,7 @@ from tracereplay.report.table import (
     to_json,
 )
 from tracereplay.schema import CODEC_TRADE, SERVICES, SUMMARY
+from tracereplay.units import format_duration
 
 
 def rendered(result, width=80, *, terminal=False, encoding="utf-8"):
@@ -350,14 +351,38 @@ def test_what_percentiles_cover_is_said_where_readahead_answers_much(fake_result
     text = " ".join(rendered((summary, latency.vstack(ready), footprint, run)).split())
     assert "in the swap cache already (88% with no-zswap)" in text
     assert "over major faults alone p50 is" in text
-    assert "with no-zswap" in text.split("p50 is")[1]
+    assert "with no-zswap (majfault_latency_p50_ns of --format json)" in text.split("p50 is")[1]
 
 
-def test_scenarios_of_several_limits_are_named_with_theirs(fake_result):
-    summary, latency, _footprint, _run = fake_result(("no-zswap", "mixed-lru"), limits_mib=(48, 80))
+def test_many_scenarios_are_told_by_their_range_and_where_to_read_them(fake_result):
+    summary, latency, _footprint, _run = fake_result(
+        ("no-zswap", "mixed-lru", "zram"), limits_mib=(48, 80)
+    )
     summary = summary.with_columns(swapin_latency_p50_ns=pl.lit(950, dtype=pl.Int64))
-    note = readahead_note(labelled_rows(summary, latency))
+    rows = labelled_rows(summary, latency)
+    note = readahead_note(rows, "column p50 major")
+    values = sorted(row["majfault_latency_p50_ns"] for row in rows)
 
-    assert "with mixed-lru at 48.0 MiB" in note
-    assert "no-zswap at 48.0 MiB" in note.split("alone")[1]
-    assert "no-zswap at 80.0 MiB" in note.split("alone")[1]
+    assert "with mixed-lru at 80.0 MiB" in note
+    low, high = format_duration(values[0]), format_duration(values[-1])
+    assert note.endswith(
+        f"; over major faults alone p50 is {low} to {high} in 6 scenarios (column p50 major)"
+    )
+
+
+def test_a_verdict_counts_those_it_is_level_with_where_they_are_many(fake_result):
+    policies = (
+        "no-zswap",
+        "swap-on-reject",
+        "store-raw",
+        "no-writeback",
+        "vswap",
+        "zram",
+        "shrinker",
+    )
+    summary, latency, _footprint, _run = fake_result(policies)
+    level = pl.when(policy="zram").then(90_000_000).otherwise(1_000_000)
+    summary = summary.with_columns(stall_total_ns=level.cast(pl.Int64))
+    (group,) = comparison_groups(labelled_rows(summary, latency))
+
+    assert "loses least time, level with 5 others: 1.0 ms" in verdict(group).sentence

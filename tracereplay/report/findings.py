@@ -201,8 +201,11 @@ def some_are_few(rows: list[Row]) -> bool:
     )
 
 
-def readahead_note(rows: list[Row]) -> str:
-    """Say what the percentiles cover, where readahead answered so much that it matters."""
+def readahead_note(rows: list[Row], column: str) -> str:
+    """Say what the percentiles cover, where readahead answered so much that it matters.
+
+    column : where the percentiles over major faults alone can be read
+    """
     shares = {
         row["scenario"]: row["services"]["swap_cache"] / max(1, row["swap_ins"]) for row in rows
     }
@@ -214,18 +217,16 @@ def readahead_note(rows: list[Row]) -> str:
         "percentiles cover every touch of a page that had left memory, also where readahead had it "
         f"in the swap cache already ({shares[most['scenario']]:.0%} with {name(most)})"
     )
-    named: dict[str, list[str]] = {}
-    for row in rows:
-        alone = row["majfault_latency_p50_ns"]
-        if alone is not None and alone > 2 * row["swapin_latency_p50_ns"]:
-            named.setdefault(format_duration(alone), []).append(name(row))
-    if named:
-        shown = [
-            f"{value} with {_listing([*labels[:2], *([f'{len(labels) - 2} more'] * (len(labels) > 2))])}"
-            for value, labels in list(named.items())[:_SHOWN]
-        ]
-        text += "; over major faults alone p50 is " + ", ".join(shown)
-        text += ", …" if len(named) > _SHOWN else ""
+    slower = [
+        row
+        for row in rows
+        if row["majfault_latency_p50_ns"] is not None
+        and row["majfault_latency_p50_ns"] > 2 * row["swapin_latency_p50_ns"]
+    ]
+    if slower:
+        span = format_span([row["majfault_latency_p50_ns"] for row in slower], format_duration)
+        who = f"with {name(slower[0])}" if len(slower) == 1 else f"in {len(slower)} scenarios"
+        text += f"; over major faults alone p50 is {span} {who} ({column})"
     return text
 
 
@@ -359,12 +360,20 @@ def _price(winner: Row) -> str:
     return "; ".join(parts)
 
 
+def format_span(values: list[int], say: Callable[[int], str]) -> str:
+    """Return "1.0 us to 9.0 us", or one value where they read alike."""
+    low, high = say(min(values)), say(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
 def _listing(names: list[str]) -> str:
+    if len(names) > _SHOWN:
+        return f"{len(names)} others"
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 OOM_MARK, RISK_MARK, NO_GAIN_MARK, OVER_MARK = "X", "?", "!", "^"
-_SHOWN = 4  # scenarios a legend line names
+_SHOWN = 4  # scenarios a sentence names
 
 
 def marks(row: Row) -> str:
@@ -432,6 +441,12 @@ def dangers(rows: list[Row]) -> list[Danger]:
             )
         )
     return found
+
+
+def some_labels(rows: list[Row]) -> str:
+    """Return the labels of the rows; of many only how many there are."""
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    return ", ".join(labels) if len(labels) <= _SHOWN else f"{len(rows)} scenarios"
 
 
 def _some(rows: list[Row], say: Callable[[Row], str]) -> str:

@@ -138,7 +138,10 @@ def render_table(
             for line in _shapes(group, buckets, layout.label_cells, console):
                 _say(console, line)
     _say(console, Text())
-    for said in (FEW_NOTE if some_are_few(rows) else "", readahead_note(rows)):
+    for said in (
+        FEW_NOTE if some_are_few(rows) else "",
+        readahead_note(rows, "majfault_latency_p50_ns of --format json"),
+    ):
         if said:
             text = Text("swap-in µs", style="bold")
             text.append(f": {said}", style="not bold default")

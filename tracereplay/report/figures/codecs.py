@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tracereplay.report.figures.base import (
     DURATION_LABEL,
     MIB,
@@ -13,7 +11,7 @@ from tracereplay.report.figures.base import (
     Spec,
     sentence,
 )
-from tracereplay.report.findings import Row
+from tracereplay.report.findings import Row, format_span
 from tracereplay.units import format_duration, format_size
 
 CODECS_LINE = (
@@ -113,11 +111,6 @@ def _codec_answer(draw: Draw) -> str:
             pools = [row["pool_bytes_peak"] for row in rows]
             times = [row["zswap_latency_p50_ns"] for row in rows]
             texts.append(
-                f"{codec}: {_span(pools, format_size)} pool, {_span(times, format_duration)} a fault"
+                f"{codec}: {format_span(pools, format_size)} pool, {format_span(times, format_duration)} a fault"
             )
     return sentence("; ".join(texts))
-
-
-def _span(values: list[int], say: Callable[[int], str]) -> str:
-    low, high = say(min(values)), say(max(values))
-    return low if low == high else f"{low} to {high}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracereplay.report.figures.base import ROW_HEIGHT, Draw, Figure, Spec, drawn_fields, sentence
-from tracereplay.report.findings import Group
+from tracereplay.report.findings import Group, some_labels
 from tracereplay.units import format_size
 
 DANGER_LINE = (
@@ -77,11 +77,11 @@ def danger_figure(draw: Draw) -> Figure:
             ],
         )
 
-    killed = [row["label"] for row in draw.rows if row["killed"]]
+    killed = [row for row in draw.rows if row["killed"]]
     gainless = [row for row in draw.rows if row["reclaim_no_gain_runs"]]
     answer = []
     if killed:
-        answer.append(f"{', '.join(dict.fromkeys(killed))} ended in an OOM kill")
+        answer.append(f"{some_labels(killed)} ended in an OOM kill")
     risky = [row for row in draw.rows if row["flush_phases_killed"] and not row["killed"]]
     if risky:
         worst = max(risky, key=lambda row: row["flush_phases_killed"] / row["flush_phases"])

@@ -144,7 +144,7 @@ def latency_figure(draw: Draw) -> Figure:
         "Each line falls from all swap-ins to the slowest few: the further left, the faster. "
         f"It ends at the slowest one. Marks stand at p50, p99 and p99.9; {FEW_NOTE}. First touches "
         "are not swap-ins. Faint lines ended in an OOM kill and cover only what ran before. "
-        + sentence(readahead_note(draw.rows)),
+        + sentence(readahead_note(draw.rows, "column p50 major below")),
         "latency.parquet",
         LATENCY_LINE,
         ("latency", "scenarios"),
