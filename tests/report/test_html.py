@@ -204,6 +204,11 @@ def test_a_killed_scenario_is_faint_in_the_latencies_and_the_caption_says_why(
         for label, rest in marks:
             assert ('opacity="0.4"' in rest) == ("keep-on-reject" in label), (kind, label)
     assert "faint: ended in an OOM kill" in drawing
+    summary, *rest = result
+    bound = pl.when(policy="no-zswap").then(pl.lit("opt")).otherwise("reclaim")
+    write_plots(tmp_path, summary.with_columns(reclaim=bound), *rest, force=True, formats=("svg",))
+    drawing = (tmp_path / "trade-off.svg").read_text()
+    assert "faint: a bound or ended in an OOM kill" in drawing
     (latency,) = [figure for figure in figures_of(result).figures if figure.name == "latency"]
     assert "Faint lines ended in an OOM kill" in latency.reading
 

@@ -287,10 +287,14 @@ class Draw:
             "legend": {"title": None} if self.theme.legend else None,
         }
 
-    def faint_key(self) -> tuple[str, ...]:
+    def faint_key(self, *, bounds: bool = False) -> tuple[str, ...]:
         """Say what a faint mark is, where there is one."""
-        killed = any(row["killed"] for row in self.rows)
-        return ("faint: ended in an OOM kill",) if killed else ()
+        meant = []
+        if bounds and any(row["bound"] and row["swap_ins"] for row in self.rows):
+            meant.append("a bound")
+        if any(row["killed"] for row in self.rows):
+            meant.append("ended in an OOM kill")
+        return (f"faint: {' or '.join(meant)}",) if meant else ()
 
     def fill_key(self) -> tuple[str, ...]:
         """Say what is filled and what is not: Vega has no legend of that."""

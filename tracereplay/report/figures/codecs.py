@@ -5,7 +5,6 @@ from __future__ import annotations
 from tracereplay.report.figures.base import (
     DURATION_LABEL,
     MIB,
-    SPOTS,
     Draw,
     Figure,
     Spec,
@@ -70,7 +69,9 @@ def codecs_figure(draw: Draw) -> Figure:
                 },
                 {
                     "transform": [
-                        *SPOTS,
+                        # One name for neighbours of a codec: names are wider than points.
+                        {"calculate": "round(log(datum.x) * 20)", "as": "column"},
+                        {"calculate": "round(log(datum.y) * 8)", "as": "line"},
                         {
                             "window": [{"op": "row_number", "as": "at_spot"}],
                             "groupby": ["codec", "column", "line"],

@@ -144,7 +144,7 @@ def trade_off_figure(draw: Draw) -> Figure:
         TRADE_OFF_LINE,
         ("scenarios",),
         draw.trace_panels(panel),
-        (*draw.fill_key(), *draw.faint_key()),
+        (*draw.fill_key(), *draw.faint_key(bounds=True)),
     )
 
 
