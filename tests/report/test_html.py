@@ -616,3 +616,12 @@ def test_every_figure_can_be_had_as_a_picture(fake_result, tmp_path):
     assert drawing.count('aria-roledescription="line mark"') >= 3 * 2
     assert "store-raw" in drawing
     assert "var(--" not in drawing
+
+
+def test_a_picture_of_too_many_panels_shows_the_first_and_says_so(fake_result, tmp_path):
+    result = fake_result(limits_mib=(48, 64, 80, 96), codecs=("lzo", "zstd"), points=20)
+    write_plots(tmp_path, *result, formats=("svg",))
+    drawing = (tmp_path / "footprint.svg").read_text()
+    assert "48 of " in drawing
+    assert "the page of `--out` has them all" in drawing
+    assert "has them all" not in (tmp_path / "latency.svg").read_text()

@@ -28,6 +28,7 @@ FORMATS = ("svg", "png")
 # Panels beside each other, and the width of one in pixels.
 _COLUMNS = {"footprint": (3, 230)}
 _COLUMNS_ELSE = (2, 400)
+_MOST_PANELS = 48  # of one picture: it is for the eye, and drawing 234 of them ran out of memory
 
 
 class Picture:
@@ -128,16 +129,18 @@ def write_plots(
 
 
 def picture_spec(figure: Figure, figures: Figures, run: dict[str, Any], theme: Theme) -> Spec:
-    """Return one Vega-Lite specification with the data of every panel in it."""
+    """Return one Vega-Lite specification with the data of its panels in it."""
+    shown = figure.panels[:_MOST_PANELS]
+    left_out = ""
+    if len(shown) < len(figure.panels):
+        left_out = f"{len(shown)} of {len(figure.panels)} panels; the page of `--out` has them all"
     columns, width = _COLUMNS.get(figure.name, _COLUMNS_ELSE)
-    if len(figure.panels) == 1:
+    if len(shown) == 1:
         columns, width = 1, 620
     datasets: dict[str, Any] = {}
     panels = []
-    params = {
-        param["name"]: param for panel in figure.panels for param in panel.spec.get("params", [])
-    }
-    for at, panel in enumerate(figure.panels):
+    params = {param["name"]: param for panel in shown for param in panel.spec.get("params", [])}
+    for at, panel in enumerate(shown):
         spec = _standing_alone(panel, at, width)
         if at:
             _drop_legends(spec)
@@ -152,7 +155,11 @@ def picture_spec(figure: Figure, figures: Figures, run: dict[str, Any], theme: T
             "text": figure.question,
             "subtitle": [
                 line
-                for line in (in_micro(printable(figure.answer)), *_caption(figure, figures, run))
+                for line in (
+                    in_micro(printable(figure.answer)),
+                    *_caption(figure, figures, run),
+                    left_out,
+                )
                 if line
             ],
             "color": theme.ink,
