@@ -96,9 +96,10 @@ def inspect_trace(trace: Trace) -> Inspection:
             grown_seen[: seen.size] = seen
             seen = grown_seen
         lengths = _ONE_EACH if batch.run_len is None else batch.run_len
-        accesses += _look(
+        counted = _look(
             batch.page_ids, lengths, batch.first_row, rows, seen, intervals, working, first_touches
         )
+        accesses += int(counted)
     unique = trace.numbered_pages
     touches = np.sort(seen["touches"][:unique])
     grown = np.cumsum(first_touches)
