@@ -251,9 +251,14 @@ def resident(pid: int) -> int:
     return int(text.split("RssAnon:")[1].split()[0]) // 4
 
 
+names_zero_pages = pytest.mark.skipif(
+    tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 7),
+    reason="the kernel names the shared zero page since Linux 6.7 (PAGEMAP_SCAN)",
+)
+
+
+@names_zero_pages
 def test_the_shared_zero_page_is_not_counted_as_resident(reader) -> None:
-    if tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 7):
-        pytest.skip("this kernel has no PAGEMAP_SCAN")
     with host.closing(host.open_source(str(reader))) as source:
         assert source.pages.size == pytest.approx(resident(reader), abs=64)
         assert any("only read, never written" in line for line in source.notes)
@@ -270,6 +275,7 @@ def test_where_the_kernel_names_no_zero_pages_their_number_is_said(reader, monke
         assert any("the kernel counts" in line for line in source.notes)
 
 
+@names_zero_pages
 def test_regions_of_the_zero_page_are_asked_for_until_there_are_no_more(monkeypatch) -> None:
     monkeypatch.setattr(host, "_REGIONS", 3)  # as many as one call can answer with
     size = 64 * PAGE
@@ -285,8 +291,7 @@ def test_regions_of_the_zero_page_are_asked_for_until_there_are_no_more(monkeypa
             zero = host._zero_pages(pagemap, address // PAGE, 64)
         finally:
             os.close(pagemap)
-    if zero is None:
-        pytest.skip("this kernel has no PAGEMAP_SCAN")
+    assert zero is not None
     assert zero.tolist() == [page % 2 == 0 for page in range(64)]
 
 

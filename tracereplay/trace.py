@@ -198,7 +198,11 @@ class Trace:
         clock = _Clock()
         for path, frame in zip(self.paths, self._frames, strict=True):
             for part in _collect_batches(path, frame.select(wanted), rows):
-                page_ids = self._number(_page_numbers(path, part), self._space_numbers(path, part))
+                page_ids = self._number(
+                    _page_numbers(path, part),
+                    self._space_numbers(path, part),
+                    keep_keys=not only_ids,
+                )
                 time_ns = clock.times(part["time_ns"]) if "time_ns" in part.columns else None
                 if "is_write" in part.columns:
                     is_write = kernel_array(part["is_write"].fill_null(value=False))
@@ -211,12 +215,16 @@ class Trace:
                 first_row += page_ids.size
 
     def _number(
-        self, pages: npt.NDArray[np.uint64], spaces: npt.NDArray[np.uint32] | None
+        self,
+        pages: npt.NDArray[np.uint64],
+        spaces: npt.NDArray[np.uint32] | None,
+        *,
+        keep_keys: bool,
     ) -> PageIds:
         known = len(self._ids)
         page_ids = self._ids.number(pages, spaces)
         page_ids.flags.writeable = False
-        if len(self._ids) > known:
+        if keep_keys and len(self._ids) > known:
             # Ids are given in the order of first use: a new one is higher than all before it.
             rows = np.flatnonzero(page_ids >= known)
             highest = np.maximum.accumulate(page_ids[rows])

@@ -181,7 +181,7 @@ def test_a_signal_in_the_middle_of_a_change_leaves_no_swap(
     machine, trace, folder, tmp_path, inject, status
 ):
     if shutil.which("strace") is None:
-        pytest.skip("no strace")
+        pytest.skip("needs strace, which sends the signal in the middle of the system call")
     before = state(machine)
     strace = ["strace", "-f", "-qq", "-o", str(tmp_path / "calls")]
     words = command(trace, folder, tmp_path, "--repeat", "1")

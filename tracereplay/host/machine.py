@@ -147,9 +147,8 @@ def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
     except OSError as error:
         raise HostError(f"{folder}: {error.strerror or error}") from error
     path = Path(name)
-    undo.later(
-        "swap", path
-    )  # before it is on: a run that is killed right after has it written down
+    # Before it is on: a run that is killed right after has it written down.
+    undo.later("swap", path)
     refused = 0
     try:
         with os.fdopen(handle, "r+b", buffering=0) as file:

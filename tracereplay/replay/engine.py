@@ -206,6 +206,7 @@ class Replay:
             "same_filled": profile.same_filled or policy.synchronous,
             "exclusive_loads": profile.exclusive_loads,
             "strict_limit": profile.strict_limit,
+            "slot_cache": profile.slot_cache,
             "second_chance": profile.second_chance,
             "worker_whole_page": profile.worker_whole_page,
             "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,

@@ -96,7 +96,7 @@ def _forget_returned(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> 
 @inner
 def drop_backing(m: Any, pages: Any, pool: Any, classes: Any, slots: Any, page: Any) -> None:
     """Free the swap slot of a page and whatever holds its data; mm/swapfile.c:folio_free_swap()."""
-    if m["strict_limit"] and pages[page]["slot"] and not has(pages, page, LINKED):
+    if m["slot_cache"] and pages[page]["slot"] and not has(pages, page, LINKED):
         _return_slot(m, pages, pool, classes, page)
     elif has(pages, page, IN_ZSWAP) or has(pages, page, LINKED):
         forget_entry(m, pages, pool, classes, page)
@@ -481,7 +481,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
         """
         if not has(pages, page, SWAPCACHE):
-            if m["strict_limit"]:
+            if m["slot_cache"]:
                 _forget_returned(m, pages, pool, classes, page)
             # Virtual swap names a page without a place on the device.
             if not (pages[page]["slot"] or m["late_slots"] or alloc_slot(m, pages, slots, page)):

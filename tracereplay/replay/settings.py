@@ -24,6 +24,8 @@ class KernelProfile:
     same_filled : zswap stores one repeated word without memory (zswap_is_page_same_filled(), 6.1)
     exclusive_loads : a load frees the entry (zswap_load(), unconditional since 6.9)
     strict_limit : the pool is full only above its limit, and only then is the worker woken (6.1)
+    slot_cache : a freed swap slot waits for 63 others, and its entry in zswap with it
+        (mm/swap_slots.c:free_swap_slot(), 6.1; later the entry goes at once)
     second_chance : the referenced bit of the zswap order (shrink_memcg_cb(), 6.12)
     add_batch : pages in a per-CPU batch (PAGEVEC_SIZE: 15, since 6.11 31)
     flush_at_reclaim : statistics are flushed when reclaim starts, whatever their age
@@ -67,6 +69,7 @@ class KernelProfile:
     same_filled: bool = False
     exclusive_loads: bool = True
     strict_limit: bool = False
+    slot_cache: bool = False
     second_chance: bool = True
     add_batch: int = 31
     flush_at_reclaim: bool = False
@@ -125,6 +128,7 @@ KERNELS: dict[str, KernelProfile] = {
         same_filled=True,
         exclusive_loads=False,
         strict_limit=True,
+        slot_cache=True,
         second_chance=False,
         add_batch=15,
         flush_at_reclaim=True,

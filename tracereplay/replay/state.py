@@ -221,6 +221,7 @@ _SETTINGS = (
     "same_filled",
     "exclusive_loads",
     "strict_limit",  # 6.1: full only above the limit
+    "slot_cache",  # 6.1: freed slots, and their entries, go 64 at a time
     "second_chance",
     "worker_whole_page",  # 6.1: one run frees one allocator page
     "no_pool_writeback",  # 6.1 zsmalloc cannot shrink

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from tracereplay.errors import InputError
+from tracereplay.errors import InputError, first_line
 from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, Column, polars_schema
 
 
@@ -60,7 +60,7 @@ def _table(path: Path, columns: tuple[Column, ...]) -> pl.DataFrame:
             "`compare --out`?"
         ) from error
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: no Parquet table: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: no Parquet table: {first_line(error)}") from error
     schema = polars_schema(columns)
     for name, dtype in schema.items():
         if name not in frame.columns:
