@@ -667,6 +667,11 @@ class Oracle:
             # Raw stores came with 6.18; the shrinker did not bring them to older kernels.
             self.rules = dataclasses.replace(self.rules, incompressible="device")
         self.kernel = KERNELS[case.kernel]
+        if self.rules.synchronous:
+            # drivers/block/zram: what would take a whole page is kept as it is.
+            kinds = Zsmalloc(self.kernel.chain, self.kernel.old_zsmalloc)
+            whole = next(n for n in range(PAGE) if kinds.size_class(n)[1:] == (1, 1))
+            self.rules = dataclasses.replace(self.rules, cutoff=whole)
         self.costs = case.costs
         self.textbook = case.reclaim in ("lru", "opt")
         self.pages = {number: Page(number, **what) for number, what in contents.items()}

@@ -14,7 +14,13 @@ from numba import config as numba_config
 
 from tracereplay._jit import kernel
 from tracereplay.replay import state
-from tracereplay.replay.allocators import class_table, pool_alloc, pool_free, zsmalloc_classes
+from tracereplay.replay.allocators import (
+    class_table,
+    huge_class_bytes,
+    pool_alloc,
+    pool_free,
+    zsmalloc_classes,
+)
 from tracereplay.replay.state import CLASS_FIELDS, CLASS_OBJECTS, CLASS_PAGES, CLASS_TABLE
 
 
@@ -114,6 +120,11 @@ def test_a_chain_of_4_takes_a_whole_page_from_3257_bytes_on():
     classes = zsmalloc_classes(4, by_percent=False)
     assert class_bytes(classes, 3256) < 4096
     assert class_bytes(classes, 3257) == 4096
+
+
+def test_zram_keeps_from_the_first_size_on_that_takes_a_whole_page():
+    assert huge_class_bytes(old=False) == 3625
+    assert huge_class_bytes(old=True) == 3257
 
 
 @pytest.mark.parametrize("old", [False, True])

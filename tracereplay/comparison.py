@@ -20,7 +20,7 @@ import polars as pl
 
 from tracereplay import __version__
 from tracereplay.content import Content, PageContents, open_content
-from tracereplay.costs import Costs, load_costs
+from tracereplay.costs import ZRAM, Costs, load_costs
 from tracereplay.dense import DenseIds
 from tracereplay.errors import SettingsError
 from tracereplay.files import check_free, replacing
@@ -234,9 +234,9 @@ class _Case:
     ) -> None:
         model = find_reclaim(scenario.reclaim)
         synchronous = find_policy(scenario.policy).synchronous
-        device = "zram" if synchronous else scenario.device
+        device = ZRAM if synchronous else scenario.device
         self.costs: Costs = load_costs(costs, device, scenario.codec)
-        if device == "zram" and not synchronous:
+        if device == ZRAM and not synchronous:
             self.costs = self.costs.before_device()
         self.scenario = scenario
         # Contents, costs of the latencies, and whether anybody asks for those.
@@ -425,7 +425,7 @@ def _settings_notes(scenarios: Sequence[Scenario]) -> list[str]:
                 "memory.zswap.writeback is a file of cgroup v2 (6.8): no-writeback under v1 is what it "
                 "would do there"
             )
-        if scenario.device == "zram" and not policy.synchronous and policy.backing:
+        if scenario.device == ZRAM and not policy.synchronous and policy.backing:
             notes.append(
                 "device zram behind other policies: its time is counted, the memory it takes is not; "
                 "the policy zram counts both"
@@ -608,9 +608,22 @@ def make_scenarios(
     for name in models:
         find_reclaim(name)
     return [
-        Scenario(policy=policy, memory_limit_bytes=limit, reclaim=model, codec=codec, **common)
+        Scenario(
+            policy=policy,
+            memory_limit_bytes=limit,
+            reclaim=model,
+            codec=codec,
+            **common | _own_settings(policy, common),
+        )
         for limit in dict.fromkeys(limits)
         for model in models
         for codec in list(dict.fromkeys(codecs)) or ["lzo"]
         for policy in names
     ]
+
+
+def _own_settings(policy: str, common: dict[str, Any]) -> dict[str, Any]:
+    """Return what a policy does not leave to choose: zram has zsmalloc alone."""
+    if find_policy(policy).synchronous and common.get("allocator", "zsmalloc") != "ideal":
+        return {"allocator": "zsmalloc"}
+    return {}

@@ -23,6 +23,7 @@ _BUNDLED = _FOLDER / "default.json"
 RECORDED = "linux-6.18"  # bundled: the machine and the pages of the recorded 6.18 runs
 SCHEMA = "1"
 RANDOM_LINES = "random_lines"  # figures of a codec on pages of random lines, as recorded runs had
+ZRAM = "zram"  # of the tables: what the policy of that name swaps to
 NO_DEVICE = "none"
 # What a page in the pool takes on average, for the mean costs of the replay's clock.
 _TYPICAL_BYTES = 1500
@@ -122,7 +123,8 @@ class Device:
     behind_ns : what a read waits for that follows such writes at once, of the same touch: those the
         device has begun, however many are queued (it prefers reads)
     channels : requests in service at a time; the rest queue, first come first served
-    load_extra_ns, store_extra_ns : on top of the codec, for a device that compresses (zram)
+    load_extra_ns, store_extra_ns : what a device that compresses (zram) takes beyond zswap; less than
+        0 where it is faster
     """
 
     name: str
@@ -380,7 +382,8 @@ def _number(section: Mapping[str, Any], figure: str, default: float | None = Non
         raise KeyError(f"no {figure}")
     given = section[figure]
     value = float(given["value"] if isinstance(given, dict) else given)
-    if not np.isfinite(value) or (value < 0 and not figure.endswith("_per_byte")):
+    may_be_less = figure.endswith(("_per_byte", "_extra_ns"))  # slopes, differences
+    if not np.isfinite(value) or (value < 0 and not may_be_less):
         raise ValueError(f"{figure} is {value}")
     return value
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracereplay.policies import find_policy
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.state import COUNTERS
 from tracereplay.schema import (
@@ -39,7 +38,7 @@ def summary_row(
         an OOM kill; the row itself is the first of them
     trace_time_ns : from the first touch to the last replayed one, None without a clock
     """
-    scenario, counts = replay.scenario, replay.counters()
+    scenario, counts = replay.scenario, replay.kernel_counters()
     m = replay.machine[0]
     touches = max(int(m["last_access"]), 1)
     keys: dict[str, Any] = {
@@ -56,11 +55,6 @@ def summary_row(
         "device": scenario.device,
         "page_cluster": scenario.page_cluster,
     }
-    if find_policy(scenario.policy).synchronous:
-        # The kernel counts a zram device as any swap device.
-        for to, source in (("pswpin", "zswpin"), ("pswpout", "zswpout")):
-            counts[to] += counts[source]
-            counts[source] = 0
     resident = int(m["resident_sum"]) * PAGE_BYTES // touches
     pool = int(m["pool_sum"]) * PAGE_BYTES // touches
     memory = {

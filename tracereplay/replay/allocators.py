@@ -69,6 +69,17 @@ def zsmalloc_classes(chain_pages: int, *, by_percent: bool) -> list[tuple[int, i
     return classes[::-1]
 
 
+def huge_class_bytes(*, old: bool) -> int:
+    """Return from how many bytes on an object takes a page of its own.
+
+    zram keeps such a page as it is. Source: mm/zsmalloc.c:zs_create_pool(), huge_class_size;
+    drivers/block/zram/zram_drv.c:zram_write_page().
+    """
+    classes = zsmalloc_classes(4 if old else 8, by_percent=old)
+    shared = (size for _, size, pages, objects in reversed(classes) if pages > 1 and objects > 1)
+    return next(shared) - (_HANDLE - 1)
+
+
 def class_table(allocator: int) -> npt.NDArray[np.int64]:
     """Return the `classes` array of an allocator, lists empty; see state.CLASS_TABLE."""
     if allocator in (ZSMALLOC, ZSMALLOC_6_1):

@@ -14,7 +14,7 @@ from tracereplay.costs import Means
 from tracereplay.errors import SettingsError
 from tracereplay.policies import find_policy
 from tracereplay.replay import state as st
-from tracereplay.replay.allocators import class_table
+from tracereplay.replay.allocators import class_table, huge_class_bytes
 from tracereplay.replay.generations import MIN_NR_GENS
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
@@ -179,6 +179,9 @@ class Replay:
         allocator = _ALLOCATORS[scenario.allocator]
         if allocator == st.ZSMALLOC and profile.zsmalloc_by_percent:
             allocator = st.ZSMALLOC_6_1
+        cutoff = policy.cutoff_bytes
+        if policy.synchronous:
+            cutoff = huge_class_bytes(old=profile.zsmalloc_by_percent)
         generations = scenario.reclaim == "mglru"
         backing = policy.backing and (scenario.device != "none" or policy.synchronous)
         values: dict[str, int] = {
@@ -193,7 +196,7 @@ class Replay:
             "writeback": policy.writeback and backing,
             "has_device": backing and (policy.writeback or not policy.zswap),
             "synchronous": policy.synchronous,
-            "cutoff_bytes": policy.cutoff_bytes,
+            "cutoff_bytes": cutoff,
             "shrinker": policy.shrinker,
             "late_slots": policy.late_slots,
             "pool_limit_pages": st.NEVER if policy.synchronous else pool_limit,
@@ -229,7 +232,7 @@ class Replay:
             "header_bytes": profile.header_bytes,
             "device_depth": 256,
             "touch_ns": scenario.touch_ns,
-            "watched_cutoff_bytes": policy.cutoff_bytes,
+            "watched_cutoff_bytes": cutoff,
             "watched_pool_pages": st.NEVER if policy.synchronous else pool_limit,
             "sample_every": max(1, -(-self._rows // (FOOTPRINT_POINTS - len(st.PEAKS)))),
             **dataclasses.asdict(means),
@@ -522,3 +525,12 @@ class Replay:
         """Return every counter by name."""
         m = self.machine[0]
         return {name: int(m[name]) for name in st.COUNTERS}
+
+    def kernel_counters(self) -> dict[str, int]:
+        """Return every counter as the kernel counts: a zram device is to it as any swap device."""
+        counts = self.counters()
+        if self.machine[0]["synchronous"]:
+            for to, source in (("pswpin", "zswpin"), ("pswpout", "zswpout")):
+                counts[to] += counts[source]
+                counts[source] = 0
+        return counts
