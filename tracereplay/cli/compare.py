@@ -10,57 +10,18 @@ from typing import Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note, stderr_console
-from tracereplay.cli.options import (
-    AcceptThreshold,
-    Allocator,
-    BundledContent,
-    Cgroup,
-    Codecs,
-    CostTable,
-    Device,
-    FlushPhases,
-    Force,
-    Jobs,
-    Kernel,
-    Memory,
-    PageCluster,
-    PageTable,
-    Policies,
-    PoolLimit,
-    Ram,
-    ReclaimModels,
-    RewriteEntropy,
-    Seed,
-    StatFlush,
-    Swappiness,
-    SwapSize,
-    TouchNs,
-    Traces,
-    ZswapMax,
-)
+from tracereplay.cli.options import Force, Memory, ModelOptions, Traces, with_options
 
 
 @app.command(
     epilog="Example: tracereplay compare web.parquet -p store-raw -p keep-on-reject -m 512MiB"
 )
+@with_options
 def compare(
     trace: Traces,
-    policy: Policies = None,
+    *,
     memory: Memory = None,
-    reclaim: ReclaimModels = None,
-    kernel: Kernel = "6.18",
-    cgroup: Cgroup = "v2",
-    codec: Codecs = None,
-    allocator: Allocator = "zsmalloc",
-    pool_limit: PoolLimit = None,
-    ram: Ram = "16GiB",
-    accept_threshold: AcceptThreshold = 90,
-    zswap_max: ZswapMax = None,
-    swap_size: SwapSize = None,
-    page_cluster: PageCluster = 3,
-    swappiness: Swappiness = 60,
-    stat_flush: StatFlush = "2s",
-    flush_phases: FlushPhases = 5,
+    options: ModelOptions,
     bounds: Annotated[
         bool,
         typer.Option(
@@ -68,14 +29,6 @@ def compare(
             help="Add the baseline no-zswap and the bound unlimited-memory.",
         ),
     ] = True,
-    device: Device = "nvme",
-    costs: CostTable = None,
-    pages: PageTable = None,
-    content: BundledContent = None,
-    rewrite_entropy: RewriteEntropy = 0.0,
-    touch_ns: TouchNs = 100,
-    seed: Seed = 0,
-    jobs: Jobs = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder for the tables and the report."),
@@ -104,27 +57,7 @@ def compare(
     from tracereplay.trace import open_trace
 
     opened = open_trace(*trace)
-    scenarios = comparison.make_scenarios(
-        opened,
-        policies=policy or (),
-        memory=memory or (),
-        reclaim=reclaim or (),
-        codecs=codec or (),
-        pool_limit=pool_limit,
-        ram=ram,
-        swap_size=swap_size,
-        zswap_max=zswap_max,
-        stat_flush=stat_flush,
-        bounds=bounds,
-        kernel=kernel,
-        cgroup=cgroup,
-        allocator=allocator,
-        accept_threshold_percent=accept_threshold,
-        page_cluster=page_cluster,
-        swappiness=swappiness,
-        device=device,
-        touch_ns=touch_ns,
-    )
+    scenarios = options.scenarios(opened, memory=memory or (), bounds=bounds)
     if out is not None:
         comparison.make_folder(out, force=force)
     if plots is not None:
@@ -135,13 +68,7 @@ def compare(
         result = comparison.compare(
             opened,
             scenarios,
-            pages=pages,
-            content=content,
-            costs=costs,
-            seed=seed,
-            jobs=jobs,
-            flush_phases=flush_phases,
-            rewrite_entropy=rewrite_entropy,
+            **options.of_replays(),
             progress=progress,
             meanwhile=None if out is None else _load_report_script,
             command=["tracereplay", *sys.argv[1:]],

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from tracereplay.replay.settings import Scenario
+    from tracereplay.trace import Trace
 
 
 def complete_policy(incomplete: str) -> Iterator[tuple[str, str]]:
@@ -180,3 +188,107 @@ Jobs = Annotated[
     typer.Option("-j", "--jobs", min=1, help="Scenarios side by side."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """What is replayed, and with which figures: the options of every command that compares policies."""
+
+    policy: Policies = None
+    reclaim: ReclaimModels = None
+    kernel: Kernel = "6.18"
+    cgroup: Cgroup = "v2"
+    codec: Codecs = None
+    allocator: Allocator = "zsmalloc"
+    pool_limit: PoolLimit = None
+    ram: Ram = "16GiB"
+    accept_threshold: AcceptThreshold = 90
+    zswap_max: ZswapMax = None
+    swap_size: SwapSize = None
+    page_cluster: PageCluster = 3
+    swappiness: Swappiness = 60
+    stat_flush: StatFlush = "2s"
+    flush_phases: FlushPhases = 5
+    device: Device = "nvme"
+    costs: CostTable = None
+    pages: PageTable = None
+    content: BundledContent = None
+    rewrite_entropy: RewriteEntropy = 0.0
+    touch_ns: TouchNs = 100
+    seed: Seed = 0
+    jobs: Jobs = None
+
+    def scenarios(
+        self,
+        trace: Trace,
+        *,
+        policies: Sequence[str] = (),
+        memory: Sequence[str] = (),
+        bounds: bool = False,
+    ) -> list[Scenario]:
+        """Return the scenarios of a trace; `policies` are those of a command line that names none."""
+        from tracereplay.comparison import make_scenarios
+
+        return make_scenarios(
+            trace,
+            policies=self.policy or policies,
+            memory=memory,
+            reclaim=self.reclaim or (),
+            codecs=self.codec or (),
+            pool_limit=self.pool_limit,
+            ram=self.ram,
+            swap_size=self.swap_size,
+            zswap_max=self.zswap_max,
+            stat_flush=self.stat_flush,
+            bounds=bounds,
+            kernel=self.kernel,
+            cgroup=self.cgroup,
+            allocator=self.allocator,
+            accept_threshold_percent=self.accept_threshold,
+            page_cluster=self.page_cluster,
+            swappiness=self.swappiness,
+            device=self.device,
+            touch_ns=self.touch_ns,
+        )
+
+    def of_replays(self) -> dict[str, Any]:
+        """Return what compare() and find_sizes() take beside scenarios."""
+        names = ("pages", "content", "costs", "seed", "jobs", "flush_phases", "rewrite_entropy")
+        return {name: getattr(self, name) for name in names}
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of the dataclass that its parameter `options` is annotated with.
+
+    typer reads a command's signature: there the fields stand in the place of the parameter.
+    """
+    hints = typing.get_type_hints(command, include_extras=True)
+    kind = hints.pop("options")
+    fields = typing.get_type_hints(kind, include_extras=True)
+    shown: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != "options":
+            shown.append(
+                parameter.replace(
+                    kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]
+                )
+            )
+            continue
+        shown += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=fields[field.name],
+            )
+            for field in dataclasses.fields(kind)
+        ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        values = {field.name: given.pop(field.name) for field in dataclasses.fields(kind)}
+        command(options=kind(**values), **given)
+
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in shown}
+    return run

@@ -11,33 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, flush, note
-from tracereplay.cli.options import (
-    AcceptThreshold,
-    Allocator,
-    BundledContent,
-    Cgroup,
-    Codecs,
-    CostTable,
-    Device,
-    FlushPhases,
-    Force,
-    Jobs,
-    Kernel,
-    PageCluster,
-    PageTable,
-    Policies,
-    PoolLimit,
-    Ram,
-    ReclaimModels,
-    RewriteEntropy,
-    Seed,
-    StatFlush,
-    Swappiness,
-    SwapSize,
-    TouchNs,
-    Traces,
-    ZswapMax,
-)
+from tracereplay.cli.options import Force, ModelOptions, Traces, with_options
 
 if TYPE_CHECKING:
     from tracereplay.sizing import Sizing, Target
@@ -58,6 +32,7 @@ def _round_bar() -> Iterator[Callable[[int, int], None] | None]:
 
 
 @app.command(epilog="Example: tracereplay size web.parquet --target 'p99<50us' -p store-raw")
+@with_options
 def size(
     trace: Traces,
     target: Annotated[
@@ -68,35 +43,13 @@ def size(
             "'p99<50us' or 'stall_ratio<1%'; repeatable, all must hold.",
         ),
     ],
-    policy: Policies = None,
-    reclaim: ReclaimModels = None,
-    kernel: Kernel = "6.18",
-    cgroup: Cgroup = "v2",
-    codec: Codecs = None,
-    allocator: Allocator = "zsmalloc",
-    pool_limit: PoolLimit = None,
-    ram: Ram = "16GiB",
-    accept_threshold: AcceptThreshold = 90,
-    zswap_max: ZswapMax = None,
-    swap_size: SwapSize = None,
-    page_cluster: PageCluster = 3,
-    swappiness: Swappiness = 60,
-    stat_flush: StatFlush = "2s",
-    flush_phases: FlushPhases = 5,
+    options: ModelOptions,
     precision: Annotated[
         float,
         typer.Option(
             "--precision", min=0.05, max=20, help="Last step of the search, % of the footprint."
         ),
     ] = 1.0,
-    device: Device = "nvme",
-    costs: CostTable = None,
-    pages: PageTable = None,
-    content: BundledContent = None,
-    rewrite_entropy: RewriteEntropy = 0.0,
-    touch_ns: TouchNs = 100,
-    seed: Seed = 0,
-    jobs: Jobs = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Write the curve it saw (Parquet)."),
@@ -111,7 +64,7 @@ def size(
 
     Per policy and codec, by replaying.
     """
-    from tracereplay import comparison, sizing
+    from tracereplay import sizing
     from tracereplay.files import check_free, replacing
     from tracereplay.trace import open_trace
 
@@ -119,26 +72,8 @@ def size(
     if out is not None:
         check_free(out, force=force)
     opened = open_trace(*trace)
-    scenarios = comparison.make_scenarios(
-        opened,
-        policies=policy or ("no-zswap", "swap-on-reject", "store-raw"),
-        memory=("100%",),
-        reclaim=reclaim or (),
-        codecs=codec or (),
-        pool_limit=pool_limit,
-        ram=ram,
-        swap_size=swap_size,
-        zswap_max=zswap_max,
-        stat_flush=stat_flush,
-        bounds=False,
-        kernel=kernel,
-        cgroup=cgroup,
-        allocator=allocator,
-        accept_threshold_percent=accept_threshold,
-        page_cluster=page_cluster,
-        swappiness=swappiness,
-        device=device,
-        touch_ns=touch_ns,
+    scenarios = options.scenarios(
+        opened, policies=("no-zswap", "swap-on-reject", "store-raw"), memory=("100%",)
     )
     with _round_bar() as progress:
         found = sizing.find_sizes(
@@ -146,13 +81,7 @@ def size(
             targets,
             scenarios,
             precision=precision / 100,
-            pages=pages,
-            content=content,
-            costs=costs,
-            seed=seed,
-            jobs=jobs,
-            flush_phases=flush_phases,
-            rewrite_entropy=rewrite_entropy,
+            **options.of_replays(),
             progress=progress,
         )
     note(f"contents: {found.run['content']}")
