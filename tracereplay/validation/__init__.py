@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracereplay.costs import RECORDED, SCHEMA, Costs, load_costs, with_sections
+from tracereplay.costs import RECORDED, SCHEMA, ZRAM, Costs, load_costs, with_sections
 from tracereplay.errors import InputError, SettingsError, unknown_name
+from tracereplay.policies import find_policy
 from tracereplay.reclaim import RECLAIM
 from tracereplay.replay.settings import KERNELS, unknown_kernel
 from tracereplay.touch_times import fit_device, fit_faults, predict_touches, slow_touches
@@ -119,7 +120,7 @@ def validate(
             )
     rows: list[dict[str, Any]] = []
     prices = {
-        run.scenario.codec: touch_costs(run, costs)
+        (run.scenario.codec, run.scenario.policy): touch_costs(run, costs)
         for run in runs
         if not run.emulated and run.touches_ns
     }
@@ -129,7 +130,13 @@ def validate(
         for each in runs:
             load = load_workload(each)
             tasks = [
-                pool.submit(_replay_beside, each, load, repeat, prices.get(each.scenario.codec))
+                pool.submit(
+                    _replay_beside,
+                    each,
+                    load,
+                    repeat,
+                    prices.get((each.scenario.codec, each.scenario.policy)),
+                )
                 if nth == each.timed_repeat and load.touch_ns is not None
                 else pool.submit(replay_repeat, each, load, repeat)
                 for nth, repeat in enumerate(each.replays)
@@ -194,7 +201,8 @@ def compare_counters(
 
     `ends` are replays with the worker's timing at either end; they widen model_min and model_max.
     """
-    finished = [counters for counters in modelled if counters["finished"]]
+    survives = run.killed < run.repeats
+    alike = [counters for counters in modelled if bool(counters["finished"]) == survives]
     rows = []
     for name in COUNTERS:
         if name == "oom_events":
@@ -207,8 +215,8 @@ def compare_counters(
                 continue
         else:
             kernel = [counters[name] for counters in run.kernel_counters if name in counters]
-            # A killed run is compared as far as it came, where the kernel's was killed too.
-            model = [counters[name] for counters in finished or modelled]
+            # A killed run is compared as far as it came, where the kernel's were all killed too.
+            model = [counters[name] for counters in alike]
         kernel_mean = float(np.mean(kernel)) if kernel else None
         model_mean = float(np.mean(model)) if model else None
         spread = list(model)
@@ -311,8 +319,9 @@ def fit_costs(
             read_json(paths[name]).get("machine", f"Linux {run.scenario.kernel}")
         )
     table["source"] = f"touch times of the recorded runs {' and '.join(names)}"
-    codec = next(iter(found.values())).scenario.codec
-    costs = load_costs(base, codec=codec, random_lines=True)
+    first = next(iter(found.values())).scenario
+    device = {"device": ZRAM} if find_policy(first.policy).synchronous else {}
+    costs = load_costs(base, codec=first.codec, random_lines=True, **device)
     for uses_zswap in (True, False):
         if uses_zswap not in found:
             continue

@@ -69,6 +69,8 @@ _NS_PER_US = 1000
 _STORES_RAW = (6, 18)  # zswap_compress(), commit dca4437a5861
 _SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated runs
 _READS_AFTER = 1_000  # further reads, where the task was killed
+_FLUSH_NS = 2_000_000_000  # mm/memcontrol.c:FLUSH_TIME
+_SAME_READ_NS = 1_000_000  # a flush that near to a reading is that reading's
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 
 
@@ -244,6 +246,7 @@ def _load_repeated(path: Path, record: dict[str, Any], release: str) -> Recorded
             zswap,
             settings.get("shrinker") == "Y",
             writeback=settings.get("zswap_writeback", 1) != 0,
+            zram=settings.get("zram") == "Y",
         ),
         memory_limit_bytes=int(settings["limit_mib"] * (1 << 20)),
         reclaim=record.get("reclaim", "two-list"),
@@ -314,7 +317,7 @@ def _one_repeat(record: dict[str, Any], repeat: dict[str, Any]) -> Repeat:
             own_ns = repeat.get("latency_sum_ns") or touches_ns * pace
             outside_ns = max(float(times_ns[-1]) - own_ns, 0.0)
             times_ns = (times_ns * (1 - outside_ns / times_ns[-1])).astype(np.int64)
-    reads = np.asarray(repeat.get("stat_read_us") or [], np.int64) * _NS_PER_US
+    reads, looks = _flushes(repeat)
     return Repeat(
         times_ns if steps else _NO_ROWS,
         wall_ns or int(times_ns[-1]),
@@ -322,8 +325,29 @@ def _one_repeat(record: dict[str, Any], repeat: dict[str, Any]) -> Repeat:
         _remote_stock_pages(repeat.get("footprint") or {}),
         _file_pages(record),
         outside_ns,
-        looks=np.arange(reads.size),
+        looks=looks,
     )
+
+
+def _flushes(repeat: dict[str, Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return when the statistics were brought up to date, and which of these times were readings.
+
+    Each reading of them did, and what else the kernel's tracepoint told where it was listened to: the
+    periodic flush, readers of a cgroup above.
+    """
+    reads = np.asarray(repeat.get("stat_read_us") or [], np.int64) * _NS_PER_US
+    told = np.asarray(repeat.get("flush_us") or [], np.int64) * _NS_PER_US
+    if reads.size and told.size:
+        apart = np.abs(told[:, None] - reads[None, :]).min(axis=1)
+        told = told[apart > _SAME_READ_NS]
+    if told.size and repeat.get("killed") and repeat.get("elapsed_us"):
+        # The report of the kill flushes as well, which the replay does by itself where it is killed;
+        # it may live longer.
+        told = told[told <= repeat["elapsed_us"][-1] * _NS_PER_US]
+        last = told[-1] if told.size else 0
+        told = np.append(told, last + _FLUSH_NS * np.arange(1, _READS_AFTER))
+    times = np.sort(np.concatenate([reads, told]))
+    return times, np.searchsorted(times, reads)
 
 
 def _file_pages(record: dict[str, Any]) -> int:
@@ -359,7 +383,7 @@ def _flush_phases(repeats: Sequence[Repeat]) -> list[Repeat]:
     out = []
     for phase in range(FLUSH_PHASES):
         repeat = repeats[phase % len(repeats)]
-        period = 2_000_000_000
+        period = _FLUSH_NS
         first = phase * period // FLUSH_PHASES
         end = max(repeat.wall_ns * 2, 4 * period)
         reads = np.arange(first, end, period, dtype=np.int64)
@@ -400,7 +424,11 @@ def _repeated_counters(repeat: dict[str, Any]) -> dict[str, float]:
     return counters
 
 
-def _policy(release: str, zswap: bool, shrinker: bool, *, writeback: bool) -> str:
+def _policy(
+    release: str, zswap: bool, shrinker: bool, *, writeback: bool, zram: bool = False
+) -> str:
+    if zram:
+        return "zram"
     if not zswap:
         return "no-zswap"
     if not writeback:

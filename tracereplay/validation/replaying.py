@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.costs import RECORDED, Costs, Means, load_costs, own_devices
+from tracereplay.costs import RECORDED, ZRAM, Costs, Means, load_costs, own_devices
 from tracereplay.dense import DenseIds
 from tracereplay.errors import InputError, first_line
 from tracereplay.host.workload import line_sizes
+from tracereplay.policies import find_policy
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay import state as st
 from tracereplay.replay.engine import Replay
@@ -222,7 +223,7 @@ def replay_repeat(
     if replay.finished and repeat.file_pages:
         model = find_reclaim(run.scenario.reclaim)
         replay.charge_file_pages(model.load_charge(), repeat.file_pages, int(times[-1]))
-    counters: dict[str, float] = dict(replay.counters())
+    counters: dict[str, float] = dict(replay.kernel_counters())
     counters["finished"] = replay.finished
     if not replay.finished:
         counters["oom_at_touch"] = int(replay.machine[0]["oom_at_access"])
@@ -305,6 +306,8 @@ def touch_costs(run: RecordedRun, costs: str | Path | None) -> Costs:
     """
     # A table of `calibrate` names its disk by kind; where it has measured none, the bundled one stands.
     device = next(iter(own_devices(costs or RECORDED)), "hdd")
+    if find_policy(run.scenario.policy).synchronous:
+        device = ZRAM
     return load_costs(costs or RECORDED, device, run.scenario.codec, random_lines=True)
 
 
