@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import HostError, InputError, OutputError, SettingsError
-from tracereplay.host import machine, signals, touching, workload
+from tracereplay.host import flushes, machine, signals, touching, workload, zram
 from tracereplay.host import run as host
 from tracereplay.host import undo as undoing
 from tracereplay.host.undo import Journal, Undo
@@ -40,7 +40,7 @@ def trace(tmp_path):
 
 
 def invoke(trace, tmp_path, *options):
-    command = ["host-run", str(trace), "--limit", "4MiB", "-o", str(tmp_path / "runs"), *options]
+    command = ["host-run", str(trace), "--memory", "4MiB", "-o", str(tmp_path / "runs"), *options]
     return CliRunner().invoke(app, command)
 
 
@@ -142,6 +142,138 @@ def test_a_setting_the_kernel_does_not_take_is_put_back(tmp_path):
     assert other.read_text() == "1"
     undo.close()
     assert other.read_text() == "20"
+
+
+# ---- zram ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kernel_with_zram(tmp_path, monkeypatch):
+    """A kernel that makes the device zram7 where it is asked for one."""
+    folder = tmp_path / "block" / "zram7"
+    folder.mkdir(parents=True)
+    for name in ("disksize", "reset"):
+        (folder / name).write_text("0\n")
+    (folder / "comp_algorithm").write_text("lzo [lzo-rle] lz4 zstd\n")
+    (folder / "mm_stat").write_text("  8192000   700 4096000  0 4100096  3  0  5  9\n")
+    for name, text in (("hot_add", "7\n"), ("hot_remove", "")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "zram7").write_bytes(bytes(8192))
+    monkeypatch.setattr(zram, "_BLOCK", tmp_path / "block")
+    monkeypatch.setattr(undoing, "ZRAM_CONTROL", tmp_path)
+    monkeypatch.setattr(undoing, "DEVICES", tmp_path)
+    return Kernel(monkeypatch), folder
+
+
+def test_a_zram_device_is_swapped_to_and_removed_when_all_is_put_back(kernel_with_zram, tmp_path):
+    kernel, folder = kernel_with_zram
+    with Undo() as undo:
+        assert zram.add_zram(undo, "lz4", 64 << 20) == folder
+        assert kernel.on == {str(tmp_path / "zram7")}
+        assert (folder / "disksize").read_text() == str(64 << 20)
+        assert (folder / "comp_algorithm").read_text() == "lz4"
+        assert (tmp_path / "zram7").read_bytes()[4086:4096] == b"SWAPSPACE2"
+        assert zram.read_zram(folder) == (1000, 2000)
+        assert zram.zram_counters(folder)["huge_pages"] == 5
+        assert (folder / "reset").read_text() == "0\n"
+    assert kernel.on == set()
+    assert (folder / "reset").read_text() == "1"
+    assert (tmp_path / "hot_remove").read_text() == "7"
+    assert (tmp_path / "zram7").exists()  # a node of the kernel's, no file
+
+
+def test_the_compressor_of_a_zram_device_is_the_one_in_brackets(kernel_with_zram):
+    _, folder = kernel_with_zram
+    assert zram.zram_compressor(folder) == "lzo-rle"
+
+
+def test_a_compressor_that_zram_lacks_is_refused_and_the_device_removed(kernel_with_zram, tmp_path):
+    kernel, _ = kernel_with_zram
+    offered = "--codec 842: zram of this kernel has lzo, lzo-rle"
+    with pytest.raises(SettingsError, match=offered), Undo() as undo:
+        zram.add_zram(undo, "842", 64 << 20)
+    assert kernel.on == set()
+    assert (tmp_path / "hot_remove").read_text() == "7"
+
+
+def test_a_kernel_without_zram_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(undoing, "ZRAM_CONTROL", tmp_path / "absent")
+    with pytest.raises(HostError, match="modprobe zram"), Undo() as undo:
+        zram.add_zram(undo, None, 1 << 20)
+
+
+def test_a_killed_run_leaves_its_zram_device_to_the_next_but_no_other(
+    kernel_with_zram, tmp_path, monkeypatch
+):
+    kernel, folder = kernel_with_zram
+    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
+    with (tmp_path / "lock").open("wb+", buffering=0) as file:
+        undo = Undo(Journal(file.fileno()))
+        zram.add_zram(undo, None, 64 << 20)
+        undo.pop_all()
+    written = (tmp_path / "lock").read_bytes()
+    (folder / "disksize").write_text(str(1 << 30))  # somebody else's has the number by now
+    with host._alone(lambda _: None):
+        assert kernel.on == {str(tmp_path / "zram7")}
+    (tmp_path / "lock").write_bytes(written)
+    (folder / "disksize").write_text(str(64 << 20))
+    with host._alone(lambda _: None):
+        assert kernel.on == set()
+    assert (tmp_path / "hot_remove").read_text() == "7"
+
+
+def test_zram_takes_no_setting_of_zswap(trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(
+        "tracereplay.host.machine._memory_controller", lambda _: machine.Machine("v1", tmp_path)
+    )
+    result = invoke(trace, tmp_path, "--zram", "--shrinker", "--pool-percent", "5")
+    assert result.exit_code == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last == "error: --zram swaps without zswap; leave --pool-percent and --shrinker out"
+
+
+# ---- flushes ---------------------------------------------------------------------------------------
+
+
+def test_flushes_of_a_cgroup_and_of_those_above_are_told(tmp_path, monkeypatch):
+    group = tmp_path / "root" / "mine"
+    other = tmp_path / "root" / "other"
+    for folder in (group, other):
+        folder.mkdir(parents=True)
+    root = tmp_path / "root"
+    instance = tmp_path / "instances" / f"tracereplay-{os.getpid()}"
+    lines = [
+        (1.000001, root, 0, 1),
+        (2.5, group, 1, 0),
+        (3.0, group, 0, 0),  # nothing was pending: none
+        (4.0, other, 1, 1),
+        (5.25, root, 1, 1),
+    ]
+    text = "".join(
+        f"  kworker/u8:0-30866   [000] ..... {at:.6f}: memcg_flush_stats: "
+        f"memcg_id={of.stat().st_ino} stats_updates=192 force={force} needs_flush={needed}\n"
+        for at, of, force, needed in lines
+    )
+    monkeypatch.setattr(flushes, "TRACEFS", tmp_path)
+    assert flushes.trace_flushes(Undo()) is None  # no such event
+    (tmp_path / flushes._EVENT).mkdir(parents=True)
+    assert flushes.trace_flushes(Undo()) is None  # the kernel lets nobody trace
+    (tmp_path / "instances").mkdir()
+    with Undo() as undo:
+        heard = []
+        monkeypatch.setattr(flushes, "write_text", lambda path, what: heard.append((path, what)))
+        trace = flushes.trace_flushes(undo)
+        assert trace is not None
+        assert (instance / flushes._EVENT / "enable", "1") in heard
+        assert (instance / "trace_clock", "mono") in heard
+        trace.clear()
+        assert heard[-1][0] == instance / "trace"
+        monkeypatch.setattr(
+            flushes, "read_text", lambda path: text if path == instance / "trace" else ""
+        )
+        assert trace.times_ns(group, root) == [1_000_001_000, 2_500_000_000, 5_250_000_000]
+    assert not instance.exists()
 
 
 # ---- what ends a run -------------------------------------------------------------------------------
@@ -417,8 +549,8 @@ def test_an_empty_trace_is_refused(tmp_path):
         workload.load_touches(open_trace(path))
 
 
-def test_the_swap_header_is_what_mkswap_writes():
-    header = machine._swap_header(100)
+def test_theswap_header_is_what_mkswap_writes():
+    header = machine.swap_header(100)
     assert len(header) == 4096
     assert header[-10:] == b"SWAPSPACE2"
     assert np.frombuffer(header, np.uint32, 3, 1024).tolist() == [1, 99, 0]

@@ -20,8 +20,10 @@ import polars as pl
 import pytest
 
 from tracereplay.errors import HostError
+from tracereplay.host import flushes
 from tracereplay.host import run as host
 from tracereplay.host.machine import ZSWAP, find_machine
+from tracereplay.host.undo import ZRAM_CONTROL
 from tracereplay.validation import validate
 
 pytestmark = pytest.mark.kernel
@@ -63,6 +65,7 @@ def state(machine):
     """Return all that a run changes."""
     parameters = {path.name: path.read_text() for path in ZSWAP.iterdir()}
     others = {path: path.read_text() for path in (host.PAGE_CLUSTER, host.SWAPPINESS)}
+    others["devices"] = sorted(path.name for path in Path("/sys/block").iterdir())
     groups = [path.name for path in machine.root.iterdir() if path.name.startswith("tracereplay-")]
     mounts = Path("/proc/self/mounts").read_text()
     return parameters, others, groups, mounts, Path("/proc/swaps").read_text()
@@ -81,7 +84,7 @@ def touches_apart(pid):
 
 
 def command(trace, folder, out, *options):
-    words = ["host-run", str(trace), "--limit", "8MiB", "-o", str(out), "--content", "redis-json"]
+    words = ["host-run", str(trace), "--memory", "8MiB", "-o", str(out), "--content", "redis-json"]
     words += ["--swap-directory", str(folder), "--swap-size", "64MiB", *options]
     return [sys.executable, "-m", "tracereplay", *words]
 
@@ -137,6 +140,59 @@ def test_a_run_is_what_validate_reads_and_leaves_the_machine_as_it_was(
     # more than this.
     assert errors.len() == 2
     assert errors.abs().max() < 0.05
+
+
+def test_a_zram_device_of_its_own_is_swapped_to(machine, trace, folder, tmp_path):
+    if not (ZRAM_CONTROL / "hot_add").exists():
+        pytest.skip("this kernel has no zram")
+    before = state(machine)
+    words = command(trace, folder, tmp_path, "--repeat", "2", "--zram")
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert state(machine) == before
+
+    record = json.loads((tmp_path / "t.json").read_text())
+    for repeat in record["repeats"]:
+        counts = repeat["vmstat"]
+        assert counts["zswpout"] == 0
+        assert counts["pswpin"] + counts["swpin_zero"] == counts["pgmajfault"]
+        assert repeat["zram"]["mem_used_total"] > 0
+        assert repeat["footprint"]["stored_pages_peak"] > PAGES / 4
+    frame = validate([tmp_path], counters=["pgmajfault", "pswpin", "pswpout", "pool_pages"])
+    assert frame["error"].len() == 4
+    assert frame["error"].abs().max() < 0.05
+
+
+def test_a_zram_device_goes_with_a_run_that_is_killed(machine, trace, folder, tmp_path):
+    if not (ZRAM_CONTROL / "hot_add").exists():
+        pytest.skip("this kernel has no zram")
+    before = state(machine)
+    words = command(trace, folder, tmp_path, "--repeat", "500", "--zram")
+    with in_the_middle(words) as process:
+        process.kill()
+    assert state(machine) != before
+    words[words.index("500")] = "1"
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "put back what it left" in done.stderr
+    assert state(machine) == before
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_run_tells_when_its_statistics_were_brought_up_to_date(trace, folder, tmp_path):
+    if not flushes.TRACEFS.joinpath("events/memcg/memcg_flush_stats").is_dir():
+        pytest.skip(
+            "this kernel does not tell flushes (tracepoint memcg_flush_stats), or no tracefs"
+        )
+    words = command(trace, folder, tmp_path, "--repeat", "1")
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(flushes.TRACEFS.glob("instances/tracereplay-*"))
+    (repeat,) = json.loads((tmp_path / "t.json").read_text())["repeats"]
+    # Each reading brought them up to date, but for the first: nothing had changed.
+    told = np.array(repeat["flush_us"])
+    for reading in repeat["stat_read_us"][1:]:
+        assert np.abs(told - reading).min() < 1000
 
 
 def test_a_run_that_is_killed_tells_how_far_it_came(machine, trace, folder, tmp_path):
@@ -225,7 +281,7 @@ def test_after_a_kill_the_next_run_puts_back_what_was_left(machine, trace, folde
 def test_an_error_in_the_middle_puts_everything_back(machine, trace, folder, tmp_path):
     before = state(machine)
     done = subprocess.run(
-        command(trace, folder, tmp_path, "--compressor", "none-such"),
+        command(trace, folder, tmp_path, "--codec", "none-such"),
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 1

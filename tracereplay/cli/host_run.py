@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 
 @app.command(
     name="host-run",
-    epilog="Example: sudo tracereplay host-run web.parquet --limit 64MiB -o runs && "
+    epilog="Example: sudo tracereplay host-run web.parquet -m 64MiB -o runs && "
     "tracereplay validate runs",
 )
 def host_run(
     trace: Annotated[Path, typer.Argument(help="Trace table written by `ingest`.")],
-    limit: Annotated[
-        str, typer.Option("--limit", help="Memory limit of the cgroup: a size, or % of the pages.")
+    memory: Annotated[
+        str,
+        typer.Option(
+            "-m",
+            "--memory",
+            "--limit",
+            help="Memory limit of the cgroup: a size, or % of the pages.",
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the run.")],
     name: Annotated[
@@ -77,13 +83,17 @@ def host_run(
         typer.Option("--swap-size", help="Default: three times the pages."),
     ] = None,
     zswap: Annotated[bool, typer.Option("--zswap/--no-zswap", help="Compress first.")] = True,
-    compressor: Annotated[
+    zram: Annotated[
+        bool,
+        typer.Option("--zram", help="Swap to a zram device of the run's own, without zswap."),
+    ] = False,
+    codec: Annotated[
         str | None,
-        typer.Option("--compressor", help="Such as lzo, zstd."),
+        typer.Option("--codec", "--compressor", help="Such as lzo, zstd. Default: the kernel's."),
     ] = None,
-    zpool: Annotated[
+    allocator: Annotated[
         str | None,
-        typer.Option("--zpool", help="Allocator, before 6.18: zsmalloc, zbud."),
+        typer.Option("--allocator", "--zpool", help="Before 6.18: zsmalloc, zbud."),
     ] = None,
     pool_percent: Annotated[
         int | None,
@@ -146,14 +156,14 @@ def host_run(
 
     if pages is not None and content is not None:
         raise SettingsError("--pages and --content: give one of them")
-    find_machine(zswap=zswap)
+    find_machine(zswap=zswap and not zram)
     opened = open_trace(trace)
     stem = name or trace.name.split(".")[0]
     host.check_output(out, stem, force=force)
     touches, numbers, owner, pids = load_touches(opened)
     run = host.HostRun(
         memory_limit_bytes=parse_size_or_percent(
-            limit, numbers.size * PAGE_BYTES, of="the trace's pages"
+            memory, numbers.size * PAGE_BYTES, of="the trace's pages"
         )
         // PAGE_BYTES
         * PAGE_BYTES,
@@ -161,8 +171,9 @@ def host_run(
         swap_bytes=None if swap_size is None else parse_size(swap_size),
         repeats=repeat,
         zswap=zswap,
-        compressor=compressor,
-        zpool=zpool,
+        zram=zram,
+        compressor=codec,
+        zpool=allocator,
         pool_percent=pool_percent,
         accept_percent=accept,
         shrinker=shrinker,
@@ -177,7 +188,7 @@ def host_run(
     lines = _lines(pages, content, seed, sizes, (numbers, owner, pids))
     load = Workload(np.ascontiguousarray(touches), lines)
     note(
-        f"{touches.size:,} touches of {numbers.size:,} pages, limit {limit}; "
+        f"{touches.size:,} touches of {numbers.size:,} pages, limit {memory}; "
         f"{repeat} time(s) on {platform.release()}"
     )
     record, touch_ns = host.host_run(load, run, say=note)

@@ -26,8 +26,7 @@ DEBUG = Path("/sys/kernel/debug")
 SWAP_PREFIX = ".tracereplay."
 _SPARE_BYTES = 64 << 20
 _BUSY_SHARE = 0.5  # of the CPUs
-_SWAP_FLAG_PREFER = 0x8000
-_HIGHEST_PRIORITY = 32767
+PREFERRED = 0x8000 | 32767  # SWAP_FLAG_PREFER and the highest priority, for swapon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,7 @@ def set_for_now(undo: Undo, path: Path, value: str) -> None:
 # ---- swap ------------------------------------------------------------------------------------------
 
 
-def _swap_header(pages: int) -> bytes:
+def swap_header(pages: int) -> bytes:
     """Return the first page of a swap file (include/linux/swap.h:union swap_header)."""
     header = bytearray(PAGE_BYTES)
     struct.pack_into("=III", header, 1024, 1, pages - 1, 0)
@@ -160,11 +159,10 @@ def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
                 else:
                     os.posix_fallocate(file.fileno(), 0, size_bytes)
                 file.seek(0)
-                file.write(_swap_header(size_bytes // PAGE_BYTES))
+                file.write(swap_header(size_bytes // PAGE_BYTES))
                 file.seek(0)
                 os.fsync(file.fileno())
-                flags = _SWAP_FLAG_PREFER | _HIGHEST_PRIORITY
-                if libc.swapon(os.fsencode(path), flags) == 0:
+                if libc.swapon(os.fsencode(path), PREFERRED) == 0:
                     return path
                 refused = ctypes.get_errno()
                 if refused != errno.EINVAL:
@@ -178,9 +176,14 @@ def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
 
 
 def is_rotational(path: Path) -> int:
-    """Tell whether the kernel takes the disk below a file for a rotational one; -1 unknown."""
-    device = path.stat().st_dev
-    folder = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    """Tell whether the kernel takes the disk below a file for a rotational one; -1 unknown.
+
+    path : of the file, or of a disk's folder in sysfs
+    """
+    folder = path
+    if not path.is_relative_to("/sys"):
+        device = path.stat().st_dev
+        folder = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     for where in (folder / "queue/rotational", folder.resolve().parent / "queue/rotational"):
         if where.exists():
             return int(read_text(where))
@@ -201,7 +204,7 @@ class Cgroup:
                 undo.later("setting", control, "-memory")
                 write_text(control, "+memory")
         self.path = machine.root / f"tracereplay-{os.getpid()}"
-        undo.later("cgroup", self.path)
+        undo.later("folder", self.path)
         try:
             self.path.mkdir()
         except OSError as error:

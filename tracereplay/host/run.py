@@ -29,6 +29,7 @@ import polars as pl
 from tracereplay.errors import HostError, OutputError, SettingsError
 from tracereplay.files import check_free, replacing
 from tracereplay.host import touching
+from tracereplay.host.flushes import FlushTrace, trace_flushes
 from tracereplay.host.machine import (
     SWAP_PREFIX,
     ZSWAP,
@@ -49,6 +50,7 @@ from tracereplay.host.machine import (
 from tracereplay.host.signals import held_signals, nap
 from tracereplay.host.undo import Journal, Undo
 from tracereplay.host.workload import Workload
+from tracereplay.host.zram import add_zram, read_zram, zram_compressor, zram_counters
 from tracereplay.units import PAGE_BYTES, format_size
 
 Say = Callable[[str], None]
@@ -88,6 +90,7 @@ class HostRun:
     stat_every_ns : between two readings of the cgroup's memory.stat, each of which brings its
         statistics up to date; 0 never reads them
     reads_first : a write touch loads before it stores, and so faults a page in as a read does
+    zram : a zram device is the swap device, and zswap is off; `compressor` is the device's
     """
 
     memory_limit_bytes: int
@@ -106,6 +109,7 @@ class HostRun:
     swappiness: int = 60
     stat_every_ns: int = 10_000_000
     reads_first: bool = False
+    zram: bool = False
 
 
 # ---- settings --------------------------------------------------------------------------------------
@@ -116,11 +120,13 @@ def _set_parameters(undo: Undo, run: HostRun) -> None:
         set_for_now(undo, path, str(number))
     wanted: dict[str, str | int | None] = {
         "zpool": run.zpool,
-        "compressor": run.compressor,
+        "compressor": None if run.zram else run.compressor,
         "max_pool_percent": run.pool_percent,
         "accept_threshold_percent": run.accept_percent,
-        "shrinker_enabled": None if not run.zswap else "Y" if run.shrinker else "N",
-        "enabled": "Y" if run.zswap else "N",  # last: no pool of another kind is made
+        "shrinker_enabled": None if not run.zswap or run.zram else "Y" if run.shrinker else "N",
+        "enabled": "Y"
+        if run.zswap and not run.zram
+        else "N",  # last: no pool of another kind is made
     }
     for name, value in wanted.items():
         path = ZSWAP / name
@@ -203,7 +209,13 @@ class _Where:
 
     machine: Machine
     debug: Path | None
+    zram: Path | None
+    flushes: FlushTrace | None
     journal: Journal
+
+    def read_pool(self) -> tuple[int, int]:
+        """Return pool and stored pages now."""
+        return read_pool(self.debug) if self.zram is None else read_zram(self.zram)
 
 
 def _choose_cpus() -> tuple[int, int]:
@@ -228,8 +240,10 @@ def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> di
         before, debug_before = numbers_of(read_text("/proc/vmstat")), debug_counters(debug)
         own_before = cgroup.read_stat()
         load_before = os.getloadavg()[0]
+        if where.flushes is not None:
+            where.flushes.clear()
         child.control[0]["go"] = 1
-        readings = _sample(child, cgroup, debug, run)
+        readings = _sample(child, cgroup, where.read_pool, run)
         after, debug_after = numbers_of(read_text("/proc/vmstat")), debug_counters(debug)
         # A read brings the cgroup's own counters up to date only where more than 64 changes a CPU are
         # pending (mm/memcontrol.c:memcg_vmstats_needs_flush()); the periodic flush takes the rest.
@@ -247,6 +261,8 @@ def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> di
                 f"the touching process ended by itself, status {child.process.returncode}: "
                 f"{lines[-1] if lines else 'no message'}"
             )
+        flushed = {} if where.flushes is None else _flushed(child, cgroup, where)
+        device = {} if where.zram is None else {"zram": zram_counters(where.zram)}
         vmstat = {name: after[name] - before[name] for name in VMSTAT if name in after}
         own = OWN_V1 if cgroup.is_v1 else VMSTAT
         vmstat |= {n: own_after[n] - own_before.get(n, 0) for n in own if n in own_after}
@@ -259,11 +275,21 @@ def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> di
             "footprint": _footprint(readings),
             "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
             "memory_stat_end": own_after,
-        } | readings.pop("kept")
+        }
+        repeat |= device | flushed
+        repeat |= readings.pop("kept")
         repeat |= _times(child, load) if finished else _times_of_killed(child)
         if finished:
             repeat["touch_ns"] = child.touch_ns.copy()
         return repeat
+
+
+def _flushed(child: _Child, cgroup: Cgroup, where: _Where) -> dict[str, list[int]]:
+    """Return when the statistics were brought up to date, us since the first touch."""
+    assert where.flushes is not None
+    began = int(child.control[0]["began_ns"])
+    times_ns = where.flushes.times_ns(cgroup.path, where.machine.root)
+    return {"flush_us": [(at - began) // 1000 for at in times_ns if at >= began]}
 
 
 def _swapped_by_others(vmstat: dict[str, int]) -> int:
@@ -321,7 +347,9 @@ def _times(child: _Child, load: Workload) -> dict[str, Any]:
     }
 
 
-def _sample(child: _Child, cgroup: Cgroup, debug: Path | None, run: HostRun) -> dict[str, Any]:
+def _sample(
+    child: _Child, cgroup: Cgroup, pool: Callable[[], tuple[int, int]], run: HostRun
+) -> dict[str, Any]:
     """Read statistics and pool until the trace is done or the process is dead."""
     control, process = child.control, child.process
     reads_stat = run.stat_every_ns > 0
@@ -349,7 +377,7 @@ def _sample(child: _Child, cgroup: Cgroup, debug: Path | None, run: HostRun) -> 
         rows["usage"].append(usage)
         rows["kmem"].append(cgroup.kmem_pages())
         if not reads_stat or count % _POOL_EVERY == 0:
-            pages, stored = read_pool(debug)
+            pages, stored = pool()
             pool_samples.append([(now - began) // 1000, pages, stored, usage])
         count += 1
     return {"kept": {"stat_read_us": reads_us, "pool_samples": pool_samples}, "rows": rows}
@@ -432,8 +460,19 @@ def check_run(run: HostRun, pages: int) -> None:
     """
     if run.memory_limit_bytes < 1 << 20:
         raise SettingsError(
-            f"--limit {format_size(run.memory_limit_bytes)}: the kernel needs 1 MiB at least"
+            f"--memory {format_size(run.memory_limit_bytes)}: the kernel needs 1 MiB at least"
         )
+    of_zswap = {
+        "--allocator": run.zpool,
+        "--pool-percent": run.pool_percent,
+        "--accept-threshold": run.accept_percent,
+        "--shrinker": run.shrinker or None,
+        "--zswap-max": run.zswap_max_bytes,
+        "--no-writeback": None if run.writeback else True,
+    }
+    given = [option for option, value in of_zswap.items() if value is not None]
+    if run.zram and given:
+        raise SettingsError(f"--zram swaps without zswap; leave {' and '.join(given)} out")
     available = meminfo().get("MemAvailable", 0) * 1024
     needed = run.memory_limit_bytes + pages * PAGE_BYTES + (1 << 28)
     if available and needed > available:
@@ -461,7 +500,7 @@ def host_run(
     HostError, SettingsError
         The machine lacks something, or refuses a setting; nothing stays changed.
     """
-    machine = find_machine(zswap=run.zswap)
+    machine = find_machine(zswap=run.zswap and not run.zram)
     check_run(run, load.lines.size)
     if machine.cgroup == "v1" and (run.zswap_max_bytes is not None or not run.writeback):
         raise HostError("memory.zswap.max and memory.zswap.writeback need cgroup v2; this is v1")
@@ -475,7 +514,8 @@ def host_run(
             say(f"note: {busy}: the times of the touches are longer for it; run on an idle machine")
         _set_parameters(undo, run)
         debug = debugfs(undo)  # zswap's folder is there once it was enabled
-        path = add_swap(undo, run.swap_directory, swap_bytes)
+        zram = add_zram(undo, run.compressor, swap_bytes) if run.zram else None
+        path = zram or add_swap(undo, run.swap_directory, swap_bytes)
         touch_cpu, read_cpu = _choose_cpus()
         allowed = os.sched_getaffinity(0)
         undo.callback(os.sched_setaffinity, 0, allowed)
@@ -483,7 +523,7 @@ def host_run(
         undo.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, _READER_PRIORITY)
         settings = _settings_now(run, swap_bytes, path)
-        where = _Where(machine, debug, journal)
+        where = _Where(machine, debug, zram, trace_flushes(undo), journal)
         repeats = []
         for turn in range(run.repeats):
             repeats.append(_run_once(load, run, where, touch_cpu))
@@ -548,7 +588,7 @@ def _settings_now(run: HostRun, swap_bytes: int, path: Path) -> dict[str, Any]:
     """Return the settings as the kernel has them now."""
     settings: dict[str, Any] = {
         "limit_mib": run.memory_limit_bytes / (1 << 20),
-        "zswap": "Y" if run.zswap else "N",
+        "zswap": "Y" if run.zswap and not run.zram else "N",
         "page_cluster": run.page_cluster,
         "swap_mib": swap_bytes >> 20,
         "rotational": is_rotational(path),
@@ -563,6 +603,8 @@ def _settings_now(run: HostRun, swap_bytes: int, path: Path) -> dict[str, Any]:
         settings["zswap_max"] = run.zswap_max_bytes
     if not run.writeback:
         settings["zswap_writeback"] = 0
+    if run.zram:
+        settings |= {"zram": "Y", "compressor": zram_compressor(path)}
     return settings
 
 

@@ -19,6 +19,9 @@ from tracereplay.errors import HostError
 
 Step = tuple[str, str, str]  # which of _STEPS, path, what the file said before
 
+_OF_A_BOOT = ("setting", "zram")
+ZRAM_CONTROL = Path("/sys/class/zram-control")
+DEVICES = Path("/dev")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MNT_DETACH = 2
 _TRIES = 500
@@ -71,7 +74,7 @@ class Journal:
         os.ftruncate(self._handle, len(line))
 
     def left(self) -> list[Step]:
-        """Return the steps that a killed run has left; settings of another boot are none."""
+        """Return the steps that a killed run has left; settings and devices of another boot are none."""
         text = b"" if self._handle is None else os.pread(self._handle, 1 << 20, 0)
         try:
             written = json.loads(text.partition(b"\n")[0])
@@ -79,7 +82,7 @@ class Journal:
             same = written["boot"] == _boot()
         except (ValueError, KeyError, TypeError):
             return []
-        return [step for step in steps if step[0] in _STEPS and (same or step[0] != "setting")]
+        return [step for step in steps if step[0] in _STEPS and (same or step[0] not in _OF_A_BOOT)]
 
     def put_back(self) -> list[str]:
         """Do what a killed run has left to do; return the paths.
@@ -118,26 +121,42 @@ def _set_back(path: Path, before: str) -> None:
 
 def _remove_swap(path: Path, _before: str) -> None:
     """Take a swap file out of use and remove it; while it is in use it keeps its name."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for _ in range(_TRIES):
-        if libc.swapoff(os.fsencode(path)) == 0:
-            break
-        number = ctypes.get_errno()
-        if number in (errno.EINVAL, errno.ENOENT):  # it was not in use, or never made
-            break
-        if number != errno.EINTR:
-            raise _still_on(path, os.strerror(number))
-        time.sleep(_TRY_S)  # a signal: what is back in memory by now stays there
-    else:
-        raise _still_on(path, "interrupted again and again")
+    _swap_off(path, f"swapoff {path}; rm {path}")
     path.unlink(missing_ok=True)
 
 
-def _still_on(path: Path, why: str) -> HostError:
-    return HostError(f"{path}: swapoff: {why}; try `swapoff {path}; rm {path}`")
+def _swap_off(path: Path, by_hand: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    why = "interrupted again and again"
+    for _ in range(_TRIES):
+        if libc.swapoff(os.fsencode(path)) == 0:
+            return
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOENT):  # it was not in use, or never made
+            return
+        if number != errno.EINTR:
+            why = os.strerror(number)
+            break
+        time.sleep(_TRY_S)  # a signal: what is back in memory by now stays there
+    raise HostError(f"{path}: swapoff: {why}; try `{by_hand}`")
 
 
-def _remove_cgroup(path: Path, _before: str) -> None:
+def _remove_zram(folder: Path, size: str) -> None:
+    """Take a zram device out of use and remove it; not one of another size, which has its number now."""
+    disksize = folder / "disksize"
+    try:
+        if disksize.read_text(encoding="ascii").strip() not in ("0", size):
+            return
+    except OSError:
+        return
+    node, reset = DEVICES / folder.name, folder / "reset"
+    _swap_off(node, f"swapoff {node}; echo 1 > {reset}")
+    _set_back(reset, "1")
+    _set_back(ZRAM_CONTROL / "hot_remove", folder.name.removeprefix("zram"))
+
+
+def _remove_folder(path: Path, _before: str) -> None:
+    """Remove a folder of the kernel's: a cgroup, an instance of tracefs."""
     for _ in range(_TRIES):  # a killed process leaves its cgroup a moment later
         try:
             path.rmdir()
@@ -161,6 +180,7 @@ def _unmount(path: Path, _before: str) -> None:
 _STEPS: dict[str, Callable[[Path, str], None]] = {
     "setting": _set_back,
     "swap": _remove_swap,
-    "cgroup": _remove_cgroup,
+    "zram": _remove_zram,
+    "folder": _remove_folder,
     "mount": _unmount,
 }
