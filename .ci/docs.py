@@ -29,6 +29,7 @@ AGREEMENT = ROOT / "notebooks" / "agreement.csv"
 # What the table of agreement shows, and the events a counter needs to say anything.
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
 FEW = 2000
+_NOT_FULL = "below its limit"
 
 # The README's picture: a program in a quarter of its memory, where three pages in ten do not shrink.
 PICTURE_POLICIES = ("no-zswap", "swap-on-reject", "store-raw", "shrinker", "zram")
@@ -68,23 +69,25 @@ def policies_table() -> str:
 
 
 def read_agreement() -> pl.DataFrame:
-    """Return the rows of `validate --format csv`, and `at_limit`: whether the run's pool was full."""
+    """Return the rows of `validate --format csv`, and `pool`: whether the run's was full, or zram."""
     import polars as pl
 
     names = {"release": pl.String, "rules": pl.String}
     frame = pl.read_csv(AGREEMENT, schema_overrides=names, infer_schema_length=None)
     full = pl.col("counter").is_in(["pool_limit_hit", "zswpwb"]) & (pl.col("kernel") > 0)
-    return frame.with_columns(at_limit=full.any().over("run"))
+    of_zswap = pl.when(full.any().over("run")).then(pl.lit("full")).otherwise(pl.lit(_NOT_FULL))
+    is_zram = pl.col("policy") == "zram"
+    return frame.with_columns(pool=pl.when(is_zram).then(pl.lit("zram")).otherwise(of_zswap))
 
 
 def agreement_summary() -> str:
     """Return the table of agreement by kernel and pool alone."""
-    return _agreement(["release", "at_limit"])
+    return _agreement(["release", "pool"])
 
 
 def agreement_table() -> str:
     """Return the table of agreement by everything that tells kinds of runs apart."""
-    return _agreement(["release", "reclaim", "cgroup", "at_limit"])
+    return _agreement(["release", "reclaim", "cgroup", "pool"])
 
 
 def _agreement(by: list[str]) -> str:
@@ -97,7 +100,7 @@ def _agreement(by: list[str]) -> str:
         set(frame.select(by).rows()),
         key=lambda kind: (*(-int(part) for part in kind[0].split(".")), *kind[1:]),
     )
-    heads = ["Linux", *(_HEADS[name] for name in by[1:]), "runs"]
+    heads = ["Linux", *by[1:], "runs"]
     lines = [
         f"| {' | '.join(heads)} | {' | '.join(f'`{name}`' for name in COUNTERS)} |",
         "|---|" + "---|" * (len(by) + len(COUNTERS)),
@@ -115,8 +118,7 @@ def _agreement(by: list[str]) -> str:
     return "\n".join(lines)
 
 
-_HEADS = {"reclaim": "reclaim", "cgroup": "cgroup", "at_limit": "pool"}
-_CELLS = {True: "full", False: "below its limit", "two-list": "`two-list`", "mglru": "`mglru`"}
+_CELLS = {"two-list": "`two-list`", "mglru": "`mglru`"}
 
 
 def ended_by_kill(frame: pl.DataFrame) -> pl.DataFrame:

@@ -143,7 +143,9 @@ def test_the_kept_agreement_is_that_of_kernel_and_model():
     kept = docs_script().read_agreement().filter(pl.col("run").is_in([path.stem for path in RUNS]))
     now = validate([ROOT / "tests" / "kernel-runs"])
     both = kept.join(now, on=("run", "counter"), how="full", suffix="_now", coalesce=True)
-    counted = both.filter(pl.max_horizontal("kernel", "kernel_now") >= 2000)
+    # Runs that share the trace of another one here have no times of touches.
+    untimed = pl.col("counter").str.starts_with("touch_") & pl.col("kernel_now").is_null()
+    counted = both.filter(pl.max_horizontal("kernel", "kernel_now") >= 2000, ~untimed)
 
     assert set(kept["run"]) == {path.stem for path in RUNS}
     assert counted.height > 40

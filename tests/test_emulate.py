@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,8 +81,6 @@ def emulate():
 
 
 def test_what_a_machine_prints_becomes_a_run_that_validate_loads(emulate, tmp_path):
-    import json
-
     record = emulate.record_of("6.12-mine", TEXT, "two-list", "v2", 48 << 20)
     assert record["vmstat"] == {"pgmajfault": 100, "zswpin": 90}
     assert record["memcg"] == {"pgmajfault": 99}
@@ -97,6 +96,17 @@ def test_what_a_machine_prints_becomes_a_run_that_validate_loads(emulate, tmp_pa
     assert run.replays[0].times_ns.tolist() == [0, 100_000, 200_000]
     assert run.replays[0].wall_ns == 250_000_000
     assert run.kernel_counters[0]["pgmajfault"] == 99  # the cgroup's own
+
+
+def test_a_machine_that_swapped_to_zram_is_a_run_of_that_policy(emulate, tmp_path):
+    text = TEXT.replace("zswap.enabled Y", "zswap.enabled N").replace(
+        "page-cluster 0", "zram.comp_algorithm lzo [lz4] zstd\npage-cluster 0"
+    )
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(emulate.record_of("x", text, "two-list", "v2", 48 << 20)))
+    run = load_run(path)
+    assert (run.scenario.policy, run.scenario.codec) == ("zram", "lz4")
+    assert run.kernel_counters[0]["stored_pages"] == 10  # of the sample in the second half
 
 
 def test_a_machine_that_stopped_early_or_refused_a_setting_is_no_run(emulate):
@@ -115,6 +125,7 @@ def test_modules_follow_those_they_depend_on(emulate, tmp_path):
     (tmp_path / "other.ko").write_bytes(b"\0depends=\0")
     names = [path.name for path in emulate.module_files(tmp_path)]
     assert names == ["virtio.ko", "virtio_ring.ko.xz", "virtio_blk.ko"]
+    assert [path.name for path in emulate.module_files(tmp_path, ["other"])] == ["other.ko"]
 
 
 def test_the_recorder_compiles_without_a_warning(tmp_path):

@@ -44,11 +44,15 @@ def test_every_recorded_run_is_replayed(frame):
     [
         ("loop", 0.012),
         ("zipf-half-incompressible", 0.012),
+        ("zram-loop", 0.012),
+        ("zram-zipf-half-incompressible", 0.012),
         ("scan-readahead", 0.025),
         ("scan-readahead-by-address", 0.012),
         ("7.3-lru-zipf12-50", 0.018),
         ("6.18-lru-zipf12-50", 0.018),
         ("6.12-lru-zipf12-hard-zsmalloc-lzo-p20", 0.025),
+        ("6.12-lru-zram-z12-37", 0.01),
+        ("6.1-lru-cgv1-zram-z12-hard", 0.01),
         ("6.1-lru-cgv1-shared-loop", 0.01),
         ("6.1-lru-cgv1-shared-zipf-half-incompressible", 0.01),
     ],
@@ -79,6 +83,15 @@ def test_what_readahead_loads_from_zswap_is_activated_until_it_is_mapped(frame):
         for run in ("scan-readahead", "scan-readahead-by-address"):
             kernel, model = counter(frame, run, name)
             assert abs(model / kernel - 1) <= 0.015, (run, name)
+
+
+def test_a_zram_device_is_counted_as_a_swap_device_and_its_pages_as_a_pool(frame):
+    run = "zram-zipf-half-incompressible"
+    for name in ("pswpin", "pswpout", "pool_pages", "stored_pages"):
+        kernel, model = counter(frame, run, name)
+        assert abs(model / kernel - 1) <= 0.012, name
+    none = frame.filter(pl.col("run") == run, pl.col("counter").is_in(["zswpin", "zswpout"]))
+    assert none.is_empty()
 
 
 def test_6_1_fills_the_pool_once_writes_two_pages_back_and_never_stores_again(frame):

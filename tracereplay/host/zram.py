@@ -71,7 +71,11 @@ def add_zram(undo: Undo, compressor: str | None, size_bytes: int) -> Path:
 
 def zram_compressor(folder: Path) -> str:
     """Return the compressor a device has."""
-    text = read_text(folder / "comp_algorithm")
+    return chosen_of(read_text(folder / "comp_algorithm"))
+
+
+def chosen_of(text: str) -> str:
+    """Return what stands in brackets in a file of sysfs that lists what there is."""
     chosen = re.search(r"\[([\w-]+)\]", text)
     return chosen[1] if chosen else text.strip()
 

@@ -76,7 +76,8 @@ def validate(
     one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
     (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
     the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
-    release, reclaim, cgroup, rules (the kernel of the replay). `oom_events` is the share of repeats that were killed. Runs whose
+    release, reclaim, cgroup, rules (the kernel of the replay), policy (what the run's settings
+    are in the model). `oom_events` is the share of repeats that were killed. Runs whose
     touches were timed have TOUCH_COUNTERS too: percentiles over the touches of every repeat, or of
     the one whose times were kept where the others' are not recorded, and the sum of every repeat.
 
@@ -160,6 +161,7 @@ def validate(
         "reclaim": pl.String,
         "cgroup": pl.String,
         "rules": pl.String,
+        "policy": pl.String,
     }
     frame = pl.DataFrame(rows, schema=schema)
     return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
@@ -249,6 +251,7 @@ def _conditions(run: RecordedRun) -> dict[str, str]:
         "reclaim": run.scenario.reclaim,
         "cgroup": run.scenario.cgroup,
         "rules": run.scenario.kernel,
+        "policy": run.scenario.policy,
     }
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracereplay.errors import FormatError, InputError
+from tracereplay.host.zram import chosen_of
 from tracereplay.reclaim import RECLAIM
 from tracereplay.replay.settings import (
     KERNELS,
@@ -69,8 +70,11 @@ _NS_PER_US = 1000
 _STORES_RAW = (6, 18)  # zswap_compress(), commit dca4437a5861
 _SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated runs
 _READS_AFTER = 1_000  # further reads, where the task was killed
-_FLUSH_NS = 2_000_000_000  # mm/memcontrol.c:FLUSH_TIME
+# mm/memcontrol.c:FLUSH_TIME is 2 s; a timer that far off waits for the next 32 ms of its wheel where a
+# jiffy is 4 ms (kernel/time/timer.c:calc_index(), level 1), as the tracepoint shows.
+_FLUSH_NS = 2_016_000_000
 _SAME_READ_NS = 1_000_000  # a flush that near to a reading is that reading's
+_ZRAM_CODEC = "zram.comp_algorithm"  # of emulated runs, as sysfs shows it
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 
 
@@ -375,7 +379,7 @@ def _slow_touches(finished: Sequence[dict[str, Any]]) -> tuple[dict[str, float],
 
 
 def _flush_phases(repeats: Sequence[Repeat]) -> list[Repeat]:
-    """Return one replay per phase of the 2 s flush (mm/memcontrol.c:FLUSH_TIME).
+    """Return one replay per phase of the periodic flush.
 
     Nobody read the statistics, so only the periodic flush brought them up to date, and when the
     first one came is not known.
@@ -445,6 +449,7 @@ def _max_bytes(text: str) -> int | None:
 def _load_emulated(path: Path, record: dict[str, Any], release: str) -> RecordedRun:
     settings = record["settings"]
     zswap = settings["zswap.enabled"] == "Y"
+    zram = settings.get(_ZRAM_CODEC, "")
     reclaim = record["reclaim"] if record["reclaim"] in RECLAIM else "two-list"
     scenario = Scenario(
         name=path.stem,
@@ -453,13 +458,14 @@ def _load_emulated(path: Path, record: dict[str, Any], release: str) -> Recorded
             zswap,
             settings.get("zswap.shrinker_enabled") == "Y",
             writeback=settings.get("memory.zswap.writeback", "1") != "0",
+            zram=bool(zram),
         ),
         memory_limit_bytes=record["memory_limit_bytes"],
         reclaim=reclaim,
         kernel=nearest_kernel(release),
         cgroup=record["cgroup"],
-        codec=settings["zswap.compressor"],
-        allocator=settings.get("zswap.zpool", "zsmalloc"),
+        codec=chosen_of(zram) if zram else settings["zswap.compressor"],
+        allocator="zsmalloc" if zram else settings.get("zswap.zpool", "zsmalloc"),
         pool_limit_bytes=_pool_limit_bytes(
             record["mem_total_kib"], int(settings["zswap.max_pool_percent"])
         ),
@@ -548,7 +554,8 @@ def _emulated_counters(
     record: dict[str, Any], rows: npt.NDArray[Any], wall_ns: float
 ) -> dict[str, float]:
     counters: dict[str, float] = dict(record["vmstat"])
-    if record["settings"]["zswap.enabled"] == "Y":
+    is_zram = _ZRAM_CODEC in record["settings"]
+    if record["settings"]["zswap.enabled"] == "Y" or is_zram:
         debug = record["zswap_debug"]
         counters |= {k: v for k, v in debug.items() if k in _IN_DEBUGFS}
         # 6.1 has it in debugfs alone.

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from tracereplay.host.workload import line_sizes
 
 HERE = Path(__file__).parent
 MODULES = ("virtio_blk", "virtio_pci", "zsmalloc", "z3fold", "lz4", "lz4hc", "zstd", "deflate")
+OF_ZRAM = ("zram",)  # only where it is swapped to: other runs stay what they were
 SAMPLE_COLUMNS = [
     "t_emulated_s", "memory.current", "anon", "inactive_anon", "active_anon",
     "zswap", "zswapped", "swap", "pool_total", "stored_pages",
@@ -42,7 +44,7 @@ GAUGES = {"stored_pages", "same_filled_pages", "pool_total_size"}
 KEPT_SAMPLES = 40
 
 
-def module_files(kernel: Path) -> list[Path]:
+def module_files(kernel: Path, names: Iterable[str] = MODULES) -> list[Path]:
     """Return the modules a run needs, each after those it depends on."""
     found = {re.sub(r"\.ko.*", "", p.name).replace("-", "_"): p for p in kernel.rglob("*.ko*")}
     order: list[str] = []
@@ -57,12 +59,14 @@ def module_files(kernel: Path) -> list[Path]:
             visit(other.replace("-", "_"))
         order.append(name)
 
-    for name in MODULES:
+    for name in names:
         visit(name)
     return [found[name] for name in order]
 
 
-def build_archive(kernel: Path, touches: Path, lines: Path, conf: str, out: Path) -> None:
+def build_archive(
+    kernel: Path, touches: Path, lines: Path, conf: str, out: Path, modules: Iterable[str]
+) -> None:
     """Write the initial file system of one run."""
     root = Path(tempfile.mkdtemp(prefix="emulate."))
     try:
@@ -78,7 +82,7 @@ def build_archive(kernel: Path, touches: Path, lines: Path, conf: str, out: Path
         shutil.copy(touches, root / "touches")
         shutil.copy(lines, root / "pages")
         names = []
-        for path in module_files(kernel):
+        for path in module_files(kernel, modules):
             text = path.read_bytes()
             name = path.name.removesuffix(".xz")
             (root / "modules" / name).write_bytes(
@@ -206,6 +210,7 @@ def main() -> None:
     parser.add_argument("--reclaim", choices=["two-list", "mglru"], default="two-list")
     parser.add_argument("--zswap", nargs="*", default=[], metavar="PARAMETER=VALUE",
                         help="of /sys/module/zswap/parameters; enabled=Y unless said otherwise")  # fmt: skip
+    parser.add_argument("--zram", metavar="CODEC", help="swap to a zram device, without zswap")
     parser.add_argument(
         "--memcg", nargs="*", default=[], metavar="FILE=VALUE", help="of the cgroup, v2"
     )
@@ -244,6 +249,8 @@ def main() -> None:
     else:
         lines[lines == 0] = 255
     zswap = {"enabled": "Y", "compressor": "lzo", "zpool": "zsmalloc", "max_pool_percent": "20"}
+    if args.zram:
+        zswap = {"enabled": "N"}
     zswap |= dict(pair.split("=", 1) for pair in args.zswap)
     enabled = zswap.pop("enabled")  # last, so that a pool of another kind is never made
     words = [f"{k}={v}" for k, v in zswap.items()] + [f"enabled={enabled}"]
@@ -251,13 +258,16 @@ def main() -> None:
         f'ZSWAP="{" ".join(words)}"\nMEMCG="{" ".join(args.memcg)}"\n'
         f"LRU_GEN={'y' if args.reclaim == 'mglru' else 'n'}\nCGROUP={args.cgroup}\n"
         f"LIMIT={args.limit}\nPAGE_CLUSTER={args.page_cluster}\nSWAPPINESS={args.swappiness}\n"
-        f"WAIT_MS={args.wait_ms}\n"
+        f"WAIT_MS={args.wait_ms}\nZRAM={args.zram or ''}\nSWAP_BYTES={args.swap_size}\n"
     )
     with tempfile.TemporaryDirectory(prefix="emulate.") as folder:
         work = Path(folder)
         (work / "touches").write_bytes(touches.astype("<u4").tobytes())
         (work / "pages").write_bytes(lines.tobytes())
-        build_archive(args.kernel, work / "touches", work / "pages", conf, work / "archive")
+        build_archive(
+            args.kernel, work / "touches", work / "pages", conf, work / "archive",
+            (*MODULES, *(OF_ZRAM if args.zram else ())),
+        )  # fmt: skip
         with (work / "disk").open("wb") as disk:
             disk.truncate(args.swap_size)
         text = boot(

@@ -263,6 +263,7 @@ int main(int argc, char **argv)
 	while (!shared->done && !waitpid(child, &status, WNOHANG)) {
 		uint64_t *row = rows[samples];
 		long stat;
+		unsigned long stored, used;
 
 		/*
 		 * The only wake-ups of this process: each switch empties the emulator's translation
@@ -287,8 +288,14 @@ int main(int argc, char **argv)
 		row[1] = number(in_cgroup(is_v1 ? "memory.usage_in_bytes" : "memory.current")) / PAGE;
 		if (!is_v1)
 			row[7] = number(in_cgroup("memory.swap.current")) / PAGE;
-		row[8] = number("/sys/kernel/debug/zswap/pool_total_size") / PAGE;
-		row[9] = number("/sys/kernel/debug/zswap/stored_pages");
+		if (slurp("/sys/block/zram0/mm_stat", text, sizeof text) &&
+		    sscanf(text, "%lu %*u %lu", &stored, &used) == 2) {
+			row[8] = used / PAGE;
+			row[9] = stored / PAGE;
+		} else {
+			row[8] = number("/sys/kernel/debug/zswap/pool_total_size") / PAGE;
+			row[9] = number("/sys/kernel/debug/zswap/stored_pages");
+		}
 		samples++;
 	}
 over:
