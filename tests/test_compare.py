@@ -207,6 +207,25 @@ def test_zram_is_a_block_device_and_knows_no_limit_of_zswap(trace):
     assert free["finished"].all()
     assert free["pgmajfault"][0] > 0
     assert limited.equals(free)
+    assert free["pswpout"][0] > 0  # as the kernel counts; no device has it
+    printed = CliRunner().invoke(app, ["compare", str(trace), "-p", "zram", "--no-bounds"])
+    assert "MiB out" not in printed.stdout
+    both = ["-p", "zram", "-p", "no-zswap", "--no-bounds"]
+    printed = CliRunner().invoke(app, ["compare", str(trace), *both])
+    last = {line.split()[0]: line.split()[-1] for line in printed.stdout.splitlines() if line}
+    assert last["zram"] == "0"
+    assert float(last["no-zswap"]) > 0
+
+
+def test_zram_has_zsmalloc_whatever_allocator_zswap_has(trace):
+    some = make_scenarios(
+        open_trace(trace),
+        policies=["zram", "swap-on-reject"],
+        kernel="6.1",
+        allocator="zbud",
+        bounds=False,
+    )
+    assert [each.allocator for each in some] == ["zsmalloc", "zbud"]
 
 
 def test_an_out_of_memory_row_says_where_it_ended(trace):

@@ -325,7 +325,7 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
     return min(rest, key=lambda row: row["stall_total_ns"], default=None)
 
 
-def _is_memory(row: Row) -> bool:
+def is_memory(row: Row) -> bool:
     """Tell whether what a scenario writes stays in memory (zram), and is in the pool already."""
     policy = POLICIES.get(row["policy"])  # a user's own may not be registered here
     return policy is not None and policy.synchronous
@@ -337,13 +337,13 @@ def _price(winner: Row) -> str:
         parts[0] += f", {format_size(winner['pool_bytes_peak'])} of it pool at its peak"
     beyond = winner["footprint_bytes_peak"] - winner["memory_limit_bytes"]
     if winner["pool_bytes_peak"] and beyond > winner["memory_limit_bytes"] * TIE_RATIO:
-        whole = winner["cgroup"] == "v1" or _is_memory(winner)
+        whole = winner["cgroup"] == "v1" or is_memory(winner)
         parts[0] += f", {format_size(beyond)} beyond the limit, as " + (
             "the pool is not charged to it"
             if whole
             else "the pool is charged by compressed bytes, not by its pages"
         )
-    if winner["pswpout"] and not _is_memory(winner):
+    if winner["pswpout"] and not is_memory(winner):
         parts.append(f"{format_size(winner['pswpout'] * PAGE_BYTES)} written to the device")
     if winner["reclaim_no_gain_runs"]:
         parts.append(

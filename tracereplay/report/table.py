@@ -17,6 +17,7 @@ from tracereplay.report.findings import (
     Row,
     comparison_groups,
     dangers,
+    is_memory,
     labelled_rows,
     marks,
     one_bound,
@@ -61,6 +62,11 @@ def _mebibytes(key: str, factor: int = 1) -> Callable[[Row], str]:
     return lambda row: three_digits(row[key] * factor / _MIB) if row[key] else "0"
 
 
+def _written(row: Row) -> str:
+    """Return what reached a device: zram counts as one, and is memory."""
+    return "0" if is_memory(row) else _mebibytes("pswpout", PAGE_BYTES)(row)
+
+
 def _service(name: str) -> Callable[[Row], str]:
     return lambda row: short_count(row["services"][name])
 
@@ -79,7 +85,7 @@ _COLUMNS = (
     _Column("touches from", "minor", 13, _service("minor")),
     _Column("peak MiB", "pool", 7, _mebibytes("pool_bytes_peak"), always=True),
     _Column("peak MiB", "all", 4, _mebibytes("footprint_bytes_peak"), always=True),
-    _Column("device", "MiB out", 8, _mebibytes("pswpout", PAGE_BYTES)),
+    _Column("device", "MiB out", 8, _written),
 )
 
 
