@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tracereplay.calibration import merge_fit, reference_workload
+from tracereplay.calibration import Taken, beyond_zswap, merge_fit, reference_workload
 from tracereplay.cli import app
-from tracereplay.costs import load_costs
-from tracereplay.errors import HostError
+from tracereplay.costs import load_costs, own_disks
+from tracereplay.errors import HostError, InputError
 from tracereplay.host import calibrate as host
 from tracereplay.host import codec_times, device_times
 from tracereplay.host.direct_io import Writer
@@ -243,6 +243,37 @@ def test_own_swap_says_what_it_needs(tmp_path, monkeypatch) -> None:
     assert done.exit_code == 1
     assert "needs root" in done.stderr or "unset NUMBA_DISABLE_JIT" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_zram_takes_beyond_zswap_is_split_into_loads_and_stores() -> None:
+    load = reference_workload(3)
+    pages = load.touches & np.uint32(0x7FFFFFFF)
+    first = np.zeros(pages.size, np.bool_)
+    first[np.unique(pages, return_index=True)[1]] = True
+    loads = np.flatnonzero(~first)[::7]
+    stalls = np.flatnonzero(first)[::64]
+    counted = {"pswpin": loads.size, "pswpout": 32 * stalls.size}
+    touch_ns = np.where(first, 1500, 50).astype(np.uint32)
+
+    def taken(load_ns: int, store_ns: int) -> Taken:
+        mine = touch_ns.copy()
+        mine[loads] = load_ns
+        mine[stalls] = 32 * store_ns
+        return Taken(load, mine, counted)
+
+    assert beyond_zswap(taken(2100, 3100), taken(2400, 3000)) == (-300.0, pytest.approx(100.0))
+
+
+def test_the_disks_of_a_table_are_without_zram(tmp_path) -> None:
+    path = tmp_path / "costs.json"
+    extra = {"load_extra_ns": -300, "store_extra_ns": -20}
+    disk = {"read_ns": 5, "write_ns": 5}
+    path.write_text(json.dumps({"devices": {"zram": extra, "mine": disk}}))
+    assert own_disks(path) == ["mine"]
+    assert load_costs(path, "zram").device.load_extra_ns == -300
+    path.write_text(json.dumps({"devices": {"mine": {**disk, "read_ns": -5}}}))
+    with pytest.raises(InputError, match="read_ns is -5"):
+        load_costs(path, "mine")
 
 
 def test_the_reference_workload_is_the_same_for_equal_seeds_and_faults() -> None:

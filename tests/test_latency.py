@@ -14,7 +14,7 @@ from drawn import feed, make_replay, with_rows
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tracereplay.costs import Costs, Quantiles, load_costs, own_devices
+from tracereplay.costs import Costs, Quantiles, load_costs, own_disks
 from tracereplay.errors import InputError, SettingsError
 from tracereplay.latency import (
     EDGES_NS,
@@ -276,7 +276,7 @@ def test_a_table_of_quantiles_keeps_mean_and_order() -> None:
     assert Quantiles.constant(7.0).mean() == 7.0
 
 
-@pytest.mark.parametrize("device", [*own_devices("default"), "none"])
+@pytest.mark.parametrize("device", [*own_disks("default"), "zram", "none"])
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_bundled_table_knows_every_codec_and_device(device: str, codec: str) -> None:
     costs = load_costs(device=device, codec=codec)

@@ -2,11 +2,13 @@
 
 `calibrate --own-swap` touches a made-up trace inside a memory cgroup, once with zswap and once with
 the swap device alone in every round, and fits faults, reclaim and device to the times of the touches
-as `validate --calibrate-on` does. Nothing of a recorded run is in it.
+as `validate --calibrate-on` does. Where the kernel has zram, what that takes beyond zswap is the
+difference of a third run. Nothing of a recorded run is in it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable
@@ -14,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tracereplay.costs import RANDOM_LINES
-from tracereplay.errors import HostError
+from tracereplay.costs import RANDOM_LINES, ZRAM
+from tracereplay.errors import HostError, SettingsError
 from tracereplay.host import touching
 from tracereplay.host.calibrate import ROUNDS, calibrate, median_section
 from tracereplay.host.machine import find_machine
 from tracereplay.host.pages import choose_columns
 from tracereplay.host.run import HostRun, host_run, kernel_compressor, write_run
+from tracereplay.host.undo import ZRAM_CONTROL
 from tracereplay.host.workload import Workload, line_sizes
 from tracereplay.validation import fit_costs
 
@@ -36,7 +40,8 @@ _SKEW = 2.2
 _WRITES = 0.3
 _RAW_SHARE = 0.15  # of pages that do not shrink; the rest spans every size alike
 _MOST_LINES = 60
-_ZSWAP, _DEVICE = "with-zswap", "without-zswap"
+_ZSWAP, _DEVICE, _ZRAM = "with-zswap", "without-zswap", "with-zram"
+_LOAD_NS = (1_000, 20_000)  # a touch of a page seen before that took so long was one load
 _TIMED = "virtual-disk"  # as fit_costs() names a device
 
 
@@ -75,23 +80,40 @@ def calibrate_swap(
     seed = int(options.get("seed", 0))
     load = reference_workload(seed)
     rounds = int(options.get("rounds", ROUNDS))
+    kinds = [_ZSWAP, _DEVICE, *([_ZRAM] if (ZRAM_CONTROL / "hot_add").exists() else [])]
+    without_zram = ""
+    extras: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="tracereplay-") as name:
         folder = Path(name)
 
         def touch(turn: int) -> None:
-            for kind in (_ZSWAP, _DEVICE):
+            nonlocal without_zram
+            taken: dict[str, Taken] = {}
+            for kind in list(kinds):
                 say(f"round {turn + 1} of {rounds}: swapping {kind.replace('-', ' ')}")
                 run = HostRun(
                     memory_limit_bytes=_LIMIT_BYTES,
                     swap_directory=directory,
                     repeats=1,
                     zswap=kind == _ZSWAP,
-                    compressor=codec if kind == _ZSWAP else None,
+                    zram=kind == _ZRAM,
+                    compressor=None if kind == _DEVICE else codec,
                 )
-                record, touch_ns = host_run(load, run)
+                try:
+                    record, touch_ns = host_run(load, run)
+                except SettingsError as error:  # zswap and zram have compressors of their own
+                    if kind != _ZRAM:
+                        raise
+                    without_zram = f"zram was not measured: {error}"
+                    kinds.remove(kind)
+                    continue
                 if touch_ns is None:
                     raise HostError("the kernel killed the reference workload; is memory short?")
-                write_run(folder, f"{kind}-{turn}", record, load, touch_ns, line_sizes())
+                taken[kind] = Taken(load, touch_ns, record["vmstat"])
+                if kind != _ZRAM:
+                    write_run(folder, f"{kind}-{turn}", record, load, touch_ns, line_sizes())
+            if _ZRAM in taken:
+                extras.append(beyond_zswap(taken[_ZRAM], taken[_ZSWAP]))
 
         table, notes = calibrate(directory=directory, each_round=touch, **options)
         base = folder / "base.json"
@@ -102,7 +124,45 @@ def calibrate_swap(
             names = [f"{kind}-{turn}" for kind in (_ZSWAP, _DEVICE)]
             fits.append(fit_costs([folder], names, base))
     merge_fit(table, median_section(fits), codec, f"Linux cgroup {machine.cgroup}, {rounds} rounds")
-    return table, notes
+    if extras:
+        of_load, of_store = np.median(np.array(extras), axis=0).tolist()
+        source = (
+            f"the reference workload with zram less the same with zswap, {codec}, {rounds} rounds"
+        )
+        table["devices"][ZRAM] = {
+            "load_extra_ns": {"value": round(of_load, 1), "source": source},
+            "store_extra_ns": {"value": round(of_store, 1), "source": source},
+        }
+    return table, [*notes, *filter(None, [without_zram])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """A run of a workload: what each touch took, ns, and what the kernel counted."""
+
+    load: Workload
+    touch_ns: npt.NDArray[np.uint32]
+    vmstat: dict[str, int]
+
+
+def beyond_zswap(zram: Taken, zswap: Taken) -> tuple[float, float]:
+    """Return what zram takes beyond zswap for a load and for a store, ns.
+
+    A load is a touch of a page seen before that took some microseconds: the medians differ by what
+    the ways differ by. What is left of the difference of all touches falls to the pages stored.
+    """
+    of_load = _median_load(zram) - _median_load(zswap)
+    both = zram.touch_ns.sum(dtype=np.int64) - zswap.touch_ns.sum(dtype=np.int64)
+    loads = zram.vmstat["pswpin"]
+    return of_load, (float(both) - loads * of_load) / max(zram.vmstat["pswpout"], 1)
+
+
+def _median_load(run: Taken) -> float:
+    pages = run.load.touches & ~touching.WRITE
+    seen = np.ones(pages.size, np.bool_)
+    seen[np.unique(pages, return_index=True)[1]] = False
+    low, high = _LOAD_NS
+    return float(np.median(run.touch_ns[seen & (run.touch_ns > low) & (run.touch_ns < high)]))
 
 
 def merge_fit(table: dict[str, Any], fit: dict[str, Any], codec: str, where: str) -> None:

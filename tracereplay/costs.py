@@ -329,9 +329,9 @@ def load_costs(
         ) from error
 
 
-def own_devices(path: str | Path) -> list[str]:
-    """Return the devices of a table itself, by path or bundled name."""
-    return [*_section(_read(_find(path)), "devices", str(path))]
+def own_disks(path: str | Path) -> list[str]:
+    """Return the disks of a table itself, by path or bundled name."""
+    return [name for name in _section(_read(_find(path)), "devices", str(path)) if name != ZRAM]
 
 
 def with_sections(costs: Costs, table: Mapping[str, Any]) -> Costs:

@@ -77,6 +77,7 @@ def calibrate(
     import json
 
     from tracereplay.calibration import calibrate_swap
+    from tracereplay.costs import ZRAM
     from tracereplay.errors import SettingsError
     from tracereplay.files import check_free, replacing
     from tracereplay.host import calibrate as host
@@ -117,6 +118,10 @@ def calibrate(
         ]
         note(f"{name}: {mean:,.0f} bytes a page, compress {both[0]}, decompress {both[1]}")
     for name, figures in table["devices"].items():
+        if name == ZRAM:
+            load_ns, store_ns = (figures[f"{what}_extra_ns"]["value"] for what in ("load", "store"))
+            note(f"zram against zswap: {load_ns:+,.0f} ns a load, {store_ns:+,.0f} ns a store")
+            continue
         points = dict(figures["read_ns"]["quantiles"])
         note(
             f"{name}: read p50 {format_duration(points[0.5])}, p99 {format_duration(points[0.99])}, "

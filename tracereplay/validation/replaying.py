@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.costs import RECORDED, ZRAM, Costs, Means, load_costs, own_devices
+from tracereplay.costs import RECORDED, ZRAM, Costs, Means, load_costs, own_disks
 from tracereplay.dense import DenseIds
 from tracereplay.errors import InputError, first_line
 from tracereplay.host.workload import line_sizes
@@ -305,7 +305,7 @@ def touch_costs(run: RecordedRun, costs: str | Path | None) -> Costs:
         The table cannot be used, or knows no disk like that of the runs.
     """
     # A table of `calibrate` names its disk by kind; where it has measured none, the bundled one stands.
-    device = next(iter(own_devices(costs or RECORDED)), "hdd")
+    device = next(iter(own_disks(costs or RECORDED)), "hdd")
     if find_policy(run.scenario.policy).synchronous:
         device = ZRAM
     return load_costs(costs or RECORDED, device, run.scenario.codec, random_lines=True)
