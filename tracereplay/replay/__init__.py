@@ -62,6 +62,15 @@ zswap (zswap.py)
     too large for zbud: `reject_compress_poor`                    zbud_alloc(), -ENOSPC
     a load frees the entry and leaves the page dirty (since 6.9)  zswap_load(); 6.1 keeps it
 
+zram, in place of zswap (engine.py, eviction.py, loop.py)
+    a write is done when it returns: the page is freed in the same scan
+        mm/page_io.c:swap_writepage_bdev_sync(), mm/vmscan.c:pageout()
+    a read takes no place in the swap cache and brings no neighbours; its slot is freed, and with it
+        what zram holds      mm/memory.c:do_swap_page(), SWP_SYNCHRONOUS_IO, zram_slot_free_notify()
+    what would take a page of its own in zsmalloc is kept as it is (3,625 bytes; 6.1: 3,257)
+        drivers/block/zram/zram_drv.c:zram_write_page(), mm/zsmalloc.c:zs_huge_class_size()
+    nobody is charged for its memory, and no limit of zswap's holds
+
 Allocators (allocators.py)
     zsmalloc: size classes, fullest zspage first, freed when empty
         mm/zsmalloc.c:zs_create_pool(), get_fullness_group(), fix_fullness_group(); 6.1: chain of 4,
