@@ -106,7 +106,6 @@ def curve(
 
     Folded repeats count as accesses that hit. A knee is a size beyond which more memory wins less.
     """
-    from tracereplay import miss_curve
     from tracereplay.errors import SettingsError
     from tracereplay.files import check_free, replacing
     from tracereplay.schema import COVERAGES
@@ -123,31 +122,18 @@ def curve(
             raise SettingsError(f"{option} says what is in a pool: give --pool as well")
     if distances and (sizes or sample is not None or pool or plot is not None):
         raise SettingsError("--distances takes neither --sizes, --sample, --pool nor --plot")
+    if pool and (sample is not None or by_pid or not sizes):
+        raise SettingsError("--pool needs --sizes, and neither --sample nor --by-pid")
+    if sample is not None and by_pid:
+        raise SettingsError("--sample answers for all processes together; leave --by-pid out")
     opened = open_trace(trace)
     wanted = _sizes_in_bytes(sizes, opened) if sizes else None
     if wanted == []:
         raise SettingsError("--sizes has no size in it; write 64MiB,128MiB,50%")
-    if distances:
-        frame = miss_curve.reuse_distances(opened, by_pid=by_pid)
-    elif pool:
-        if sample is not None or by_pid or wanted is None:
-            raise SettingsError("--pool needs --sizes, and neither --sample nor --by-pid")
-        from tracereplay.content import open_content
-
-        contents = open_content(pages, content, codec or "lzo", seed)
-        limits = _sizes_in_bytes(pool, opened)
-        frame = miss_curve.pool_curve(
-            opened, wanted, limits, contents, policy=policy or "store-raw"
-        )
-        note(f"note: contents {contents.describe()}")
-        note("note: a full pool writes back its oldest pages; `compare` has the kernel's rules")
-    elif sample is not None:
-        if by_pid:
-            raise SettingsError("--sample answers for all processes together; leave --by-pid out")
-        rate, kept = _sample_of(sample)
-        frame = miss_curve.sampled_curve(opened, wanted, rate=rate, pages=kept, seed=seed)
+    if pool:
+        frame = _pool_curve(opened, wanted, pool, policy, codec, pages, content, seed)
     else:
-        frame = miss_curve.curve(opened, wanted, by_pid=by_pid)
+        frame = _curve(opened, wanted, by_pid=by_pid, distances=distances, sample=sample, seed=seed)
     if warning := COVERAGES[opened.coverage].warning:
         note(f"note: coverage {opened.coverage}: {warning}")
     for line in opened.notes:
@@ -172,6 +158,48 @@ def curve(
         write_curve_plot(plot, frame, opened.name, force=force)
         note(f"wrote {plot}")
     flush()
+
+
+def _curve(
+    trace: Trace,
+    sizes: list[int] | None,
+    *,
+    by_pid: bool,
+    distances: bool,
+    sample: str | None,
+    seed: int,
+) -> pl.DataFrame:
+    from tracereplay import miss_curve
+
+    if distances:
+        return miss_curve.reuse_distances(trace, by_pid=by_pid)
+    if sample is None:
+        return miss_curve.curve(trace, sizes, by_pid=by_pid)
+    rate, kept = _sample_of(sample)
+    return miss_curve.sampled_curve(trace, sizes, rate=rate, pages=kept, seed=seed)
+
+
+def _pool_curve(
+    trace: Trace,
+    sizes: list[int] | None,
+    pool: list[str],
+    policy: str | None,
+    codec: str | None,
+    pages: Path | None,
+    content: str | None,
+    seed: int,
+) -> pl.DataFrame:
+    from tracereplay import miss_curve
+    from tracereplay.content import open_content
+
+    contents = open_content(pages, content, codec or "lzo", seed)
+    limits = _sizes_in_bytes(pool, trace)
+    frame = miss_curve.pool_curve(
+        trace, sizes or [], limits, contents, policy=policy or "store-raw"
+    )
+    note(f"note: contents {contents.describe()}")
+    note("note: a full pool writes back its oldest pages; `compare` has the kernel's rules")
+    return frame
 
 
 def _sizes_in_bytes(sizes: list[str], trace: Trace) -> list[int]:
