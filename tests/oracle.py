@@ -145,6 +145,7 @@ COUNTERS = [
     "pool_pages_peak",
     "stored_pages_peak",
     "device_pages_peak",
+    "swap_slots_peak",
     "footprint_pages_peak",
     "minor_faults",
     "waits",
@@ -938,6 +939,7 @@ class Oracle:
         if self.slots_used >= self.total_slots:
             return False
         self.slots_used += 1
+        self.count["swap_slots_peak"] = max(self.count["swap_slots_peak"], self.slots_used)
         if self.slots is None:
             page.slot = self.next_slot
             self.next_slot += 1

@@ -436,3 +436,47 @@ def test_what_a_codec_saves_and_costs_is_that_of_summary_and_histogram(trace, tm
         assert row["zswap_p50_ns"] == every[math.ceil(0.5 * len(every)) - 1]
         assert row["zswap_p99_ns"] == every[math.ceil(0.99 * len(every)) - 1]
         assert row["zswap_total_ns"] == pytest.approx(total, abs=1)
+
+
+def test_a_zram_device_as_swap_is_the_policy_zram(trace):
+    names = [
+        each.policy
+        for each in make_scenarios(
+            open_trace(trace), policies=["no-zswap", "store-raw"], device="zram"
+        )
+    ]
+    assert names == ["zram", "store-raw", "unlimited-memory"]
+
+
+def test_swap_that_is_full_is_told_where_it_kills(trace):
+    some = scenarios("zram", "store-raw", swap_bytes=20 * 4096, cgroup="v1")
+    found = tracereplay.compare(trace, some, content="constant:1500")
+    assert found.summary["swap_full"].to_list() == [True, True]
+    assert found.summary["swap_bytes_peak"].to_list() == [20 * 4096] * 2
+    enough = tracereplay.compare(trace, scenarios("zram"), content="constant:1500").summary
+    assert not enough["swap_full"][0]
+    needed = int(enough["swap_bytes_peak"][0])
+    just = scenarios("zram", swap_bytes=needed)
+    assert tracereplay.compare(trace, just, content="constant:1500").summary["finished"][0]
+    words = ["compare", str(trace), "-p", "zram", "-m", "80%", "--cgroup", "v1", "--no-bounds"]
+    done = CliRunner().invoke(app, [*words, "--swap-size", "20KiB"])
+    printed = " ".join(done.stdout.split())
+    assert "with all 20.0 KiB of swap in use" in printed
+    assert "what the pool is charged" not in printed
+
+
+def test_zram_stands_in_the_table_of_codecs_and_is_told_whose_limits_are_zswaps(trace):
+    some = make_scenarios(
+        open_trace(trace),
+        policies=["zram"],
+        codecs=["lz4", "lzo-rle"],
+        memory=["80%"],
+        pool_limit="1MiB",
+        bounds=False,
+    )
+    found = tracereplay.compare(trace, some)
+    assert found.codecs["codec"].to_list() == ["lz4", "lzo-rle"]
+    assert (found.codecs["zswap_loads"] > 0).all()
+    notes = " ".join(found.run["notes"])
+    assert "do not hold for zram" in notes
+    assert "sizes by lzo-rle are those by lzo" in notes

@@ -180,3 +180,27 @@ def test_size_takes_the_model_options_of_compare(slow_trace_path) -> None:
     refused = CliRunner().invoke(app, [*arguments, "--allocator", "zbud"])
     assert refused.exit_code == 1
     assert "no allocator 'zbud'" in refused.stderr
+
+
+def test_a_bound_on_all_memory_is_met_by_small_sizes_alone(trace_path) -> None:
+    trace = open_trace(trace_path)
+    some = make_scenarios(
+        trace, policies=["zram"], memory=["100%"], cgroup="v1", stat_flush="exact", bounds=False
+    )
+    target = parse_target("footprint_bytes_peak<6MiB")
+    found = find_sizes(trace, [target], some, precision=0.05)
+    answer = found.sizes.row(0, named=True)
+    assert answer["memory_limit_bytes"] < answer["in_all_bytes"] < 6 << 20
+    assert not answer["monotonic"]
+    assert answer["confidence"].startswith("not met from ")
+    failing = found.curve.filter(~pl.col("meets"))["memory_limit_bytes"]
+    assert failing.max() > answer["memory_limit_bytes"]
+
+
+def test_an_answer_that_swaps_nothing_in_says_so(trace_path) -> None:
+    trace = open_trace(trace_path)
+    some = make_scenarios(trace, policies=["zram"], memory=["100%"], bounds=False)
+    found = find_sizes(trace, [parse_target("p50<1ns")], some, precision=0.05)
+    answer = found.sizes.row(0, named=True)
+    assert answer["memory_limit_bytes"] >= PAGES * 4096
+    assert answer["confidence"].endswith("and nothing is swapped in there")

@@ -76,7 +76,12 @@ def calibrate_swap(
     machine = find_machine(what="--own-swap")
     codec = codec or kernel_compressor()
     if codec != "lzo-rle":
-        choose_columns([codec])  # one line where no library has it
+        try:
+            choose_columns([codec])
+        except HostError as error:
+            raise HostError(
+                f"{error}; the kernel's zswap compresses with {codec}, another --compressor may do"
+            ) from error
     seed = int(options.get("seed", 0))
     load = reference_workload(seed)
     rounds = int(options.get("rounds", ROUNDS))

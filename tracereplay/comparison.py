@@ -27,7 +27,7 @@ from tracereplay.files import check_free, replacing
 from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
 from tracereplay.next_use import NextUses
-from tracereplay.policies import BASELINE, BOUND, POLICIES, find_policy
+from tracereplay.policies import BASELINE, BOUND, POLICIES, SWAP_TO_ZRAM, find_policy
 from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
@@ -425,6 +425,19 @@ def _settings_notes(scenarios: Sequence[Scenario]) -> list[str]:
                 "memory.zswap.writeback is a file of cgroup v2 (6.8): no-writeback under v1 is what it "
                 "would do there"
             )
+        if policy.synchronous and (
+            scenario.pool_limit_bytes is not None
+            or scenario.zswap_max_bytes is not None
+            or scenario.accept_threshold_percent != Scenario.accept_threshold_percent
+        ):
+            notes.append(
+                "limits of zswap's pool do not hold for zram, whose own mem_limit is not modelled; "
+                "--swap-size is the size of its device"
+            )
+        if policy.zswap and scenario.codec == "lzo-rle":
+            notes.append(
+                "sizes by lzo-rle are those by lzo, up to 3 % larger: runs of zeros alone differ"
+            )
         if scenario.device == ZRAM and not policy.synchronous and policy.backing:
             notes.append(
                 "device zram behind other policies: its time is counted, the memory it takes is not; "
@@ -588,6 +601,8 @@ def make_scenarios(
         names = list(POLICIES)
     if bounds:
         names += [name for name in (BASELINE, BOUND) if name not in names]
+    if settings.get("device") == ZRAM:  # plain swap on such a device, its memory counted
+        names = list(dict.fromkeys(SWAP_TO_ZRAM if name == BASELINE else name for name in names))
     ram_bytes = parse_size(ram)
     footprint = trace if isinstance(trace, int) else trace.unique_pages * PAGE_BYTES
     limits = [

@@ -240,6 +240,8 @@ def _read_table(path: Path) -> pl.DataFrame:
 
 def _contents(frame: pl.DataFrame, codec: str, where: str) -> PageContents:
     column = codec_column(codec)
+    if codec == "lzo-rle" and column not in frame.columns and "lzo_bytes" in frame.columns:
+        column = "lzo_bytes"
     if column not in frame.columns:
         measured = [
             name.removesuffix("_bytes").replace("_", "-")

@@ -65,6 +65,7 @@ def summary_row(
         "stored_pages_mean": int(m["stored_sum"]) // touches,
         "stored_pages_peak": counts["stored_pages_peak"],
         "device_bytes_peak": counts["device_pages_peak"] * PAGE_BYTES,
+        "swap_bytes_peak": counts["swap_slots_peak"] * PAGE_BYTES,
         "footprint_bytes_mean": resident + pool,
         "footprint_bytes_peak": counts["footprint_pages_peak"] * PAGE_BYTES,
     }
@@ -74,6 +75,7 @@ def summary_row(
     danger["overshoot_bytes_peak"] = max(counts["overshoot_bytes_peak"], 0)
     danger["finished"] = replay.finished
     danger["oom_at_access"] = None if replay.finished else int(m["oom_at_access"])
+    danger["swap_full"] = bool(m["swap_slots"] >= m["swap_slots_total"])
     danger["flush_phases"], danger["flush_phases_killed"] = flush_phases
     times: dict[str, Any] = {f"swapin_latency_{name}_ns": value for name, value in latency.items()}
     times["stall_total_ns"] = stall_total_ns
@@ -92,7 +94,7 @@ def summary_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 def codec_frame(summary: pl.DataFrame, latency: pl.DataFrame) -> pl.DataFrame:
     """Return what each codec saves and costs, side by side; schema CODEC_TRADE.
 
-    One row per scenario that stored pages in zswap. Times are those of touches that a decompression
+    One row per scenario that stored pages in zswap or zram. Times are those of touches that a decompression
     answered, with the reclaim they had to do: buckets' upper edges, and middles for the sum.
     """
     middle = (pl.col("latency_ns_low") + pl.col("latency_ns_high") - 1) / 2
@@ -112,7 +114,7 @@ def codec_frame(summary: pl.DataFrame, latency: pl.DataFrame) -> pl.DataFrame:
     )
     stored_bytes = pl.col("stored_pages_mean") * PAGE_BYTES
     frame = (
-        summary.filter(pl.col("zswpout") > 0)
+        summary.filter(pl.col("stored_pages_peak") > 0)
         .join(loads, on="scenario", how="left", maintain_order="left")
         .with_columns(
             pl.col("zswap_loads", "zswap_total_ns").fill_null(0),

@@ -178,6 +178,7 @@ SUMMARY_MEMORY: tuple[Column, ...] = (
     Column("stored_pages_mean", "Int64", "pages", "pages in zswap, mean over accesses"),
     Column("stored_pages_peak", "Int64", "pages", "pages in zswap, peak"),
     Column("device_bytes_peak", "Int64", "bytes", "data on the swap device, peak"),
+    Column("swap_bytes_peak", "Int64", "bytes", "swap slots taken, peak: swap as large is enough"),
     Column("footprint_bytes_mean", "Int64", "bytes", "resident + pool, mean over accesses"),
     Column("footprint_bytes_peak", "Int64", "bytes", "resident + pool, peak"),
 )
@@ -195,6 +196,7 @@ SUMMARY_DANGER: tuple[Column, ...] = (
     Column("oom_events", "Int64", "kills", "times the kernel would have killed the task"),
     Column("finished", "Boolean", "", "false where the scenario ended in an OOM kill"),
     Column("oom_at_access", "Int64", "", "row of the trace where it ended", nullable=True),
+    Column("swap_full", "Boolean", "", "no swap slot was left where it ended"),
     Column("flush_phases", "Int64", "replays", "phases of the statistics flush that were replayed"),
     Column("flush_phases_killed", "Int64", "replays", "of these, ended in an OOM kill"),
     Column(

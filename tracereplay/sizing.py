@@ -111,7 +111,7 @@ class Sizing:
     ----------
     sizes : one row per policy and codec: `memory_limit_bytes` (null where nothing meets the
         targets), `step_bytes` (the next smaller size tried fails; 0 where none was smaller),
-        `monotonic` (no size above fails), one column per target, `confidence` in words
+        `in_all_bytes` (the peak of memory and pool at that size), `monotonic` (no size above fails), one column per target, `confidence` in words
     curve : every size tried: policy, codec, memory_limit_bytes, one column per target, flush_phases
         and flush_phases_killed as in the summary, `meets`
     run : of the last comparison: contents, costs, notes
@@ -188,7 +188,7 @@ def find_sizes(
             values = {target.text: _value(row, target) for target in targets}
             killed = row["flush_phases_killed"]
             meets = not killed and all(target.met(values[target.text]) for target in targets)
-            search.note(limit, meets, values, killed / row["flush_phases"])
+            search.note(limit, meets, values, killed / row["flush_phases"], row)
             rows.append(
                 search.key()
                 | {"memory_limit_bytes": limit}
@@ -228,6 +228,8 @@ class _Search:
         self._met: dict[int, bool] = {}
         self._values: dict[int, dict[str, float | None]] = {}
         self._killed: dict[int, float] = {}
+        self._swapped: dict[int, bool] = {}
+        self._taken: dict[int, int] = {}
 
     def key(self) -> dict[str, Any]:
         """Return what names this search."""
@@ -239,18 +241,35 @@ class _Search:
         }
 
     def note(
-        self, limit: int, meets: bool, values: dict[str, float | None], killed_share: float
+        self,
+        limit: int,
+        meets: bool,
+        values: dict[str, float | None],
+        killed_share: float,
+        row: dict[str, Any],
     ) -> None:
         """Remember the replays of a size, and the share of them that an OOM kill ended."""
         self._met[limit] = meets
         self._values[limit] = values
         self._killed[limit] = killed_share
+        self._swapped[limit] = row["swapin_latency_p50_ns"] is not None
+        self._taken[limit] = row["footprint_bytes_peak"]
 
     def bracket(self) -> tuple[int, int | None]:
-        """Return (largest size that fails or 0, smallest above it that meets the targets or None)."""
-        failing = max((size for size, meets in self._met.items() if not meets), default=0)
-        above = [size for size, meets in self._met.items() if meets and size > failing]
+        """Return (largest size that fails or 0, smallest above it that meets the targets or None).
+
+        Where the largest sizes fail, as for a bound on the memory taken in all, those are left out.
+        """
+        met = [size for size, meets in self._met.items() if meets]
+        failed = [size for size, meets in self._met.items() if not meets]
+        failing = max((size for size in failed if size < max(met, default=0)), default=0)
+        if not met:
+            failing = max(failed, default=0)
+        above = [size for size in met if size > failing]
         return failing, min(above, default=None)
+
+    def _failing_above(self, size: int) -> list[int]:
+        return [other for other, meets in self._met.items() if not meets and other > size]
 
     def next_sizes(self, step_bytes: int) -> list[int]:
         """Return sizes to replay next; none when the answer is close enough."""
@@ -267,8 +286,11 @@ class _Search:
         """Return the row of the result."""
         failing, meeting = self.bracket()
         passed_below = [size for size, meets in self._met.items() if meets and size < failing]
+        too_large = [] if meeting is None else self._failing_above(meeting)
         if meeting is None:
             confidence = "no size up to the whole footprint meets the targets"
+        elif too_large:
+            confidence = f"not met from {format_size(min(too_large))} on"
         elif passed_below:
             sizes = (
                 "1 smaller size meets"
@@ -280,6 +302,8 @@ class _Search:
             confidence = "every larger size tried meets the targets"
         else:
             confidence = "the smallest size there is meets the targets"
+        if meeting is not None and not self._swapped[meeting]:
+            confidence += ", and nothing is swapped in there"
         if failing and self._killed[failing]:
             whole = self._killed[failing] == 1
             confidence += ", a step less ends in an OOM kill" + (
@@ -289,7 +313,8 @@ class _Search:
         return self.key() | {
             "memory_limit_bytes": meeting,
             "step_bytes": None if meeting is None else (meeting - failing if failing else 0),
-            "monotonic": not passed_below,
+            "in_all_bytes": None if meeting is None else self._taken[meeting],
+            "monotonic": not (passed_below or too_large),
             **(values if meeting is None else self._values[meeting]),
             "replays": len(self._met),
             "confidence": confidence,

@@ -185,7 +185,7 @@ def host_run(
         reads_first=read_first,
     )
     sizes = line_sizes()
-    lines = _lines(pages, content, seed, sizes, (numbers, owner, pids))
+    lines = _lines(pages, content, codec or "lzo", seed, sizes, (numbers, owner, pids))
     load = Workload(np.ascontiguousarray(touches), lines)
     note(
         f"{touches.size:,} touches of {numbers.size:,} pages, limit {memory}; "
@@ -199,6 +199,7 @@ def host_run(
 def _lines(
     pages: Path | None,
     content: str | None,
+    codec: str,
     seed: int,
     sizes: Sizes,
     numbered: tuple[Numbers, Owners, list[int | None]],
@@ -208,16 +209,20 @@ def _lines(
 
     from tracereplay.content import open_content
     from tracereplay.host.workload import lines_for, recorded_lines
+    from tracereplay.schema import codec_column
 
     numbers, owner, pids = numbered
     if pages is not None and pages.suffix == ".parquet":
         recorded = recorded_lines(pages, numbers)
         if recorded is not None:
             return recorded
-    drawn = open_content(pages, content, "lzo", seed)
+    column = codec_column(codec)
+    if column not in sizes or codec == "lzo-rle":  # contents are measured by what libraries have
+        codec, column = "lzo", "lzo_bytes"
+    drawn = open_content(pages, content, codec, seed)
     contents = drawn.for_pages(numbers, owner, pids)
     for line in (f"contents: {drawn.describe()}", *drawn.notes):
         note(line)
-    return lines_for(contents.compressed_bytes, contents.zero_filled, sizes["lzo_bytes"]).astype(
+    return lines_for(contents.compressed_bytes, contents.zero_filled, sizes[column]).astype(
         np.uint8
     )

@@ -76,7 +76,7 @@ Kernel = Annotated[
 ]
 Cgroup = Annotated[
     Literal["v1", "v2"],
-    typer.Option("--cgroup", help="v2 charges the pool to the cgroup."),
+    typer.Option("--cgroup", help="v2 charges zswap's pool to the cgroup."),
 ]
 Codecs = Annotated[
     list[str] | None,
@@ -147,7 +147,7 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Swap device: nvme, ssd, hdd, zram; none: there is none.",
+        help="Swap device: nvme, ssd, hdd, none; zram behind zswap (as swap itself: -p zram).",
     ),
 ]
 CostTable = Annotated[

@@ -114,7 +114,7 @@ def _print_table(found: Sizing, targets: Sequence[Target]) -> None:
     several = [name for name in ("reclaim", "codec") if found.sizes[name].n_unique() > 1]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("policy", no_wrap=True, overflow="fold")
-    for name in (*several, "memory", "± step", *(each.text for each in targets)):
+    for name in (*several, "memory", "± step", "in all", *(each.text for each in targets)):
         table.add_column(name, justify="right", no_wrap=name not in several, overflow="fold")
     remarks: dict[str, list[str]] = {}
     for row in found.sizes.iter_rows(named=True):
@@ -124,6 +124,7 @@ def _print_table(found: Sizing, targets: Sequence[Target]) -> None:
             *(row[name] for name in several),
             "none" if size_bytes is None else format_size(size_bytes),
             "" if not step else format_size(step),
+            "" if size_bytes is None else format_size(row["in_all_bytes"]),
             *(shown_value(each.column, row[each.text]) for each in targets),
         )
         name = " ".join([row["policy"], *(row[name] for name in several)])

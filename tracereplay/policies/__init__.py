@@ -42,6 +42,7 @@ POLICIES: dict[str, Policy] = {
 
 BASELINE = no_zswap.POLICY.name  # what zswap is compared with
 BOUND = unlimited_memory.POLICY.name  # what no policy can beat
+SWAP_TO_ZRAM = zram.POLICY.name  # what plain swap is where the device is zram
 
 
 def find_policy(name: str) -> Policy:
@@ -57,4 +58,4 @@ def find_policy(name: str) -> Policy:
     return POLICIES[name]
 
 
-__all__ = ["BASELINE", "BOUND", "POLICIES", "Policy", "find_policy"]
+__all__ = ["BASELINE", "BOUND", "POLICIES", "SWAP_TO_ZRAM", "Policy", "find_policy"]

@@ -340,7 +340,7 @@ class Replay:
         self.finished = other.finished
         self.flushes[:] = other.flushes
         if self._late_after(other):
-            self.machine[0]["swap_slots"] = 0
+            self.machine[0]["swap_slots"] = self.machine[0]["swap_slots_peak"] = 0
             self._start_slots()
 
     def _late_after(self, other: Replay) -> bool:

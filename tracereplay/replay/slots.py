@@ -82,6 +82,7 @@ def alloc_slot(m: Any, pages: Any, slots: Any, page: Any) -> Any:
         m["decided"] |= SLOT_MET
         return False
     m["swap_slots"] += 1
+    m["swap_slots_peak"] = max(m["swap_slots_peak"], m["swap_slots"])
     if m["slot_room"] == 0:
         slot = m["slot_cursor"]
         m["slot_cursor"] = slot + 1 if slot < _LAST_SLOT else 1

@@ -449,6 +449,7 @@ COUNTERS = (
     "pool_pages_peak",
     "stored_pages_peak",
     "device_pages_peak",
+    "swap_slots_peak",
     "footprint_pages_peak",
     "minor_faults",
     "waits",

@@ -325,6 +325,10 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
     return min(rest, key=lambda row: row["stall_total_ns"], default=None)
 
 
+def _is_charged_for_pool(row: Row) -> bool:
+    return bool(row["cgroup"] == "v2" and row["zswpout"] and not is_memory(row))
+
+
 def is_memory(row: Row) -> bool:
     """Tell whether what a scenario writes stays in memory (zram), and is in the pool already."""
     policy = POLICIES.get(row["policy"])  # a user's own may not be registered here
@@ -421,8 +425,12 @@ def dangers(rows: list[Row]) -> list[Danger]:
             Danger(
                 NO_GAIN_MARK,
                 "reclaim gained nothing",
-                "runs of reclaim that ended with no more free memory than they began: what the "
-                "pool is charged for a stored page ate what the page gave back",
+                "runs of reclaim that ended with no more free memory than they began"
+                + (
+                    ": what the pool is charged for a stored page ate what the page gave back"
+                    if any(_is_charged_for_pool(row) for row in gainless)
+                    else ""
+                ),
                 _some(
                     gainless,
                     lambda row: f"{row['reclaim_no_gain_runs']:,} of {row['reclaim_runs']:,} runs",
@@ -468,6 +476,8 @@ def _namer(rows: list[Row]) -> Callable[[Row], str]:
 def _killed_at(row: Row) -> str:
     at = row["oom_at_access"]
     text = "killed" if at is None else f"killed at access {at:,}"
+    if row.get("swap_full"):
+        text += f" with all {format_size(row['swap_bytes_peak'])} of swap in use"
     if row["flush_phases"] > 1:
         text += f", and in {row['flush_phases_killed']} of {row['flush_phases']} replays in all"
     return text

@@ -251,7 +251,7 @@ class _Layout:
 def _layout(rows: list[Row], width: int) -> _Layout:
     """Choose columns for `width` cells: they leave by rank, then labels are cut."""
     mark_width = 1 + max(len(marks(row)) for row in rows)
-    longest = max(len(row["label"]) for row in rows)
+    longest = max(len("policy"), *(len(row["label"]) for row in rows))
     columns = [
         column
         for column in _COLUMNS

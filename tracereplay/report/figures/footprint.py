@@ -148,7 +148,7 @@ def footprint_figure(draw: Draw) -> Figure:
         "Where is the memory over the trace?",
         _pool_answer(draw),
         "Stacked: resident pages, the zswap pool, data on the device. The dashed line is the "
-        "memory limit; under cgroup v2 it counts the pool too. All panels share one scale.",
+        "memory limit; under cgroup v2 it counts the pool of zswap too. All panels share one scale.",
         "footprint.parquet",
         FOOTPRINT_LINE,
         ("footprint",),
