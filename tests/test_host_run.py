@@ -489,7 +489,7 @@ def bare_run(tmp_path, monkeypatch):
 def _nothing_counted() -> dict:
     return {
         "finished": False, "vmstat": {"pgmajfault": 0}, "kreplay": {}, "others_swapped_pages": 0,
-        "footprint": {},
+        "footprint": {}, "spilled_pages": 0,
     }  # fmt: skip
 
 
@@ -662,16 +662,30 @@ def test_the_touching_process_ends_where_its_parent_is_gone_already():
         os.close(descriptor)
 
 
+def test_what_goes_to_other_swap_areas_is_counted(monkeypatch):
+    text = (
+        "Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+        "/dev/zram1   partition\t24572\t\t24000\t\t32767\n"
+        "/var/tmp/other.swap   file\t65532\t\t800\t\t0\n"
+    )
+    monkeypatch.setattr(host, "read_text", lambda _: text)
+    assert host._other_swap_pages(Path("/sys/block/zram1")) == 200
+    assert host._other_swap_pages(Path("/var/tmp/other.swap")) == 6000
+
+
 def test_swapping_of_other_processes_is_told():
     counts = {"pgmajfault": 1000, "zswpin": 1100, "pswpin": 200, "swpin_zero": 0, "swap_ra": 100}
     assert host._swapped_by_others(counts) == 200
     repeat = {"vmstat": counts, "kreplay": {"wall_ns": 10**9}, "finished": True}
+    repeat["spilled_pages"] = 0
     line = host._line(0, 5, repeat | {"others_swapped_pages": 200})
     assert line.startswith("run 1 of 5: 1.00 s; pgmajfault 1,000, zswpin 1,100")
     assert "200 pages came in for other processes" in line
     assert "other processes" not in host._line(0, 5, repeat | {"others_swapped_pages": 3})
     killed = host._line(1, 5, repeat | {"finished": False, "others_swapped_pages": 0})
     assert "OOM kill" in killed
+    spilled = host._line(0, 5, repeat | {"others_swapped_pages": 0, "spilled_pages": 50})
+    assert spilled.endswith("50 pages went to other swap areas: its own was full")
 
 
 def test_means_of_the_second_half_leave_the_first_out():

@@ -370,6 +370,27 @@ def test_a_run_with_another_compressor_is_replayed_with_its_own_sizes(tmp_path, 
     assert set(TOUCH_COUNTERS) <= set(other["counter"])
 
 
+def test_a_run_that_spilled_into_other_swap_or_has_a_codec_without_costs_is_told(tmp_path):
+    record = json.loads((RUNS / "linux-6.18" / "loop.json").read_text())
+    for suffix in (".trace.parquet", ".pages.parquet"):
+        (tmp_path / f"loop{suffix}").symlink_to(RUNS / "linux-6.18" / f"loop{suffix}")
+    record["settings"]["compressor"] = "lzo"
+    said = []
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    validate([tmp_path], skipped=said.append)
+    assert said == []
+    pages = pl.read_parquet(RUNS / "linux-6.18" / "loop.pages.parquet")
+    (tmp_path / "loop.pages.parquet").unlink()
+    pages.with_columns(lz4_bytes=pl.col("lzo_bytes")).write_parquet(tmp_path / "loop.pages.parquet")
+    record["settings"]["compressor"] = "lz4"
+    record["repeats"][1]["spilled_pages"] = 100
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    validate([tmp_path], skipped=said.append)
+    assert len(said) == 2
+    assert said[0].startswith("no costs of lz4")
+    assert "100 pages went to other swap areas" in said[1]
+
+
 def test_percentiles_of_every_repeat_stand_where_the_recorder_kept_them(tmp_path):
     for suffix in (".trace.parquet", ".pages.parquet"):
         (tmp_path / f"loop{suffix}").symlink_to(RUNS / "linux-6.18" / f"loop{suffix}")

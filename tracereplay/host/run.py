@@ -209,6 +209,7 @@ class _Where:
 
     machine: Machine
     debug: Path | None
+    swap: Path
     zram: Path | None
     flushes: FlushTrace | None
     journal: Journal
@@ -238,7 +239,7 @@ def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> di
         child = undo.enter_context(_child(load, run, touch_cpu))
         cgroup.set("cgroup.procs", str(child.process.pid))
         before, debug_before = numbers_of(read_text("/proc/vmstat")), debug_counters(debug)
-        own_before = cgroup.read_stat()
+        own_before, others_before = cgroup.read_stat(), _other_swap_pages(where.swap)
         load_before = os.getloadavg()[0]
         if where.flushes is not None:
             where.flushes.clear()
@@ -261,6 +262,7 @@ def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> di
                 f"the touching process ended by itself, status {child.process.returncode}: "
                 f"{lines[-1] if lines else 'no message'}"
             )
+        spilled = _other_swap_pages(where.swap) - others_before
         flushed = {} if where.flushes is None else _flushed(child, cgroup, where)
         device = {} if where.zram is None else {"zram": zram_counters(where.zram)}
         vmstat = {name: after[name] - before[name] for name in VMSTAT if name in after}
@@ -271,6 +273,7 @@ def _run_once(load: Workload, run: HostRun, where: _Where, touch_cpu: int) -> di
             "oom_kill": kills,
             "vmstat": vmstat,
             "others_swapped_pages": _swapped_by_others(vmstat),
+            "spilled_pages": max(spilled, 0),
             "zswap_debug": {n: v - debug_before.get(n, 0) for n, v in debug_after.items()},
             "footprint": _footprint(readings),
             "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
@@ -440,6 +443,13 @@ def _alone(say: Say) -> Iterator[Journal]:
         os.close(handle)
 
 
+def _other_swap_pages(own: Path) -> int:
+    """Return the pages in swap areas other than a run's own: what does not fit there goes to them."""
+    lines = (line.split() for line in read_text("/proc/swaps").splitlines()[1:])
+    kib = PAGE_BYTES >> 10
+    return sum(int(used) // kib for name, _, _, used, *_ in lines if Path(name).name != own.name)
+
+
 def _tell_other_swap(say: Say) -> None:
     areas = [line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]]
     if areas:
@@ -523,7 +533,7 @@ def host_run(
         undo.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, _READER_PRIORITY)
         settings = _settings_now(run, swap_bytes, path)
-        where = _Where(machine, debug, zram, trace_flushes(undo), journal)
+        where = _Where(machine, debug, path, zram, trace_flushes(undo), journal)
         repeats = []
         for turn in range(run.repeats):
             repeats.append(_run_once(load, run, where, touch_cpu))
@@ -581,6 +591,10 @@ def _line(turn: int, turns: int, repeat: dict[str, Any]) -> str:
         if others > max(_FEW, vmstat["pgmajfault"] // 100)
         else ""
     )
+    if repeat["spilled_pages"] > _FEW:
+        disturbed += (
+            f"; {repeat['spilled_pages']:,} pages went to other swap areas: its own was full"
+        )
     return f"run {turn + 1} of {turns}: {end}; {counts or 'no reclaim'}{disturbed}"
 
 

@@ -43,6 +43,7 @@ TOUCH_COUNTERS = ("touch_p50_ns", "touch_p90_ns", "touch_p99_ns", "touch_total_n
 _TIMED_DEVICE = "virtual-disk"  # as the bundled table calls the disk of those runs
 _HEADLINE = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout")
 _FEW = 2000  # counters below it differ by single events of the recorder's own pages
+_FEW_PAGES = 20  # in other swap areas: of other processes
 # Where the kernel counted none, the model may count so many; of kills, it is the share of replays.
 _STRAY_EVENTS = 60
 _STRAY_KILLS = 0.25
@@ -125,6 +126,18 @@ def validate(
         for run in runs
         if not run.emulated and run.touches_ns
     }
+    for codec in sorted(
+        {codec for (codec, _), each in prices.items() if not each.decompress_points}
+    ):
+        skipped(
+            f"no costs of {codec} on pages like the recorder's: touch times go by those of real pages"
+        )
+    for each in runs:
+        if each.spilled_pages > _FEW_PAGES:
+            skipped(
+                f"{each.name}: its swap was full, and {each.spilled_pages:,} pages went to other swap "
+                "areas, which the model does not have"
+            )
     workers = jobs or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         under_way: deque[tuple[RecordedRun, Workload, list[Future[dict[str, float]]]]] = deque()

@@ -126,6 +126,7 @@ class RecordedRun:
         empty where only one repeat's touches are known
     timed_repeat : whose every touch was kept
     killed, repeats : how many repeats ended in an OOM kill, of how many
+    spilled_pages : of the repeat with most, that went to swap areas not the run's own
     killed_at : the touch that each of these was killed at, where it was recorded
     reads_first : a write touch of the recorder read before it wrote
     vma_readahead : no swap device is rotational, so readahead goes by address
@@ -148,6 +149,7 @@ class RecordedRun:
     slow_touches: tuple[dict[str, float], ...] = ()
     timed_repeat: int = 0
     killed_at: tuple[int, ...] = ()
+    spilled_pages: int = 0
 
 
 def find_runs(
@@ -297,6 +299,7 @@ def _load_repeated(path: Path, record: dict[str, Any], release: str) -> Recorded
         vma_readahead=settings.get("rotational", 1) == 0,
         slow_touches=_slow_touches(finished),
         timed_repeat=timed_repeat,
+        spilled_pages=max(int(repeat.get("spilled_pages", 0)) for repeat in repeats),
     )
 
 
