@@ -95,6 +95,8 @@ def sweep(
     done = [job for job in planned if sweeping.is_done(job)]
     if done:
         result = sweeping.join(done, ["tracereplay", *sys.argv[1:]])
+        for line in result.run["notes"]:
+            note(f"note: {line}")
         _print(format, result.summary, result.latency, result.run)
         flush()
         for path in result.write(out, force=True):

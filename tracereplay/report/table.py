@@ -193,8 +193,11 @@ def render_winners(summary: pl.DataFrame, latency: pl.DataFrame, console: Consol
 
 def _winner_cells(group: Group) -> tuple[str, ...]:
     size = format_size(group.memory_limit_bytes)
-    killed = sum(bool(row["killed"] or row["flush_phases_killed"]) for row in group.rows)
-    killed_text = f"{killed} of {len(group.rows)}" if killed else ""
+    killed = sum(bool(row["killed"]) for row in group.rows)
+    risky = sum(bool(row["flush_phases_killed"] and not row["killed"]) for row in group.rows)
+    killed_text = f"{killed} of {len(group.rows)}" if killed or risky else ""
+    if risky:
+        killed_text += f", {risky} at risk"
     winner = verdict(group).winner
     if winner is None:
         return (size, "none finished", "", "", "", killed_text)
