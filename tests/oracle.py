@@ -684,7 +684,7 @@ class Oracle:
         self.accept_pages = case.pool_limit_pages * case.accept_percent // 100
         self.total_slots = NO_LIMIT if case.swap_slots is None else case.swap_slots
         self.can_write_device = self.rules.device
-        if case.allocator == "zsmalloc":
+        if case.allocator == "zsmalloc" or (self.rules.synchronous and case.allocator != "ideal"):
             self.pool: Any = Zsmalloc(self.kernel.chain, self.kernel.old_zsmalloc)
         elif case.allocator == "zbud":
             self.pool = Zbud(self.kernel.header)

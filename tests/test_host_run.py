@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,24 @@ def test_a_killed_run_leaves_its_zram_device_to_the_next_but_no_other(
     assert (tmp_path / "hot_remove").read_text() == "7"
 
 
+def test_a_device_that_is_swap_of_somebody_else_stays_whatever_its_size(
+    kernel_with_zram, tmp_path, monkeypatch
+):
+    kernel, _ = kernel_with_zram
+    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
+    with (tmp_path / "lock").open("wb+", buffering=0) as file:
+        undo = Undo(Journal(file.fileno()))
+        zram.add_zram(undo, None, 64 << 20)
+        undo.pop_all()
+    node = tmp_path / "zram7"
+    head = bytearray(node.read_bytes())
+    assert undoing.SWAP_LABEL in head[:4096]
+    head[1052:1063] = bytes(11)
+    node.write_bytes(head)
+    with host._alone(lambda _: None):
+        assert kernel.on == {str(node)}
+
+
 def test_zram_takes_no_setting_of_zswap(trace, tmp_path, monkeypatch):
     monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
     monkeypatch.setattr(
@@ -258,7 +277,8 @@ def test_flushes_of_a_cgroup_and_of_those_above_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(flushes, "TRACEFS", tmp_path)
     assert flushes.trace_flushes(Undo()) is None  # no such event
     (tmp_path / flushes._EVENT).mkdir(parents=True)
-    assert flushes.trace_flushes(Undo()) is None  # the kernel lets nobody trace
+    with Undo() as undo:  # the kernel lets nobody trace
+        assert flushes.trace_flushes(undo) is None
     (tmp_path / "instances").mkdir()
     with Undo() as undo:
         heard = []
@@ -273,6 +293,12 @@ def test_flushes_of_a_cgroup_and_of_those_above_are_told(tmp_path, monkeypatch):
             flushes, "read_text", lambda path: text if path == instance / "trace" else ""
         )
         assert trace.times_ns(group, root) == [1_000_001_000, 2_500_000_000, 5_250_000_000]
+        (instance / "per_cpu" / "cpu0").mkdir(parents=True)
+        (instance / "per_cpu" / "cpu0" / "stats").touch()
+        lost = "entries: 5\noverrun: 3\ndropped events: 0\n"
+        monkeypatch.setattr(flushes, "read_text", lambda _: lost)
+        assert trace.times_ns(group, root) is None
+        shutil.rmtree(instance / "per_cpu")
     assert not instance.exists()
 
 
@@ -549,7 +575,7 @@ def test_an_empty_trace_is_refused(tmp_path):
         workload.load_touches(open_trace(path))
 
 
-def test_theswap_header_is_what_mkswap_writes():
+def test_the_swap_header_is_what_mkswap_writes():
     header = machine.swap_header(100)
     assert len(header) == 4096
     assert header[-10:] == b"SWAPSPACE2"

@@ -147,18 +147,18 @@ def check_generations(replay, m):
     return listed + pending
 
 
-def check_pool(replay, m, drawn):
+def check_pool(replay, m):
     held = entries(replay)
     assert m["stored_pages"] == len(held)
     assert m["pool_charged_bytes"] == sum(held.values())
     assert m["stored_incompressible"] == flagged(replay, state.RAW)
     taking = {page: length for page, length in held.items() if length}
-    if drawn.case.allocator == "ideal":
+    if replay.scenario.allocator == "ideal":
         assert m["pool_pages"] == -(-sum(taking.values()) // 4096)
         return
     handles = collections.Counter(int(replay.pages[page]["zspage"]) for page in taking)
-    if drawn.case.allocator in ("zbud", "z3fold"):
-        assert max(handles.values(), default=1) <= (2 if drawn.case.allocator == "zbud" else 3)
+    if replay.scenario.allocator in ("zbud", "z3fold"):
+        assert max(handles.values(), default=1) <= (2 if replay.scenario.allocator == "zbud" else 3)
         assert m["pool_pages"] == len(handles)
         places = ("first_page", "middle_page", "last_page")
         for handle in handles:
@@ -191,7 +191,7 @@ def check_swap_and_charge(replay, m, drawn):
 def check_everything(drawn):
     replay, m, _ = replayed(drawn)
     check_lists(replay, m, drawn)
-    check_pool(replay, m, drawn)
+    check_pool(replay, m)
     check_swap_and_charge(replay, m, drawn)
 
 

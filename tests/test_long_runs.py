@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tracereplay.validation import load_run, load_workload, replay_repeat, validate
@@ -66,6 +67,18 @@ def test_the_very_repeats_that_the_kernel_killed_are_killed_where_it_killed_them
             # The lists run empty a few percent earlier or later: a clock of 1,000 steps.
             assert abs(counters["oom_at_touch"] / repeat["killed"]["touch"] - 1) < 0.08
             assert abs(counters["pgactivate"] / kernel["pgactivate"] - 1) < 0.1
+
+
+def test_after_a_kill_the_flush_goes_on_at_its_period(recorded):
+    run, record = recorded("zram-long-phases")
+    for known, repeat in zip(run.replays, record["repeats"], strict=True):
+        died = repeat["elapsed_us"][-1]
+        told = [at for at in repeat["flush_us"] if at <= died]
+        # The report of the kill flushes as well; that one is the replay's own.
+        assert (known.reads_ns[: len(told)] // 1000).tolist() == told
+        later = np.diff(known.reads_ns[len(told) - 1 :])
+        assert later.size > 10
+        assert (later == 2_016_000_000).all()
 
 
 def test_without_these_times_every_phase_of_the_flush_is_replayed_and_most_are_killed(

@@ -4,6 +4,7 @@ Tolerances are the kernel's own spread between repeats (0.3 to 1.8 % for faults 
 was repeated), doubled where a run was recorded once.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tracereplay.errors import FormatError, InputError
 from tracereplay.validation import (
     TOUCH_COUNTERS,
     beyond,
+    compare_counters,
     load_run,
     load_workload,
     replay_repeat,
@@ -24,6 +26,7 @@ from tracereplay.validation import (
     validate,
 )
 from tracereplay.validation.clocks import outside_touches
+from tracereplay.validation.recorded import COUNTERS as COUNTED
 
 RUNS = Path(__file__).parent / "kernel-runs"
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
@@ -368,6 +371,40 @@ def test_a_run_with_another_compressor_is_replayed_with_its_own_sizes(tmp_path, 
     kernel, model = counter(other, "loop", "pool_pages")
     assert 0.4 * kernel < model < 0.65 * kernel
     assert set(TOUCH_COUNTERS) <= set(other["counter"])
+
+
+def test_where_no_replay_ends_as_the_kernel_did_nothing_is_compared(tmp_path):
+    record = json.loads((RUNS / "linux-6.18" / "loop.json").read_text())
+    for suffix in (".trace.parquet", ".pages.parquet"):
+        (tmp_path / f"loop{suffix}").symlink_to(RUNS / "linux-6.18" / f"loop{suffix}")
+    record["settings"]["swap_mib"] = 2  # the model is killed, the kernel was not
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    frame = validate([tmp_path])
+    assert counter(frame, "loop", "oom_events") == (0, 1)
+    assert counter(frame, "loop", "pgmajfault")[1] is None
+    assert not set(frame["counter"]) & set(TOUCH_COUNTERS)
+    words = ["validate", str(tmp_path), "--max-error", "5%", "-c", "pgmajfault"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "no replay ended as its repeats did" in done.stderr
+
+
+def test_repeats_that_ended_otherwise_on_either_side_are_left_out_of_both():
+    run = load_run(RUNS / "linux-6.18" / "zram-loop.json")
+    assert run.ends == (True,) * 5
+    counted = [{"pgmajfault": float(10**nth)} for nth in range(4)]
+    run = dataclasses.replace(
+        run, ends=(True, True, False, True, True), kernel_counters=tuple(counted), killed=1
+    )
+    ended = (True, False, True, True, True)
+    modelled = [
+        dict.fromkeys(COUNTED, 7.0) | {"finished": each, "pgmajfault": 100.0 * nth}
+        for nth, each in enumerate(ended)
+    ]
+    rows = {row["counter"]: row for row in compare_counters(run, modelled)}
+    assert rows["pgmajfault"]["kernel"] == pytest.approx((1 + 100 + 1000) / 3)
+    assert rows["pgmajfault"]["model"] == pytest.approx((0 + 300 + 400) / 3)
+    assert rows["oom_events"]["kernel"] == rows["oom_events"]["model"] == 0.2
 
 
 def test_a_run_that_spilled_into_other_swap_or_has_a_codec_without_costs_is_told(tmp_path):

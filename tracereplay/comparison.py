@@ -623,22 +623,9 @@ def make_scenarios(
     for name in models:
         find_reclaim(name)
     return [
-        Scenario(
-            policy=policy,
-            memory_limit_bytes=limit,
-            reclaim=model,
-            codec=codec,
-            **common | _own_settings(policy, common),
-        )
+        Scenario(policy=policy, memory_limit_bytes=limit, reclaim=model, codec=codec, **common)
         for limit in dict.fromkeys(limits)
         for model in models
         for codec in list(dict.fromkeys(codecs)) or ["lzo"]
         for policy in names
     ]
-
-
-def _own_settings(policy: str, common: dict[str, Any]) -> dict[str, Any]:
-    """Return what a policy does not leave to choose: zram has zsmalloc alone."""
-    if find_policy(policy).synchronous and common.get("allocator", "zsmalloc") != "ideal":
-        return {"allocator": "zsmalloc"}
-    return {}

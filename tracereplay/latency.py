@@ -313,7 +313,7 @@ def _reclaim_work_ns(cost: Any, event: Any, memory_ns: Any) -> Any:
     work += (stored - raw) * cost["compress_ns"] + (raw + rejected) * cost["compress_fail_ns"]
     shrunk_bytes = np.float64(event["stored_bytes"]) - raw * PAGE_BYTES
     work += max(shrunk_bytes, 0.0) * cost["compress_ns_per_byte"]
-    return work + stored * (cost["pool_ns"] + cost["store_extra_ns"])
+    return max(work + stored * (cost["pool_ns"] + cost["store_extra_ns"]), 0.0)
 
 
 @kernel
@@ -387,9 +387,9 @@ def _latencies(
             elif service == ZSWAP:
                 factor = spread[_DECOMPRESS, (draw >> (_DECOMPRESS * _DRAW_BITS)) & _MASK]
                 load = decompress[np.int64(event["size_bytes"])] * factor
-                now += np.int64(load + cost["load_extra_ns"])
+                now += np.int64(max(load + cost["load_extra_ns"], 0.0))
             else:
-                now += np.int64(cost["raw_copy_ns"] * factor + cost["load_extra_ns"])
+                now += np.int64(max(cost["raw_copy_ns"] * factor + cost["load_extra_ns"], 0.0))
             if service != DEVICE and ahead > 0:
                 _occupy(channels, now, spread[_READ, _POINTS // 2] + ahead * cost["extra_page_ns"])
         if not state[0]["overlap"]:

@@ -286,7 +286,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        values = {field.name: given.pop(field.name) for field in dataclasses.fields(kind)}
+        values = {
+            field.name: given.pop(field.name, field.default) for field in dataclasses.fields(kind)
+        }
         command(options=kind(**values), **given)
 
     run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]

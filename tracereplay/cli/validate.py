@@ -140,7 +140,9 @@ def validate(
     if limit is not None:
         worse = beyond(frame, limit)
         for row in worse:
-            if row["error"] is None:
+            if row["model"] is None:
+                apart = "the kernel's alone: no replay ended as its repeats did"
+            elif row["error"] is None:
                 apart = f"{row['model']:,.6g} where the kernel counted none"
             else:
                 apart = f"{row['error']:+.2%} from the kernel, more than {max_error}"

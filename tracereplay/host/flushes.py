@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from tracereplay.errors import HostError
 from tracereplay.host.machine import read_text, write_text
 from tracereplay.host.undo import Undo
 
@@ -19,6 +20,7 @@ _EVENT = Path("events/memcg/memcg_flush_stats")
 _FLUSH = re.compile(
     r"\s(\d+)\.(\d{6}): memcg_flush_stats: memcg_id=(\d+) .*force=(\d) needs_flush=(\d)"
 )
+_LOST = re.compile(r"^(?:overrun|dropped events): (\d+)", re.MULTILINE)
 _NS_PER_S = 1_000_000_000
 
 
@@ -28,14 +30,21 @@ class FlushTrace:
     def __init__(self, instance: Path) -> None:
         self._instance = instance
         write_text(instance / "trace_clock", "mono")
+        write_text(instance / _EVENT / "filter", "force==1 || needs_flush==1")
         write_text(instance / _EVENT / "enable", "1")
 
     def clear(self) -> None:
         """Forget what was heard so far."""
         write_text(self._instance / "trace", "\n")
 
-    def times_ns(self, cgroup: Path, root: Path) -> list[int]:
-        """Return when a cgroup was flushed, by itself or with one above: ns of CLOCK_MONOTONIC."""
+    def times_ns(self, cgroup: Path, root: Path) -> list[int] | None:
+        """Return when a cgroup was flushed, by itself or with one above: ns of CLOCK_MONOTONIC.
+
+        None where the kernel had no room to note them all.
+        """
+        for stats in self._instance.glob("per_cpu/*/stats"):
+            if any(int(lost) for lost in _LOST.findall(read_text(stats))):
+                return None
         above = [each for each in (cgroup, *cgroup.parents) if each.is_relative_to(root)]
         numbers = {each.stat().st_ino for each in above}
         out = []
@@ -54,6 +63,6 @@ def trace_flushes(undo: Undo) -> FlushTrace | None:
     undo.later("folder", instance)
     try:
         instance.mkdir()
-    except OSError:  # locked down: a run tells less, and goes on
+        return FlushTrace(instance)
+    except (OSError, HostError):  # locked down: a run tells less, and goes on
         return None
-    return FlushTrace(instance)

@@ -17,7 +17,7 @@ from pathlib import Path
 from tracereplay.errors import HostError
 from tracereplay.host import touching
 from tracereplay.host.signals import nap
-from tracereplay.host.undo import Undo
+from tracereplay.host.undo import SWAP_LABEL, Undo
 from tracereplay.units import PAGE_BYTES, format_size
 
 ZSWAP = Path("/sys/module/zswap/parameters")
@@ -118,6 +118,7 @@ def swap_header(pages: int) -> bytes:
     """Return the first page of a swap file (include/linux/swap.h:union swap_header)."""
     header = bytearray(PAGE_BYTES)
     struct.pack_into("=III", header, 1024, 1, pages - 1, 0)
+    header[1052 : 1052 + len(SWAP_LABEL)] = SWAP_LABEL  # sws_volume
     header[-10:] = b"SWAPSPACE2"
     return bytes(header)
 

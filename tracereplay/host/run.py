@@ -292,6 +292,8 @@ def _flushed(child: _Child, cgroup: Cgroup, where: _Where) -> dict[str, list[int
     assert where.flushes is not None
     began = int(child.control[0]["began_ns"])
     times_ns = where.flushes.times_ns(cgroup.path, where.machine.root)
+    if times_ns is None:
+        return {}
     return {"flush_us": [(at - began) // 1000 for at in times_ns if at >= began]}
 
 

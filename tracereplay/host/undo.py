@@ -22,6 +22,7 @@ Step = tuple[str, str, str]  # which of _STEPS, path, what the file said before
 _OF_A_BOOT = ("setting", "zram")
 ZRAM_CONTROL = Path("/sys/class/zram-control")
 DEVICES = Path("/dev")
+SWAP_LABEL = b"tracereplay"  # of the swap areas of a run
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MNT_DETACH = 2
 _TRIES = 500
@@ -141,6 +142,14 @@ def _swap_off(path: Path, by_hand: str) -> None:
     raise HostError(f"{path}: swapoff: {why}; try `{by_hand}`")
 
 
+def _is_ours(node: Path) -> bool:
+    """Tell whether what a zram device holds is no swap area of somebody else's."""
+    with contextlib.suppress(OSError), node.open("rb") as device:
+        head = device.read(4096)
+        return not head.endswith(b"SWAPSPACE2") or SWAP_LABEL in head
+    return True
+
+
 def _remove_zram(folder: Path, size: str) -> None:
     """Take a zram device out of use and remove it; not one of another size, which has its number now."""
     disksize = folder / "disksize"
@@ -150,13 +159,27 @@ def _remove_zram(folder: Path, size: str) -> None:
     except OSError:
         return
     node, reset = DEVICES / folder.name, folder / "reset"
+    if not _is_ours(node):
+        return
     _swap_off(node, f"swapoff {node}; echo 1 > {reset}")
-    _set_back(reset, "1")
+    for _ in range(_TRIES):  # somebody may look at it just now
+        try:
+            reset.write_text("1", encoding="ascii")
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise HostError(f"{reset}: {error.strerror or error}") from error
+            time.sleep(_TRY_S)
+        else:
+            break
+    else:
+        raise HostError(f"{node}: still open; `echo 1 > {reset}` once it is not")
     _set_back(ZRAM_CONTROL / "hot_remove", folder.name.removeprefix("zram"))
 
 
 def _remove_folder(path: Path, _before: str) -> None:
-    """Remove a folder of the kernel's: a cgroup, an instance of tracefs."""
+    """Remove a folder of the kernel's: a cgroup, an instance of tracefs; one never made does no harm."""
+    if not path.exists():
+        return
     for _ in range(_TRIES):  # a killed process leaves its cgroup a moment later
         try:
             path.rmdir()

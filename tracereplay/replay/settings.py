@@ -250,6 +250,8 @@ class Scenario:
                 f"kernel {self.kernel} has no allocator {self.allocator!r}; "
                 f"it has {', '.join(known_allocators)}"
             )
+        if find_policy(self.policy).synchronous and self.allocator != "ideal":
+            object.__setattr__(self, "allocator", "zsmalloc")  # zram has no other
         if self.memory_limit_bytes < 4096:
             raise SettingsError("a memory limit below one page")
         if not 0 <= self.accept_threshold_percent <= 100:

@@ -6,6 +6,7 @@ sides are compared, and costs are fitted to the times of touches.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -218,6 +219,14 @@ def compare_counters(
     """
     survives = run.killed < run.repeats
     alike = [counters for counters in modelled if bool(counters["finished"]) == survives]
+    pairs = list(zip(run.ends, modelled, strict=False)) if len(run.ends) == len(modelled) else []
+    of_kernel = run.kernel_counters
+    if any(ended != bool(counters["finished"]) for ended, counters in pairs):
+        # Each replay is of a repeat: those that ended otherwise on either side are left out of both.
+        both = [ended == survives == bool(counters["finished"]) for ended, counters in pairs]
+        alike = list(itertools.compress(modelled, both))
+        of_those = [kept for kept, ended in zip(both, run.ends, strict=True) if ended == survives]
+        of_kernel = tuple(itertools.compress(run.kernel_counters, of_those))
     rows = []
     for name in COUNTERS:
         if name == "oom_events":
@@ -229,7 +238,8 @@ def compare_counters(
             if not kernel or not model:
                 continue
         else:
-            kernel = [counters[name] for counters in run.kernel_counters if name in counters]
+            kernel = [counters[name] for counters in of_kernel if name in counters]
+            kernel = kernel or [each[name] for each in run.kernel_counters if name in each]
             # A killed run is compared as far as it came, where the kernel's were all killed too.
             model = [counters[name] for counters in alike]
         kernel_mean = float(np.mean(kernel)) if kernel else None
@@ -255,7 +265,8 @@ def compare_counters(
                 **_conditions(run),
             }
         )
-    return rows + _compare_touches(run, modelled[run.timed_repeat])
+    timed = modelled[run.timed_repeat]
+    return rows + (_compare_touches(run, timed) if timed["finished"] else [])
 
 
 def _conditions(run: RecordedRun) -> dict[str, str]:
@@ -363,7 +374,10 @@ def summarize(frame: pl.DataFrame) -> str:
     )
     runs = frame["run"].n_unique()
     if not chosen.height:
-        return f"{runs} runs; no counter of {', '.join(_HEADLINE)} reaches {_FEW:,} events"
+        return (
+            f"{runs} runs; no counter of {', '.join(_HEADLINE)} reaches {_FEW:,} events in kernel and "
+            "model"
+        )
     errors = chosen["error"].abs()
     worst = chosen.row(int(errors.arg_max() or 0), named=True)
     middle = float(np.median(errors.to_numpy()))
@@ -405,9 +419,11 @@ def beyond(frame: pl.DataFrame, limit: float) -> list[dict[str, Any]]:
     """Return the rows whose error is larger than a limit (0.02 is 2 %).
 
     Where the kernel counted none there is no error: such a row is one of them where the model has more
-    than 60 events, or kills more than a quarter of its replays.
+    than 60 events, or kills more than a quarter of its replays; and one where no replay ended as the
+    kernel's repeats did.
     """
     is_kill = pl.col("counter") == "oom_events"
     stray = pl.when(is_kill).then(_STRAY_KILLS).otherwise(_STRAY_EVENTS)
     from_none = (pl.col("kernel") == 0) & (pl.col("model") > stray)
-    return frame.filter((pl.col("error").abs() > limit) | from_none).to_dicts()
+    nothing_alike = (pl.col("kernel") > 0) & pl.col("model").is_null()
+    return frame.filter((pl.col("error").abs() > limit) | from_none | nothing_alike).to_dicts()

@@ -126,6 +126,7 @@ class RecordedRun:
         empty where only one repeat's touches are known
     timed_repeat : whose every touch was kept
     killed, repeats : how many repeats ended in an OOM kill, of how many
+    ends : of each repeat, whether it finished, where every replay is of one; else empty
     spilled_pages : of the repeat with most, that went to swap areas not the run's own
     killed_at : the touch that each of these was killed at, where it was recorded
     reads_first : a write touch of the recorder read before it wrote
@@ -150,6 +151,7 @@ class RecordedRun:
     timed_repeat: int = 0
     killed_at: tuple[int, ...] = ()
     spilled_pages: int = 0
+    ends: tuple[bool, ...] = ()
 
 
 def find_runs(
@@ -270,11 +272,12 @@ def _load_repeated(path: Path, record: dict[str, Any], release: str) -> Recorded
     repeats = record.get("repeats") or [record]
     finished = [repeat for repeat in repeats if repeat["finished"]]
     replays = [_one_repeat(record, repeat) for repeat in repeats]
+    ends = tuple(bool(repeat["finished"]) for repeat in repeats)
     timed_repeat = int(record.get("touch_repeat", 0))
     if not 0 <= timed_repeat < len(replays):
         raise ValueError(f"touch_repeat is {timed_repeat}, of {len(replays)} repeats")
     if not any(repeat.reads_ns.size for repeat in replays):
-        timed_repeat = 0
+        timed_repeat, ends = 0, ()
         replays = _flush_phases([_one_repeat(record, repeat) for repeat in finished or repeats])
     return RecordedRun(
         name=path.stem,
@@ -299,6 +302,7 @@ def _load_repeated(path: Path, record: dict[str, Any], release: str) -> Recorded
         vma_readahead=settings.get("rotational", 1) == 0,
         slow_touches=_slow_touches(finished),
         timed_repeat=timed_repeat,
+        ends=ends,
         spilled_pages=max(int(repeat.get("spilled_pages", 0)) for repeat in repeats),
     )
 
@@ -345,8 +349,10 @@ def _flushes(repeat: dict[str, Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray
     reads = np.asarray(repeat.get("stat_read_us") or [], np.int64) * _NS_PER_US
     told = np.asarray(repeat.get("flush_us") or [], np.int64) * _NS_PER_US
     if reads.size and told.size:
-        apart = np.abs(told[:, None] - reads[None, :]).min(axis=1)
-        told = told[apart > _SAME_READ_NS]
+        at = np.searchsorted(reads, told)
+        before = told - reads[np.maximum(at - 1, 0)]
+        after = reads[np.minimum(at, reads.size - 1)] - told
+        told = told[(np.abs(before) > _SAME_READ_NS) & (np.abs(after) > _SAME_READ_NS)]
     if told.size and repeat.get("killed") and repeat.get("elapsed_us"):
         # The report of the kill flushes as well, which the replay does by itself where it is killed;
         # it may live longer.
