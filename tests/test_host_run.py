@@ -536,6 +536,27 @@ def test_the_touches_have_a_cpu_that_the_readings_leave_alone(bare_run):
         assert (touch_cpu in reading) == (len(allowed) == 1)
 
 
+def test_what_cannot_be_put_back_loses_no_run_that_is_done(bare_run, tmp_path, monkeypatch):
+    def add_swap(undo, *_):
+        def fail():
+            raise HostError("swapoff: not now")
+
+        undo.callback(fail)
+        return tmp_path / "swap"
+
+    monkeypatch.setattr(host, "add_swap", add_swap)
+    said = bare_run(lambda *_: _nothing_counted())
+    assert said[-1] == (
+        "warning: not all is as it was: swapoff: not now; the next host-run tries it again"
+    )
+
+    def broken(*_):
+        raise HostError("the touching process did not start")
+
+    with pytest.raises(HostError):
+        bare_run(broken)
+
+
 def test_a_run_on_a_busy_machine_says_so(bare_run, monkeypatch):
     for load, told in ((0.0, False), (7.5 * (os.cpu_count() or 1), True)):
         monkeypatch.setattr(machine.os, "getloadavg", lambda load=load: (load, load, load))

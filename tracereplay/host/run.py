@@ -494,6 +494,17 @@ def check_run(run: HostRun, pages: int) -> None:
         )
 
 
+@contextlib.contextmanager
+def _keeping(repeats: Sequence[Any], turns: int, say: Say) -> Iterator[None]:
+    """Lose no run whose repeats are all done because something could not be put back."""
+    try:
+        yield
+    except HostError as error:
+        if len(repeats) < turns:
+            raise
+        say(f"warning: not all is as it was: {error}; the next host-run tries it again")
+
+
 def host_run(
     load: Workload,
     run: HostRun,
@@ -520,7 +531,13 @@ def host_run(
         load.lines.size * PAGE_BYTES * _SWAP_PER_PAGE, _MIN_SWAP_BYTES
     )
     swap_bytes = -(-swap_bytes // (1 << 20)) << 20
-    with held_signals(), _alone(say) as journal, Undo(journal) as undo:
+    repeats: list[dict[str, Any]] = []
+    with (
+        _keeping(repeats, run.repeats, say),
+        held_signals(),
+        _alone(say) as journal,
+        Undo(journal) as undo,
+    ):
         _tell_other_swap(say)
         if busy := other_work():
             say(f"note: {busy}: the times of the touches are longer for it; run on an idle machine")
@@ -536,7 +553,6 @@ def host_run(
         os.setpriority(os.PRIO_PROCESS, 0, _READER_PRIORITY)
         settings = _settings_now(run, swap_bytes, path)
         where = _Where(machine, debug, path, zram, trace_flushes(undo), journal)
-        repeats = []
         for turn in range(run.repeats):
             repeats.append(_run_once(load, run, where, touch_cpu))
             say(_line(turn, run.repeats, repeats[-1]))
