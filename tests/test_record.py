@@ -142,7 +142,9 @@ def test_every_access_of_a_shell_script_is_that_of_its_programs_too(tmp_path, mo
     """Of the real valgrind: what the shell starts is in the table, and that it is not told apart."""
     monkeypatch.setenv("PATH", os.defpath)
     if shutil.which("valgrind") is None:
-        pytest.skip("needs valgrind itself: what it writes of several processes is its own")
+        pytest.skip(
+            "valgrind is not installed: only it shows how it writes several processes at once"
+        )
     rows = {}
     for name, script in (("shell", ":"), ("both", "cat /dev/null; :")):
         done = run("--full", "-o", tmp_path / f"{name}.parquet", "--", "sh", "-c", script)
@@ -206,6 +208,22 @@ def test_an_interrupt_ends_the_command_and_leaves_nothing(tmp_path, number):
     assert len(said.strip().splitlines()) <= 2, said
 
 
+def test_a_signal_while_the_recorder_starts_leaves_it_not_running(monkeypatch):
+    started = []
+    start = subprocess.Popen
+
+    def popen(*words, **more):
+        started.append(start(*words, **more))
+        os.kill(os.getpid(), signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(host.subprocess, "Popen", popen)
+    recorder = host.Recorder("sleep", "", "sleep", lambda *_: ["sleep", "600"])
+    with pytest.raises(KeyboardInterrupt), host._started(recorder, "", [], 1):
+        pytest.fail("it went on")
+    assert started[0].poll() is not None
+
+
 def test_a_time_ends_the_recording_with_its_table(tmp_path):
     done = run("-o", tmp_path / "t.parquet", "--seconds", "0.3", "--", "sleep", "600")
     assert done.exit_code == 0, done.output
@@ -220,17 +238,12 @@ trap 'kill $child; is_over=1' INT
 while kill -0 $child 2> /dev/null; do wait $child; done
 cp {CAPTURE} "$out"
 """
-STUBBORN_VALGRIND = (
-    VALGRIND
-    + """trap "" TERM INT
-sleep 600.375
+OWN_SECONDS = f"600.{os.getpid()}"  # of these tests alone: others may run beside them
+STUBBORN_VALGRIND = f"""{VALGRIND}trap "" TERM INT
+sleep {OWN_SECONDS}
 """
-)
-DAEMON_VALGRIND = (
-    VALGRIND
-    + """sleep 600.375 &
+DAEMON_VALGRIND = f"""{VALGRIND}sleep {OWN_SECONDS} &
 """
-)
 
 
 def _sleepers(seconds):
@@ -244,11 +257,11 @@ def test_a_recorder_that_waits_for_a_stubborn_command_still_writes_its_capture(
     monkeypatch.setattr(host, "_POLITE_S", 0.2)
     monkeypatch.setattr(host, "_PATIENCE_S", 0.5)
     (tools / "perf").write_text(WAITING_PERF)
-    stubborn = ["sh", "-c", 'trap "" TERM INT; sleep 600.375; sleep 600.375']
+    stubborn = ["sh", "-c", f'trap "" TERM INT; sleep {OWN_SECONDS}; sleep {OWN_SECONDS}']
     done = run("-o", tmp_path / "t.parquet", "--seconds", "0.3", "--", *stubborn)
     assert done.exit_code == 0, done.output
     assert left(tmp_path) == ["t.parquet"]
-    assert _sleepers("600.375") == []
+    assert _sleepers(OWN_SECONDS) == []
 
 
 @pytest.mark.parametrize("valgrind", [STUBBORN_VALGRIND, DAEMON_VALGRIND])
@@ -262,7 +275,7 @@ def test_a_time_ends_what_writes_every_access_and_is_no_failure(
     assert done.exit_code == 0, done.output
     assert "ended with" not in done.stderr
     assert left(tmp_path) == ["t.parquet"]
-    assert _sleepers("600.375") == []
+    assert _sleepers(OWN_SECONDS) == []
 
 
 def test_a_recorder_that_fails_is_told_with_its_status(tools, tmp_path):

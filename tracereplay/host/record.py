@@ -23,6 +23,7 @@ from typing import Any
 
 from tracereplay.errors import FormatError, HostError, InputError, LostEventsError, unknown_name
 from tracereplay.files import check_free
+from tracereplay.host.signals import held_signals
 from tracereplay.readers import Ingested, Options, Progress, ingest
 
 _DAMON = Path("/sys/kernel/mm/damon/admin")
@@ -438,18 +439,21 @@ def _started(
     **more: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start the recorder; it has ended, and the command with it, when the block is left."""
+    child = None
     try:
-        child = subprocess.Popen(  # noqa: S603
-            recorder.command(capture, command, pages),
-            env={**os.environ, **recorder.environment(pages)},
-            **more,
-        )
-    except OSError as error:
-        raise HostError(f"{recorder.program}: {error.strerror or error}") from error
-    try:
+        with held_signals():  # one that came while it starts would leave it running
+            try:
+                child = subprocess.Popen(  # noqa: S603
+                    recorder.command(capture, command, pages),
+                    env={**os.environ, **recorder.environment(pages)},
+                    **more,
+                )
+            except OSError as error:
+                raise HostError(f"{recorder.program}: {error.strerror or error}") from error
         yield child
     finally:
-        _end(child, pipe)
+        if child is not None:
+            _end(child, pipe)
 
 
 def _wait(child: subprocess.Popen[bytes], seconds: float | None) -> int:
