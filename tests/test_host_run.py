@@ -203,15 +203,19 @@ def test_a_kernel_without_zram_is_told(tmp_path, monkeypatch):
         zram.add_zram(undo, None, 1 << 20)
 
 
-def test_a_killed_run_leaves_its_zram_device_to_the_next_but_no_other(
-    kernel_with_zram, tmp_path, monkeypatch
-):
-    kernel, folder = kernel_with_zram
+@pytest.fixture
+def zram_left_behind(kernel_with_zram, tmp_path, monkeypatch):
+    """What a run with zram leaves that was killed: its journal, and the device in use."""
     monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
     with (tmp_path / "lock").open("wb+", buffering=0) as file:
         undo = Undo(Journal(file.fileno()))
         zram.add_zram(undo, None, 64 << 20)
         undo.pop_all()
+    return kernel_with_zram
+
+
+def test_a_killed_run_leaves_its_zram_device_to_the_next_but_no_other(zram_left_behind, tmp_path):
+    kernel, folder = zram_left_behind
     written = (tmp_path / "lock").read_bytes()
     (folder / "disksize").write_text(str(1 << 30))  # somebody else's has the number by now
     with host._alone(lambda _: None):
@@ -223,15 +227,8 @@ def test_a_killed_run_leaves_its_zram_device_to_the_next_but_no_other(
     assert (tmp_path / "hot_remove").read_text() == "7"
 
 
-def test_a_device_that_is_swap_of_somebody_else_stays_whatever_its_size(
-    kernel_with_zram, tmp_path, monkeypatch
-):
-    kernel, _ = kernel_with_zram
-    monkeypatch.setattr(host, "LOCK", tmp_path / "lock")
-    with (tmp_path / "lock").open("wb+", buffering=0) as file:
-        undo = Undo(Journal(file.fileno()))
-        zram.add_zram(undo, None, 64 << 20)
-        undo.pop_all()
+def test_a_device_that_is_swap_of_somebody_else_stays_whatever_its_size(zram_left_behind, tmp_path):
+    kernel, _ = zram_left_behind
     node = tmp_path / "zram7"
     head = bytearray(node.read_bytes())
     assert undoing.SWAP_LABEL in head[:4096]

@@ -26,7 +26,7 @@ DEBUG = Path("/sys/kernel/debug")
 SWAP_PREFIX = ".tracereplay."
 _SPARE_BYTES = 64 << 20
 _BUSY_SHARE = 0.5  # of the CPUs
-PREFERRED = 0x8000 | 32767  # SWAP_FLAG_PREFER and the highest priority, for swapon
+SWAPON_FLAGS = 0x8000 | 32767  # SWAP_FLAG_PREFER, and the highest priority there is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
                 file.write(swap_header(size_bytes // PAGE_BYTES))
                 file.seek(0)
                 os.fsync(file.fileno())
-                if libc.swapon(os.fsencode(path), PREFERRED) == 0:
+                if libc.swapon(os.fsencode(path), SWAPON_FLAGS) == 0:
                     return path
                 refused = ctypes.get_errno()
                 if refused != errno.EINVAL:

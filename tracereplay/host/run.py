@@ -111,6 +111,11 @@ class HostRun:
     reads_first: bool = False
     zram: bool = False
 
+    @property
+    def uses_zswap(self) -> bool:
+        """Tell whether pages go through zswap."""
+        return self.zswap and not self.zram
+
 
 # ---- settings --------------------------------------------------------------------------------------
 
@@ -123,10 +128,8 @@ def _set_parameters(undo: Undo, run: HostRun) -> None:
         "compressor": None if run.zram else run.compressor,
         "max_pool_percent": run.pool_percent,
         "accept_threshold_percent": run.accept_percent,
-        "shrinker_enabled": None if not run.zswap or run.zram else "Y" if run.shrinker else "N",
-        "enabled": "Y"
-        if run.zswap and not run.zram
-        else "N",  # last: no pool of another kind is made
+        "shrinker_enabled": None if not run.uses_zswap else "Y" if run.shrinker else "N",
+        "enabled": "Y" if run.uses_zswap else "N",  # last: no pool of another kind is made
     }
     for name, value in wanted.items():
         path = ZSWAP / name
@@ -523,7 +526,7 @@ def host_run(
     HostError, SettingsError
         The machine lacks something, or refuses a setting; nothing stays changed.
     """
-    machine = find_machine(zswap=run.zswap and not run.zram)
+    machine = find_machine(zswap=run.uses_zswap)
     check_run(run, load.lines.size)
     if machine.cgroup == "v1" and (run.zswap_max_bytes is not None or not run.writeback):
         raise HostError("memory.zswap.max and memory.zswap.writeback need cgroup v2; this is v1")
@@ -620,7 +623,7 @@ def _settings_now(run: HostRun, swap_bytes: int, path: Path) -> dict[str, Any]:
     """Return the settings as the kernel has them now."""
     settings: dict[str, Any] = {
         "limit_mib": run.memory_limit_bytes / (1 << 20),
-        "zswap": "Y" if run.zswap and not run.zram else "N",
+        "zswap": "Y" if run.uses_zswap else "N",
         "page_cluster": run.page_cluster,
         "swap_mib": swap_bytes >> 20,
         "rotational": is_rotational(path),

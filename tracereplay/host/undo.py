@@ -162,17 +162,12 @@ def _remove_zram(folder: Path, size: str) -> None:
     if not _is_ours(node):
         return
     _swap_off(node, f"swapoff {node}; echo 1 > {reset}")
-    for _ in range(_TRIES):  # somebody may look at it just now
-        try:
-            reset.write_text("1", encoding="ascii")
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise HostError(f"{reset}: {error.strerror or error}") from error
-            time.sleep(_TRY_S)
-        else:
-            break
-    else:
-        raise HostError(f"{node}: still open; `echo 1 > {reset}` once it is not")
+    # Somebody may look at it just now.
+    _while_busy(
+        lambda: reset.write_text("1", encoding="ascii"),
+        reset,
+        f"{node}: still open; `echo 1 > {reset}` once it is not",
+    )
     _set_back(ZRAM_CONTROL / "hot_remove", folder.name.removeprefix("zram"))
 
 
@@ -180,9 +175,15 @@ def _remove_folder(path: Path, _before: str) -> None:
     """Remove a folder of the kernel's: a cgroup, an instance of tracefs; one never made does no harm."""
     if not path.exists():
         return
-    for _ in range(_TRIES):  # a killed process leaves its cgroup a moment later
+    # A killed process leaves its cgroup a moment later.
+    _while_busy(path.rmdir, path, f"{path}: still in use; remove it with rmdir")
+
+
+def _while_busy(step: Callable[[], object], path: Path, still: str) -> None:
+    """Do a step again for some seconds while the kernel answers EBUSY; what is gone is done."""
+    for _ in range(_TRIES):
         try:
-            path.rmdir()
+            step()
         except FileNotFoundError:
             return
         except OSError as error:
@@ -191,7 +192,7 @@ def _remove_folder(path: Path, _before: str) -> None:
             time.sleep(_TRY_S)
         else:
             return
-    raise HostError(f"{path}: still in use; remove it with rmdir")
+    raise HostError(still)
 
 
 def _unmount(path: Path, _before: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tracereplay.errors import HostError, SettingsError
 from tracereplay.host import undo as undoing
-from tracereplay.host.machine import PREFERRED, read_text, swap_header, write_text
+from tracereplay.host.machine import SWAPON_FLAGS, read_text, swap_header, write_text
 from tracereplay.host.undo import Undo
 from tracereplay.units import PAGE_BYTES
 
@@ -64,7 +64,7 @@ def add_zram(undo: Undo, compressor: str | None, size_bytes: int) -> Path:
     except OSError as error:
         raise HostError(f"{node}: {error.strerror or error}") from error
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.swapon(os.fsencode(node), PREFERRED):
+    if libc.swapon(os.fsencode(node), SWAPON_FLAGS):
         raise HostError(f"{node}: swapon: {os.strerror(ctypes.get_errno())}")
     return folder
 

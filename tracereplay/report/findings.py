@@ -326,7 +326,7 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
 
 
 def _is_charged_for_pool(row: Row) -> bool:
-    return bool(row["cgroup"] == "v2" and row["zswpout"] and not is_memory(row))
+    return bool(row["cgroup"] == "v2" and row["zswpout"])  # zram counts as pswpout
 
 
 def is_memory(row: Row) -> bool:
