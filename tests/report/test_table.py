@@ -128,6 +128,27 @@ def test_a_codecs_p99_needs_a_hundred_loads():
     assert "91.0 us" in enough
 
 
+def test_plain_swap_stands_once_where_codecs_are_compared(fake_result):
+    summary, latency, footprint, run = fake_result(
+        ("no-zswap", "store-raw"), codecs=("lzo", "zstd")
+    )
+    plain = summary.filter(policy="no-zswap", codec="lzo")
+    same = plain.with_columns(scenario=pl.lit("no-zswap-zstd"), codec=pl.lit("zstd"))
+    zswap = summary.filter(policy="store-raw")
+
+    def shown(*parts: pl.DataFrame) -> list[str]:
+        lines = rendered((pl.concat(parts), latency, footprint, run)).splitlines()
+        return [line for line in lines if " loses " not in line]  # without the verdict
+
+    once = [line for line in shown(plain, same, zswap) if line.startswith("no-zswap ")]
+    assert [line.split()[1] in ("lzo", "zstd") for line in once] == [False]
+    assert sum(line.startswith("store-raw ") for line in shown(plain, same, zswap)) == 2
+    # Results that differ are both shown, by what was set.
+    other = same.with_columns(pgmajfault=pl.col("pgmajfault") + 1)
+    both = [line.split()[1] for line in shown(plain, other, zswap) if line.startswith("no-zswap ")]
+    assert {"lzo", "zstd"} <= set(both)
+
+
 def test_unlimited_memory_stands_once_below_every_limit(fake_result):
     summary, latency, footprint, run = fake_result(
         ("no-zswap", "unlimited-memory"), limits_mib=(48, 80)

@@ -148,12 +148,20 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
         latency.group_by("scenario", "service").agg(pl.col("count").sum()).iter_rows()
     ):
         counts.setdefault(scenario, {})[service] = count
-    varying = [key for key in _LABEL_KEYS if summary[key].n_unique() > 1]
+    varying = {
+        policy: [
+            key
+            for key in _LABEL_KEYS
+            if summary[key].n_unique() > 1
+            and (key not in _unknown_to(str(policy)) or part[key].n_unique() > 1)
+        ]
+        for (policy,), part in summary.partition_by("policy", as_dict=True).items()
+    }
     rows = summary.to_dicts()
     for row in rows:
         extra = [
             format_size(row[key]) if key.endswith("_bytes") else str(row[key])
-            for key in varying
+            for key in varying[row["policy"]]
             if row["policy"] != BOUND_POLICY and row[key] is not None
         ]
         row["label"] = " ".join([row["policy"], *extra])
@@ -180,15 +188,30 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
     return rows
 
 
-def one_bound(summary: pl.DataFrame) -> pl.DataFrame:
-    """Return the summary with unlimited memory once per trace, where no setting makes it differ.
+def _unknown_to(policy: str) -> tuple[str, ...]:
+    """Return the settings a policy knows nothing of: plain swap has no codec and no pool."""
+    known = POLICIES.get(policy)
+    if known is None:
+        return ()
+    if not known.reclaim:
+        return ("memory_limit_bytes", *_LABEL_KEYS)
+    if not known.zswap:
+        return ("codec", "allocator", "pool_limit_bytes")
+    return ("allocator", "pool_limit_bytes") if known.synchronous else ()
 
-    `compare` runs it once per limit and codec, of which it knows neither.
+
+def told_once(summary: pl.DataFrame) -> pl.DataFrame:
+    """Return the summary without scenarios that only settings tell apart which they know nothing of.
+
+    `compare` runs every policy once per limit and codec: unlimited memory knows neither, plain swap
+    no codec. The first of those stands for all, where their results are the same.
     """
-    settings = {"scenario", "memory_limit_bytes", *_LABEL_KEYS}
-    found = [name for name in summary.columns if name not in settings]
-    is_bound = pl.col("policy") == BOUND_POLICY
-    return summary.filter(~is_bound | pl.struct(found).is_first_distinct())
+    keep = pl.lit(value=True)
+    for policy in summary["policy"].unique(maintain_order=True):
+        if unknown := _unknown_to(policy):
+            told = [name for name in summary.columns if name not in ("scenario", *unknown)]
+            keep &= (pl.col("policy") != policy) | pl.struct(told).is_first_distinct()
+    return summary.filter(keep)
 
 
 def some_are_few(rows: list[Row]) -> bool:

@@ -20,10 +20,10 @@ from tracereplay.report.findings import (
     is_memory,
     labelled_rows,
     marks,
-    one_bound,
     printable,
     readahead_note,
     some_are_few,
+    told_once,
     touched_pages,
     verdict,
 )
@@ -118,7 +118,7 @@ def render_table(
     """
     from rich.text import Text
 
-    rows = labelled_rows(one_bound(summary), latency)
+    rows = labelled_rows(told_once(summary), latency)
     if not rows:
         console.print(Text("no scenario to show"))
         return
@@ -172,7 +172,7 @@ def render_winners(summary: pl.DataFrame, latency: pl.DataFrame, console: Consol
         of_job = latency.filter(pl.col("scenario").is_in(job["scenario"].implode()))
         jobs[job["job"][0]] = [
             _winner_cells(group)
-            for group in comparison_groups(labelled_rows(job.drop("job"), of_job))
+            for group in comparison_groups(labelled_rows(told_once(job.drop("job")), of_job))
         ]
     lines = [_WINNERS, *(cells for rows in jobs.values() for cells in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -388,7 +388,7 @@ def to_json(summary: pl.DataFrame, latency: pl.DataFrame, run: dict[str, Any]) -
         for row in rows
     ]
     winners = []
-    for group in comparison_groups(rows):
+    for group in comparison_groups(labelled_rows(told_once(summary), latency)):
         found = verdict(group)
         winners.append(
             {

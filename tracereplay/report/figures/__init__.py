@@ -40,7 +40,7 @@ from tracereplay.report.findings import (
     comparison_groups,
     labelled_rows,
     marks,
-    one_bound,
+    told_once,
 )
 
 __all__ = [
@@ -61,7 +61,7 @@ def build_figures(
     touched: int = 0,
 ) -> Figures:
     """Return every figure this result has something to show in."""
-    summary = one_bound(summary)
+    summary = told_once(summary)
     latency, footprint = (
         frame.join(summary, on="scenario", how="semi", maintain_order="left")
         for frame in (latency, footprint)
