@@ -243,6 +243,13 @@ def test_csv_fields_in_quotes_may_hold_the_separator(tmp_path):
     assert done.bad_lines == 2  # a field over two lines
 
 
+def test_csv_lines_with_more_fields_than_names_are_bad(tmp_path):
+    text = b"time,obj_id,op\n1,7,w\n2,8,r,\n3,1,000,r\n4,9,w\n"  # 1,000 is no id 1
+    rows, done = table(written(tmp_path, text), tmp_path, allow_bad=True)
+    assert rows["page"].to_list() == [7, 8, 9]
+    assert done.bad_lines == 1
+
+
 # -- any bytes -----------------------------------------------------------------------------------
 
 SEEDS = {

@@ -308,7 +308,11 @@ def _read_csv(stream: Input, options: Options, report: Report) -> Iterator[pl.Da
             report.time_resolution_ns = _SECOND_NS if time_at >= 0 else None
         lines = data.decode("latin-1").split("\n")
         text = _with_fields(pl.DataFrame({"text": lines}), separator)
-        yield from _csv_rows(text, (id_at, time_at, op_at), is_page, options, report)
+        fields = pl.col("fields")
+        shifted = (fields.list.len() > len(names)) & (fields.list.get(-1).str.strip_chars() != "")
+        yield from _csv_rows(
+            text.with_columns(shifted=shifted), (id_at, time_at, op_at), is_page, options, report
+        )
 
 
 _CSV_TIMES = ("time", "ts", "timestamp", "clock_time", "real_time")
@@ -336,7 +340,7 @@ def _with_fields(text: pl.DataFrame, separator: str) -> pl.DataFrame:
 def _csv_rows(
     text: pl.DataFrame, at: tuple[int, int, int], is_page: bool, options: Options, report: Report
 ) -> Iterator[pl.DataFrame]:
-    """Yield the accesses of lines `text`, cut into `fields`."""
+    """Yield the accesses of lines `text`, cut into `fields`; `shifted` ones have too many to trust."""
     id_at, time_at, op_at = at
 
     def field(index: int) -> pl.Expr:
@@ -352,7 +356,7 @@ def _csv_rows(
         )
     found = text.with_row_index("line", report.lines + 1).with_columns(columns)
     report.lines += found.height - 1
-    good = pl.col("id").is_not_null()
+    good = pl.col("id").is_not_null() & ~pl.col("shifted")
     if time_at >= 0:
         good &= pl.col("seconds").is_between(0, 1.8e10)
     odd = found.filter(~good.fill_null(value=False) & (pl.col("text").str.strip_chars() != ""))
