@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tracereplay import calibration
 from tracereplay.calibration import Taken, beyond_zswap, merge_fit, reference_workload
 from tracereplay.cli import app
 from tracereplay.costs import load_costs, own_disks
@@ -21,6 +22,7 @@ from tracereplay.errors import HostError, InputError
 from tracereplay.host import calibrate as host
 from tracereplay.host import codec_times, device_times
 from tracereplay.host.direct_io import Writer
+from tracereplay.host.run import HostRun
 from tracereplay.latency import LatencyModel
 from tracereplay.replay.state import DEVICE, EVENT
 
@@ -243,6 +245,24 @@ def test_own_swap_says_what_it_needs(tmp_path, monkeypatch) -> None:
     assert done.exit_code == 1
     assert "needs root" in done.stderr or "unset NUMBA_DISABLE_JIT" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compressor_the_kernel_lacks_is_told_before_anything_is_measured(
+    tmp_path, monkeypatch
+) -> None:
+    def refuse(run: HostRun) -> None:
+        raise HostError(
+            f"/sys/module/zswap/parameters/compressor: cannot be set to {run.compressor}"
+        )
+
+    def measure(**_: object) -> None:
+        raise AssertionError("measured before the settings were tried")
+
+    monkeypatch.setattr(calibration, "find_machine", lambda **_: None)
+    monkeypatch.setattr(calibration, "try_settings", refuse)
+    monkeypatch.setattr(calibration, "calibrate", measure)
+    with pytest.raises(HostError, match="cannot be set to zstd"):
+        calibration.calibrate_swap(tmp_path, "zstd", {}, lambda _: None)
 
 
 def test_what_zram_takes_beyond_zswap_is_split_into_loads_and_stores() -> None:

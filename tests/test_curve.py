@@ -130,6 +130,10 @@ def test_apart_each_process_has_the_curve_of_its_own_rows(tmp_path_factory, rows
         for size in (1, 3)
     ]
     assert list(zip(frame["pid"], frame["misses"], strict=True)) == expected
+    shown = CliRunner().invoke(app, ["curve", str(path), "--by-pid", "--sizes", "4KiB"]).stdout
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == [
+        "-" if pid is None else str(pid) for pid in pids
+    ]
     together = tracereplay.curve(path, [4096, 3 * 4096])
     assert together["misses"].to_list() == [oracle.lru_misses(rows, 1), oracle.lru_misses(rows, 3)]
 

@@ -247,6 +247,9 @@ def test_zram_takes_no_setting_of_zswap(trace, tmp_path, monkeypatch):
     assert result.exit_code == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last == "error: --zram swaps without zswap; leave --pool-percent and --shrinker out"
+    result = invoke(trace, tmp_path, "--zram", "--swap-directory", str(tmp_path))
+    assert result.exit_code == 1
+    assert "error: --zram swaps to no disk; leave --swap-directory out" in result.stderr
 
 
 # ---- flushes ---------------------------------------------------------------------------------------

@@ -24,7 +24,13 @@ from tracereplay.host import touching
 from tracereplay.host.calibrate import ROUNDS, calibrate, median_section
 from tracereplay.host.machine import find_machine
 from tracereplay.host.pages import choose_columns
-from tracereplay.host.run import HostRun, host_run, kernel_compressor, write_run
+from tracereplay.host.run import (
+    HostRun,
+    host_run,
+    kernel_compressor,
+    try_settings,
+    write_run,
+)
 from tracereplay.host.undo import ZRAM_CONTROL
 from tracereplay.host.workload import Workload, line_sizes
 from tracereplay.validation import fit_costs
@@ -82,6 +88,8 @@ def calibrate_swap(
             raise HostError(
                 f"{error}; the kernel's zswap compresses with {codec}, another --compressor may do"
             ) from error
+    # Before minutes of measuring: the kernel may have no such compressor for zswap.
+    try_settings(HostRun(_LIMIT_BYTES, directory, compressor=codec))
     seed = int(options.get("seed", 0))
     load = reference_workload(seed)
     rounds = int(options.get("rounds", ROUNDS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -260,7 +260,7 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
         for row in rows:
             point = part.row(row, named=True)
             table.add_row(
-                *([str(point["pid"])] if by_pid else []),
+                *([_pid(point)] if by_pid else []),
                 format_size(point["memory_bytes"]),
                 f"{point['misses']:,}",
                 f"{point['misses'] - point['cold_misses']:,}",
@@ -307,13 +307,18 @@ def _print_distances(frame: pl.DataFrame) -> None:
     for row in parts.iter_rows(named=True):
         first, last = (1 << row["bits"]) >> 1, (1 << row["bits"]) - 1
         table.add_row(
-            *(str(row[key]) for key in keys),
+            *([_pid(row)] if keys else []),
             f"{first:,}" if first == last else f"{first:,} to {last:,}",
             format_size((last + 1) * PAGE_BYTES),
             f"{row['hits']:,}",
             f"{row['hits'] / total:.4%}",
         )
     Console(highlight=False, markup=False).print(table)
+
+
+def _pid(row: dict[str, Any]) -> str:
+    """Return the process of a row; a trace without pids is one address space."""
+    return "-" if row["pid"] is None else str(row["pid"])
 
 
 def _rows_to_show(part: pl.DataFrame) -> tuple[list[int], set[int]]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Sizes = dict[str, npt.NDArray[np.uint16]]
 
 
+_SWAP_DIRECTORY = Path("/var/tmp")  # noqa: S108  # the swap file's name in it is drawn
+
+
 @app.command(
     name="host-run",
     epilog="Example: sudo tracereplay host-run web.parquet -m 64MiB -o runs && "
@@ -72,12 +75,12 @@ def host_run(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of drawn contents.")] = 0,
     swap_directory: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--swap-directory",
-            help="Folder for the swap file, on the disk to swap to.",
+            help="Folder for the swap file, on the disk to swap to. Default: /var/tmp.",
         ),
-    ] = Path("/var/tmp"),  # noqa: S108  # a default the user sees; the file's name is drawn
+    ] = None,
     swap_size: Annotated[
         str | None,
         typer.Option("--swap-size", help="Default: three times the pages."),
@@ -156,6 +159,8 @@ def host_run(
 
     if pages is not None and content is not None:
         raise SettingsError("--pages and --content: give one of them")
+    if zram and swap_directory is not None:
+        raise SettingsError("--zram swaps to no disk; leave --swap-directory out")
     find_machine(zswap=zswap and not zram)
     opened = open_trace(trace)
     stem = name or trace.name.split(".")[0]
@@ -167,7 +172,7 @@ def host_run(
         )
         // PAGE_BYTES
         * PAGE_BYTES,
-        swap_directory=swap_directory,
+        swap_directory=swap_directory or _SWAP_DIRECTORY,
         swap_bytes=None if swap_size is None else parse_size(swap_size),
         repeats=repeat,
         zswap=zswap,

@@ -508,6 +508,12 @@ def _keeping(repeats: Sequence[Any], turns: int, say: Say) -> Iterator[None]:
         say(f"warning: not all is as it was: {error}; the next host-run tries it again")
 
 
+def try_settings(run: HostRun) -> None:
+    """Set what a run needs and put it back; HostError for what this kernel refuses."""
+    with held_signals(), _alone(lambda _: None) as journal, Undo(journal) as undo:
+        _set_parameters(undo, run)
+
+
 def host_run(
     load: Workload,
     run: HostRun,
