@@ -123,6 +123,7 @@ def test_a_codecs_p99_needs_a_hundred_loads():
     _, heads, few, enough = codec_lines(pl.DataFrame(rows))
 
     assert heads.split()[1:3] == ["mean", "pool"]  # the main table has its peak
+    assert max(map(len, (heads, few, enough))) <= 80
     assert "91" not in few
     assert "6.0 us" in few
     assert "91.0 us" in enough

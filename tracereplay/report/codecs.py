@@ -18,8 +18,8 @@ def codec_lines(frame: pl.DataFrame) -> list[str]:
         _, policy, reclaim, limit = key
         lines.append(f"codecs with {policy}, {reclaim}, {format_size(int(limit))}")
         lines.append(
-            f"  {'codec':9} {'mean pool':>10} {'of stored':>9} {'load p50':>9} {'load p99':>9} "
-            f"{'all loads':>9} {'all stalls':>10} {'from device':>11}"
+            f"  {'codec':8} {'mean pool':>10} {'of stored':>9} {'load p50':>8} {'load p99':>8} "
+            f"{'all loads':>9} {'all stalls':>10} {'dev reads':>9}"
         )
         for row in group.iter_rows(named=True):
             ratio = "-" if row["pool_ratio"] is None else f"{row['pool_ratio']:.0%}"
@@ -30,8 +30,8 @@ def codec_lines(frame: pl.DataFrame) -> list[str]:
                 for name in ("p50", "p99")
             )
             lines.append(
-                f"  {row['codec']:9} {format_size(row['pool_bytes_mean']):>10} {ratio:>9} "
-                f"{p50:>9} {p99:>9} {format_duration(row['zswap_total_ns']):>9} "
-                f"{format_duration(row['stall_total_ns']):>10} {row['pswpin']:>11,}"
+                f"  {row['codec']:8} {format_size(row['pool_bytes_mean']):>10} {ratio:>9} "
+                f"{p50:>8} {p99:>8} {format_duration(row['zswap_total_ns']):>9} "
+                f"{format_duration(row['stall_total_ns']):>10} {row['pswpin']:>9,}"
             )
     return lines
