@@ -227,26 +227,14 @@ def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
     m["clock_ns"] += moved * m["scan_ns"]
 
 
-@apart
-def _shrink_inactive(
-    m: Any,
-    state: Any,
-    pages: Any,
-    pool: Any,
-    classes: Any,
-    writes: Any,
-    slots: Any,
-    isolated: Any,
-    count: Any,
-) -> Any:
-    """Scan up to 32 pages from the inactive tail; return how many were freed.
+@copied
+def _isolate(m: Any, state: Any, pages: Any, isolated: Any, count: Any) -> Any:
+    """Take up to `count` pages off the inactive tail; return how many, left, to activate, to keep.
 
     The accessed ones are sorted first, into those to activate and those to keep, without a branch:
-    of pages touched at random every second one would be guessed wrong. The others follow in their
+    of pages touched at random every second one would be guessed wrong. The others are left in their
     order. `isolated` has the pages, then the places of those left, then those to activate, to keep.
     """
-    complete_writes(m, pages, writes)  # by interrupt: what still waits in the batch is not rotated
-    drain_pending(m, pages)
     # Nothing is sorted early where swap may fill: pages to activate free their slots then, in turn.
     slots_by_then = m["swap_slots"] + 2 * count + m["fifo_pages"]
     in_turn = PG_WRITEBACK if 2 * slots_by_then > m["swap_slots_total"] else np.int64(0)
@@ -277,16 +265,34 @@ def _shrink_inactive(
             kept += young ^ again
         page = np.int64(pages[page]["prev"])
         taken += 1
-    if taken == 0:
-        return taken
-    pages[INACTIVE]["prev"] = page
-    pages[page]["next"] = INACTIVE
-    m["inactive_pages"] -= taken
-    m["stat_updates"] += taken
-    m["reclaim_scanned"] += taken
-    m["ev_scanned"] += taken
-    m["pgactivate"] += activated
-    m["pageouts"] = 0
+    if taken > 0:
+        pages[INACTIVE]["prev"] = page
+        pages[page]["next"] = INACTIVE
+        m["inactive_pages"] -= taken
+        m["stat_updates"] += taken
+        m["reclaim_scanned"] += taken
+        m["ev_scanned"] += taken
+        m["pgactivate"] += activated
+    return taken, left, activated, kept
+
+
+@copied
+def _shrink_list(
+    m: Any,
+    state: Any,
+    pages: Any,
+    pool: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    isolated: Any,
+    taken: Any,
+    left: Any,
+) -> Any:
+    """Decide on the isolated pages that are left; return how many were freed, and left the LRU.
+
+    Both are 0 in `isolated` then. mm/vmscan.c:shrink_folio_list().
+    """
     freed = np.int64(0)
     gone = np.int64(0)
     seen = np.int64(0)
@@ -329,18 +335,48 @@ def _shrink_inactive(
                     continue
         activate_page(m, state, pages, pool, classes, slots, page)
     m["clock_ns"] += (taken - seen) * m["scan_ns"]
-    if freed + gone < left:  # some stay: sort all once more
-        activated = np.int64(0)
-        kept = np.int64(0)
-        for at in range(taken):
-            page = isolated[at]
-            if page:
-                clear_flags(pages, page, OFF_LIST)
-                again = np.int64(pages[page]["low_flags"]) // PG_ACTIVE & 1
-                isolated[_ACTIVATED + activated] = page
-                activated += again
-                isolated[_KEPT + kept] = page
-                kept += 1 ^ again
+    return freed, gone
+
+
+@copied
+def _sort_once_more(pages: Any, isolated: Any, taken: Any) -> Any:
+    """Sort the isolated pages that stay; return how many are activated, and kept."""
+    activated = np.int64(0)
+    kept = np.int64(0)
+    for at in range(taken):
+        page = isolated[at]
+        if page:
+            clear_flags(pages, page, OFF_LIST)
+            again = np.int64(pages[page]["low_flags"]) // PG_ACTIVE & 1
+            isolated[_ACTIVATED + activated] = page
+            activated += again
+            isolated[_KEPT + kept] = page
+            kept += 1 ^ again
+    return activated, kept
+
+
+@apart
+def _shrink_inactive(
+    m: Any,
+    state: Any,
+    pages: Any,
+    pool: Any,
+    classes: Any,
+    writes: Any,
+    slots: Any,
+    isolated: Any,
+    count: Any,
+) -> Any:
+    """Scan up to 32 pages from the inactive tail; return how many were freed."""
+    complete_writes(m, pages, writes)  # by interrupt: what still waits in the batch is not rotated
+    drain_pending(m, pages)
+    taken, left, activated, kept = _isolate(m, state, pages, isolated, count)
+    if taken == 0:
+        return taken
+    m["pageouts"] = 0
+    freed, gone = _shrink_list(m, state, pages, pool, classes, writes, slots, isolated, taken, left)
+    if freed + gone < left:  # some stay
+        activated, kept = _sort_once_more(pages, isolated, taken)
     _join(pages, ACTIVE, _ACTIVE_RING, m["joined_active"], isolated, _ACTIVATED, activated)
     m["joined_active"] += activated
     m["active_pages"] += activated

@@ -434,6 +434,118 @@ def build_loop(
             service = bring_neighbour(m, state, pages, pool, classes, writes, slots, times, page)
         return service
 
+    @copied
+    def map_new(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+    ) -> Any:
+        """Give a page that was never touched; return the service, -1 where there is no room.
+
+        mm/memory.c:do_anonymous_page().
+        """
+        if not make_room(m, state, pages, pool, classes, writes, slots, times, page):
+            return np.int64(-1)
+        m["minor_faults"] += 1
+        m["clock_ns"] += m["minor_fault_ns"]
+        m["unique_pages"] += 1
+        m["resident_pages"] += 1
+        m["mapped_pages"] += 1
+        state[page] = SEEN | RESIDENT | MAPPED | ACCESSED | PTE_DIRTY
+        add(m, pages, page)
+        return np.int64(MINOR)
+
+    @copied
+    def map_cached(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        slots: Any,
+        times: Any,
+        page: Any,
+        write: Any,
+    ) -> Any:
+        """Map a page that is still or already in the swap cache; say whether it came just before."""
+        is_warm: Any = False
+        m["minor_faults"] += 1
+        m["clock_ns"] += m["minor_fault_ns"]
+        if has(pages, page, NEVER_MAPPED):
+            since = np.uint32(_faults_so_far(m) - np.int64(pages[page]["came_at"]))
+            is_warm = since <= WARM_FAULTS
+        forget_kept(m, pages, page)
+        if has(pages, page, LINKED):
+            forget_entry(m, pages, pool, classes, page)
+            add(m, pages, page)
+        if has(pages, page, PG_READAHEAD):
+            clear_flags(pages, page, PG_READAHEAD)
+            m["swap_ra_hit"] += 1
+            m["ra_hits"] += 1
+        if m["vma_readahead"]:
+            m["ra_prev"] = page
+        if write and m["swapin_drains"] and has(pages, page, OFF_LIST):
+            drain(m, pages, times[1])
+        _map(m, state, pages, pool, classes, slots, page, write)
+        return is_warm
+
+    @copied
+    def swap_in(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        neighbours: Any,
+        times: Any,
+        page: Any,
+        write: Any,
+    ) -> Any:
+        """Bring a page in, with its neighbours where the kernel reads ahead, and map it.
+
+        mm/memory.c:do_swap_page(). Return the service, -1 where there is no room.
+        """
+        m["pgmajfault"] += 1
+        m["clock_ns"] += m["major_fault_ns"]
+        begin = np.int64(0)
+        count = np.int64(1)
+        if m["page_cluster"] > 0:
+            begin, count = window_around(m, pages, neighbours, page)
+        if count > 1:
+            service = np.int64(
+                read_around(
+                    m,
+                    state,
+                    pages,
+                    pool,
+                    classes,
+                    writes,
+                    slots,
+                    neighbours,
+                    times,
+                    page,
+                    begin,
+                    count,
+                )
+            )
+        else:
+            service = np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
+        if service < 0:
+            return service
+        in_batch = has(pages, page, OFF_LIST)
+        if write and in_batch and m["swapin_drains"] and not m["synchronous"]:
+            drain(m, pages, times[1])  # to see whether anybody else holds the page
+        _map(m, state, pages, pool, classes, slots, page, write)
+        return service
+
     @inner
     def replay_accesses(
         batch: Any,
@@ -492,60 +604,26 @@ def build_loop(
                 bits = state[page]  # it may have brought this very page into the swap cache
             size = np.int64(0)
             is_warm: Any = False
-            if (
-                bits & MAPPED
-            ):  # 6.1: first write after a read fault; mm/memory.c:do_wp_page() reuses
-                service = np.int64(MINOR)
-                m["clock_ns"] += m["minor_fault_ns"]
-                m["minor_faults"] += 1
+            if bits & MAPPED:
+                # 6.1: first write after a read fault; mm/memory.c:do_wp_page() reuses.
                 # PageAnonExclusive: the slot and the copy in zswap stay until the next eviction.
-                state[page] = (bits & ~np.uint8(READ_ONLY)) | ACCESSED | PTE_DIRTY
-                on_hit(pages, page, ahead, row)
-            elif bits & RESIDENT:  # unmapped but still in the swap cache
-                service = np.int64(SWAP_CACHE)
-                m["clock_ns"] += m["minor_fault_ns"]
-                m["minor_faults"] += 1
-                if has(pages, page, NEVER_MAPPED):
-                    since = np.uint32(_faults_so_far(m) - np.int64(pages[page]["came_at"]))
-                    is_warm = since <= WARM_FAULTS
-                forget_kept(m, pages, page)
-                if has(pages, page, LINKED):
-                    forget_entry(m, pages, pool, classes, page)
-                    add(m, pages, page)
-                if has(pages, page, PG_READAHEAD):
-                    clear_flags(pages, page, PG_READAHEAD)
-                    m["swap_ra_hit"] += 1
-                    m["ra_hits"] += 1
-                if m["vma_readahead"]:
-                    m["ra_prev"] = page
-                if write and m["swapin_drains"] and has(pages, page, OFF_LIST):
-                    drain(m, pages, times[1])
-                _map(m, state, pages, pool, classes, slots, page, write)
-                on_hit(pages, page, ahead, row)
-            elif not bits & SEEN:
-                if not make_room(m, state, pages, pool, classes, writes, slots, times, page):
-                    return _out_of_memory(m, access, row)
                 service = np.int64(MINOR)
-                m["clock_ns"] += m["minor_fault_ns"]
                 m["minor_faults"] += 1
-                m["unique_pages"] += 1
-                m["resident_pages"] += 1
-                m["mapped_pages"] += 1
-                state[page] = SEEN | RESIDENT | MAPPED | ACCESSED | PTE_DIRTY
-                add(m, pages, page)
-                on_hit(pages, page, ahead, row)
+                m["clock_ns"] += m["minor_fault_ns"]
+                state[page] = (bits & ~np.uint8(READ_ONLY)) | ACCESSED | PTE_DIRTY
+            elif bits & RESIDENT:
+                service = np.int64(SWAP_CACHE)
+                is_warm = map_cached(m, state, pages, pool, classes, slots, times, page, write)
             else:
-                m["pgmajfault"] += 1
-                m["clock_ns"] += m["major_fault_ns"]
-                if has(pages, page, IN_ZSWAP):
-                    size = stored_length(m, pages, page)
-                begin = np.int64(0)
-                count = np.int64(1)
-                if m["page_cluster"] > 0:
-                    begin, count = window_around(m, pages, neighbours, page)
-                if count > 1:
+                if not bits & SEEN:
                     service = np.int64(
-                        read_around(
+                        map_new(m, state, pages, pool, classes, writes, slots, times, page)
+                    )
+                else:
+                    if has(pages, page, IN_ZSWAP):
+                        size = stored_length(m, pages, page)
+                    service = np.int64(
+                        swap_in(
                             m,
                             state,
                             pages,
@@ -556,22 +634,12 @@ def build_loop(
                             neighbours,
                             times,
                             page,
-                            begin,
-                            count,
+                            write,
                         )
-                    )
-                else:
-                    service = np.int64(
-                        bring_in(m, state, pages, pool, classes, writes, slots, times, page)
                     )
                 if service < 0:
                     return _out_of_memory(m, access, row)
-                in_batch = has(pages, page, OFF_LIST)
-                if write and in_batch and m["swapin_drains"] and not m["synchronous"]:
-                    # do_swap_page(): to see whether anybody else holds the page
-                    drain(m, pages, times[1])
-                _map(m, state, pages, pool, classes, slots, page, write)
-                on_hit(pages, page, ahead, row)
+            on_hit(pages, page, ahead, row)
             if has_tlb:
                 tlb[page & tlb_mask] = page
             _note_peaks(m, samples, access)
