@@ -159,8 +159,8 @@ def killed_summary() -> str:
         if not row["kernel"] == row["model"] == 1
     ]
     return (
-        f"{len(ends)} of the {frame['run'].n_unique()} runs ended in an OOM kill, {alike} of them in every "
-        "repeat of kernel and model. Of the others these shares, kernel's and model's: "
+        f"{len(ends)} of the {frame['run'].n_unique()} runs ended in an OOM kill, of the kernel or of "
+        f"the model: {alike} of them in every repeat of both. Of the others these shares, kernel's and model's: "
         f"{', '.join(others)}."
     )
 

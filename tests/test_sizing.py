@@ -112,6 +112,32 @@ def test_a_target_nothing_meets_is_said_so(trace_path) -> None:
     assert len(answer["curve"]) >= 5
 
 
+def test_the_search_goes_on_where_page_tables_take_more_than_the_pages(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    far_apart = np.arange(900) * 512 * 512  # a page table each, and one above it
+    pl.DataFrame({"page": far_apart[rng.integers(0, 900, 9_000)]}).write_parquet(
+        tmp_path / "sparse.parquet"
+    )
+    trace = open_trace(tmp_path / "sparse.parquet")
+    (scenario,) = make_scenarios(trace, policies=["store-raw"], bounds=False)
+    found = find_sizes(trace, [parse_target("p99<1ms")], [scenario], flush_phases=1)
+    (row,) = found.sizes.to_dicts()
+    assert row["memory_limit_bytes"] > 2 * 900 * 4096
+    assert row["step_bytes"] <= 900 * 4096 // 50
+    (scenario,) = make_scenarios(trace, policies=["unlimited-memory"], bounds=False)
+    found = find_sizes(trace, [parse_target("p99<1ms")], [scenario], flush_phases=1)
+    assert found.sizes["confidence"][0].startswith("memory is not limited")
+
+
+def test_a_size_that_kills_is_no_step_less_than_an_answer(trace_path) -> None:
+    trace = open_trace(trace_path)
+    (scenario,) = make_scenarios(trace, policies=["ghost-swapfile"], swap_size="1MiB", bounds=False)
+    found = find_sizes(trace, [parse_target("pgmajfault<0")], [scenario], flush_phases=1)
+    (row,) = found.sizes.to_dicts()
+    assert row["memory_limit_bytes"] is None
+    assert "a step less" not in row["confidence"]
+
+
 def test_the_table_names_policy_codec_and_memory(trace_path, tmp_path) -> None:
     out = tmp_path / "curve.parquet"
     arguments = ["size", str(trace_path), "--target", "p99<50us", "--target", "pgmajfault<9000"]

@@ -2,6 +2,7 @@ import pytest
 
 from tracereplay.errors import SettingsError
 from tracereplay.units import (
+    format_count,
     format_duration,
     format_size,
     parse_duration,
@@ -44,3 +45,7 @@ def test_sizes_and_durations_print_with_three_digits():
         "4.0 ms",
         "2.5 s",
     ]
+    # No unit more of the smaller one: it is rounded before the unit is chosen.
+    assert [format_size(v) for v in ((1 << 20) - 1, 99.97 * 1024)] == ["1.0 MiB", "100 KiB"]
+    assert [format_duration(v) for v in (999_960, 999.6, 99_960)] == ["1.0 ms", "1.0 us", "100 us"]
+    assert [format_count(n, "page") for n in (0, 1, 2_000)] == ["0 pages", "1 page", "2,000 pages"]

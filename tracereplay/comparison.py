@@ -509,10 +509,7 @@ def _collect(
             "clock": trace.clock,
             "sha256": [_file_hash(path) for path in trace.paths],
             "rows": trace.count()[0],
-            # A scenario that was killed saw fewer than the trace holds.
-            "accesses": max(
-                int(trace.metadata.get("accesses", 0)), *(row["accesses"] for row in rows)
-            ),
+            "accesses": trace.accesses,
             "unique_pages": trace.unique_pages,
             "notes": trace.notes,
         },

@@ -14,7 +14,7 @@ from tracereplay._jit import kernel, leading_zeros, prefetch, zeros_on_lines
 from tracereplay.errors import InputError
 from tracereplay.schema import COVERAGES
 from tracereplay.trace import Trace
-from tracereplay.units import PAGE_BYTES, format_duration, format_size
+from tracereplay.units import PAGE_BYTES, format_count, format_duration, format_size
 
 SLICES = 20
 _OCTAVES = 64
@@ -248,6 +248,7 @@ def _whole(text: str | None) -> int | None:
 NO_PROCESS = "; no process ids: all pages are one address space"
 
 
+_FEWEST_PAGES = 10  # of which there is a tenth
 # Below this the picture of the working set leaves its words out.
 _PLOT_COLUMNS = 80
 
@@ -256,7 +257,8 @@ def in_words(found: Inspection, columns: int = 0) -> list[str]:
     """Return the figures as lines of plain words, wrapped to a terminal's columns (0: as they are)."""
     share = 100 / found.rows
     lines = [
-        f"{found.trace}: {found.rows:,} rows, {found.accesses:,} accesses"
+        f"{found.trace}: {format_count(found.rows, 'row')}, {found.accesses:,} "
+        + ("access" if found.accesses == 1 else "accesses")
         + (f", read as {found.format}" if found.format else ""),
         f"coverage    {found.coverage}: {found.can}",
     ]
@@ -269,7 +271,7 @@ def in_words(found: Inspection, columns: int = 0) -> list[str]:
             "smaller memories nor the kernel's lists can be asked"
         )
     lines.append(
-        f"footprint   {format_size(found.footprint_bytes)} ({found.unique_pages:,} pages)"
+        f"footprint   {format_size(found.footprint_bytes)} ({format_count(found.unique_pages, 'page')})"
         + (f" in {found.processes} processes" if (found.processes or 0) > 1 else "")
         + (f" in {found.files} files" if found.files else "")
         + ("" if found.processes or found.files else NO_PROCESS)
@@ -295,9 +297,13 @@ def in_words(found: Inspection, columns: int = 0) -> list[str]:
     if found.major_faults:
         lines.append(f"            {found.major_faults:,} of the faults were major")
     lines.append(
-        f"reuse       {found.pages_touched_once:,} pages touched once; the median page "
-        f"{found.accesses_per_page_p50:,} times; the hottest tenth takes "
-        f"{found.hottest_tenth_share:.0%} of the accesses"
+        f"reuse       {format_count(found.pages_touched_once, 'page')} touched once; the median page "
+        + format_count(found.accesses_per_page_p50, "time")
+        + (
+            f"; the hottest tenth takes {found.hottest_tenth_share:.0%} of the accesses"
+            if found.unique_pages >= _FEWEST_PAGES
+            else ""
+        )
     )
     if found.reuse_interval_p50_accesses:
         lines.append(

@@ -91,6 +91,9 @@ def summary_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=polars_schema(SUMMARY))
 
 
+_FEWEST_STORED = 50
+
+
 def codec_frame(summary: pl.DataFrame, latency: pl.DataFrame) -> pl.DataFrame:
     """Return what each codec saves and costs, side by side; schema CODEC_TRADE.
 
@@ -113,13 +116,15 @@ def codec_frame(summary: pl.DataFrame, latency: pl.DataFrame) -> pl.DataFrame:
         )
     )
     stored_bytes = pl.col("stored_pages_mean") * PAGE_BYTES
+    # Of whole pages: a ratio of fewer would say more of their rounding than of the pool.
+    is_worth_a_ratio = pl.col("stored_pages_mean") >= _FEWEST_STORED
     frame = (
         summary.filter(pl.col("stored_pages_peak") > 0)
         .join(loads, on="scenario", how="left", maintain_order="left")
         .with_columns(
             pl.col("zswap_loads", "zswap_total_ns").fill_null(0),
             stored_bytes_mean=stored_bytes,
-            pool_ratio=pl.when(stored_bytes > 0).then(pl.col("pool_bytes_mean") / stored_bytes),
+            pool_ratio=pl.when(is_worth_a_ratio).then(pl.col("pool_bytes_mean") / stored_bytes),
         )
         .sort("trace", "policy", "reclaim", "memory_limit_bytes", maintain_order=True)
     )
@@ -139,7 +144,7 @@ def footprint_frame(replay: Replay, *, has_time: bool) -> pl.DataFrame:
     columns: dict[str, Any] = {
         "scenario": [replay.scenario.name] * points.size,
         "access": points["access"].astype(np.int64),
-        "time_ns": points["clock_ns"].astype(np.int64) if has_time else [None] * points.size,
+        "time_ns": points["time_ns"].astype(np.int64) if has_time else [None] * points.size,
     }
     for column in FOOTPRINT[3:]:
         columns[column.name] = points[column.name].astype(np.int64)

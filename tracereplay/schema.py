@@ -114,7 +114,13 @@ LATENCY: tuple[Column, ...] = (
 FOOTPRINT: tuple[Column, ...] = (
     Column("scenario", "String", "", "name of the scenario, as in `summary`"),
     Column("access", "Int64", "", "row of the trace this point was taken after, from 0"),
-    Column("time_ns", "Int64", "ns", "time of that row, where the trace has one", nullable=True),
+    Column(
+        "time_ns",
+        "Int64",
+        "ns",
+        "when the trace came to that row, from its first on; null without a clock",
+        nullable=True,
+    ),
     Column("resident_pages", "Int64", "pages", "pages in memory, swap cache included"),
     Column("active_pages", "Int64", "pages", "of these, on the active list"),
     Column("inactive_pages", "Int64", "pages", "of these, on the inactive list"),
@@ -171,15 +177,15 @@ SUMMARY_COUNTS: tuple[Column, ...] = (
 )
 
 SUMMARY_MEMORY: tuple[Column, ...] = (
-    Column("resident_bytes_mean", "Int64", "bytes", "resident memory, mean over accesses"),
+    Column("resident_bytes_mean", "Int64", "bytes", "resident memory, mean over rows"),
     Column("resident_bytes_peak", "Int64", "bytes", "resident memory, peak"),
-    Column("pool_bytes_mean", "Int64", "bytes", "pages of the pool, mean over accesses"),
+    Column("pool_bytes_mean", "Int64", "bytes", "pages of the pool, mean over rows"),
     Column("pool_bytes_peak", "Int64", "bytes", "pages of the pool, peak"),
-    Column("stored_pages_mean", "Int64", "pages", "pages in zswap, mean over accesses"),
+    Column("stored_pages_mean", "Int64", "pages", "pages in zswap, mean over rows"),
     Column("stored_pages_peak", "Int64", "pages", "pages in zswap, peak"),
     Column("device_bytes_peak", "Int64", "bytes", "data on the swap device, peak"),
     Column("swap_bytes_peak", "Int64", "bytes", "swap slots taken, peak: swap as large is enough"),
-    Column("footprint_bytes_mean", "Int64", "bytes", "resident + pool, mean over accesses"),
+    Column("footprint_bytes_mean", "Int64", "bytes", "resident + pool, mean over rows"),
     Column("footprint_bytes_peak", "Int64", "bytes", "resident + pool, peak"),
 )
 
@@ -235,9 +241,16 @@ CODEC_TRADE: tuple[Column, ...] = (
     Column("reclaim", "String", "", "which page leaves memory"),
     Column("memory_limit_bytes", "Int64", "bytes", "limit of the memory cgroup"),
     Column("codec", "String", "", "compressor"),
-    Column("pool_bytes_mean", "Int64", "bytes", "pages of the pool, mean over accesses"),
+    Column("finished", "Boolean", "", "false where the scenario ended in an OOM kill"),
+    Column("pool_bytes_mean", "Int64", "bytes", "pages of the pool, mean over rows"),
     Column("stored_bytes_mean", "Int64", "bytes", "pages in the pool at full size, mean"),
-    Column("pool_ratio", "Float64", "", "pool over what it stores; 1 saves nothing", nullable=True),
+    Column(
+        "pool_ratio",
+        "Float64",
+        "",
+        "pool over what it stores; 1 saves nothing; null of fewer than 50 pages",
+        nullable=True,
+    ),
     Column("zswap_loads", "Int64", "loads", "touches that a decompression answered"),
     Column("zswap_p50_ns", "Int64", "ns", "of these, the median", nullable=True),
     Column("zswap_p99_ns", "Int64", "ns", "of these, the 99th percentile", nullable=True),

@@ -221,6 +221,8 @@ class _Search:
         lowest = PAGE_BYTES if textbook else KERNEL_MINIMUM_BYTES
         # Room for what the kernel counts beside the pages: page tables, batches.
         highest = _whole(footprint_bytes * 1.05) + KERNEL_MINIMUM_BYTES
+        # Pages far from each other have a page table each, and each of those one of the next level.
+        self._most = 4 * highest
         self._limits = bool(find_policy(scenario.policy).reclaim)
         self._grid = sorted(
             {_whole(lowest + (highest - lowest) * part / (_GRID - 1)) for part in range(_GRID)}
@@ -271,11 +273,18 @@ class _Search:
     def _failing_above(self, size: int) -> list[int]:
         return [other for other, meets in self._met.items() if not meets and other > size]
 
+    def _is_short_at(self, size: int) -> bool:
+        """Say whether memory still runs short at a size, which more of it would change."""
+        return self._limits and (self._swapped[size] or self._killed[size] > 0)
+
     def next_sizes(self, step_bytes: int) -> list[int]:
         """Return sizes to replay next; none when the answer is close enough."""
         if not self._met:
             return self._grid if self._limits else self._grid[-1:]
         failing, meeting = self.bracket()
+        largest = max(self._met)
+        if meeting is None and self._is_short_at(largest) and largest < self._most:
+            return [2 * largest]
         if meeting is None or failing == 0 or meeting - failing <= step_bytes:
             return []
         # Three at once: a replay costs little beside reading the trace.
@@ -288,7 +297,7 @@ class _Search:
         passed_below = [size for size, meets in self._met.items() if meets and size < failing]
         too_large = [] if meeting is None else self._failing_above(meeting)
         if meeting is None:
-            confidence = "no size up to the whole footprint meets the targets"
+            confidence = f"no size up to {format_size(max(self._met))} meets the targets"
         elif too_large:
             confidence = f"not met from {format_size(min(too_large))} on"
         elif passed_below:
@@ -300,13 +309,16 @@ class _Search:
             confidence = f"{sizes} them too, but a larger one fails"
         elif failing:
             confidence = "every larger size tried meets the targets"
-        else:
+        elif self._limits:
             confidence = "the smallest size there is meets the targets"
+        else:
+            confidence = "memory is not limited"
         if meeting is not None and not self._swapped[meeting]:
             confidence += ", and nothing is swapped in there"
         if failing and self._killed[failing]:
             whole = self._killed[failing] == 1
-            confidence += ", a step less ends in an OOM kill" + (
+            which = "the largest" if meeting is None else "a step less"
+            confidence += f", {which} ends in an OOM kill" + (
                 "" if whole else f" in {self._killed[failing]:.0%} of its replays"
             )
         values = dict.fromkeys(next(iter(self._values.values())))

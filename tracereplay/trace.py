@@ -64,6 +64,7 @@ class Trace:
         self.notes: list[str] = []
         footers = [_read_metadata(path) for path in self.paths]
         self.metadata = footers[0]
+        self._footers = footers
         self.name = self.paths[0].name + (
             f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
         )
@@ -114,6 +115,17 @@ class Trace:
                 rows = sum(batch.page_ids.size for batch in self.batches(only_ids=True))
                 self._counted = rows, len(self._ids)
         return self._counted
+
+    @property
+    def accesses(self) -> int:
+        """Accesses of the whole trace, folded ones too: from the footers, or by a pass over them."""
+        if all("accesses" in footer for footer in self._footers):
+            return sum(int(footer["accesses"]) for footer in self._footers)
+        frame = self.scan()
+        rows = pl.len()
+        if "run_len" in frame.collect_schema():
+            rows = pl.col("run_len").fill_null(1).cast(pl.Int64).sum()
+        return int(frame.select(rows).collect(engine="streaming").item())
 
     @property
     def known_unique_pages(self) -> int:

@@ -93,8 +93,8 @@ def format_size(size_bytes: float) -> str:
     """Return bytes as people read them: "512 B", "1.5 MiB"."""
     value = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        if round(abs(value)) < 1024:
+            return _three_digits(value, unit, whole=unit == "B")
         value /= 1024
     return f"{value:.1f} TiB"
 
@@ -103,7 +103,16 @@ def format_duration(duration_ns: float) -> str:
     """Return nanoseconds as people read them: "850 ns", "12.3 us", "4.0 ms", "2.5 s"."""
     value = float(duration_ns)
     for unit in ("ns", "us", "ms"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "ns" or value >= 100 else f"{value:.1f} {unit}"
+        if round(abs(value)) < 1000:
+            return _three_digits(value, unit, whole=unit == "ns")
         value /= 1000
     return f"{value:.1f} s"
+
+
+def _three_digits(value: float, unit: str, *, whole: bool) -> str:
+    return f"{value:.0f} {unit}" if whole or abs(value) >= 99.95 else f"{value:.1f} {unit}"
+
+
+def format_count(count: int, what: str) -> str:
+    """Return "1 page" or "2,000 pages"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -402,6 +402,70 @@ def test_many_kills_are_counted_and_few_named(fake_result):
     assert answer(many).startswith("5 scenarios ended in an OOM kill")
 
 
+def _figure(result, name):
+    return next(figure for figure in figures_of(result).figures if figure.name == name)
+
+
+def test_an_answer_names_the_limit_and_the_trace_where_there_are_several(fake_result):
+    summary, latency, *rest = fake_result(("no-zswap", "keep-on-reject"), limits_mib=(48, 80))
+    danger = _figure((summary, latency, *rest), "danger")
+    assert danger.answer.startswith("keep-on-reject at 48.0 MiB ended in an OOM kill")
+    services = _figure((summary, latency, *rest), "services")
+    assert services.answer.startswith("no-zswap at 48.0 MiB reads ")
+    twice = [
+        frame.with_columns(
+            pl.col("scenario") + "-b", *([trace] if "trace" in frame.columns else [])
+        )
+        for frame, trace in ((summary, pl.lit("db.parquet").alias("trace")), (latency, None))
+    ]
+    both = (pl.concat([summary, twice[0]]), pl.concat([latency, twice[1]]), *rest)
+    assert (
+        _figure(both, "danger")
+        .answer.replace("keep-on-reject at 48.0 MiB with ", "")
+        .startswith("web.parquet, db.parquet ended in an OOM kill")
+    )
+
+
+def test_what_more_memory_wins_is_said_of_one_trace(fake_result):
+    parts = [
+        fake_result(("no-zswap",), limits_mib=(48, 80), trace=trace, seed=seed)
+        for seed, trace in enumerate(("b.parquet", "a.parquet"))
+    ]
+    summaries = [
+        part[0].with_columns(
+            scenario=pl.lit(f"{nth}/") + pl.col("scenario"), pgmajfault=pl.col("pgmajfault") + nth
+        )
+        for nth, part in enumerate(parts)
+    ]
+    latencies = [
+        part[1].with_columns(scenario=pl.lit(f"{nth}/") + pl.col("scenario"))
+        for nth, part in enumerate(parts)
+    ]
+    result = (pl.concat(summaries), pl.concat(latencies), parts[0][2].clear(), parts[0][3])
+    low, high = summaries[0]["pgmajfault"]
+    assert _figure(result, "faults").answer == (
+        f"no-zswap with b.parquet: {low:,} major faults at 48.0 MiB, {high:,} at 80.0 MiB."
+    )
+
+
+def test_one_survivor_is_not_compared_with_itself(fake_result):
+    summary, *rest = fake_result(("no-zswap", "store-raw"))
+    killed = summary.with_columns(finished=pl.col("policy") == "no-zswap")
+    assert re.fullmatch(
+        r"no-zswap reads [\d,]+ pages on demand from the device\.",
+        _figure((killed, *rest), "services").answer,
+    )
+
+
+def test_a_pool_is_blamed_only_where_it_is_charged(fake_result):
+    def reading(cgroup: str) -> str:
+        summary, *rest = fake_result(("no-zswap", "store-raw"))
+        return _figure((summary.with_columns(cgroup=pl.lit(cgroup)), *rest), "danger").reading
+
+    assert "charged as much as the pages gave back" in reading("v2")
+    assert "charged as much" not in reading("v1")
+
+
 def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     _summary, _latency, footprint, _run = fake_result(points=2000)
     thin = thinned_footprint(footprint)

@@ -117,16 +117,23 @@ def test_the_rival_of_a_verdict_is_not_measured_by_a_handful_of_swap_ins(fake_re
 def test_a_codecs_p99_needs_a_hundred_loads():
     row = dict.fromkeys((column.name for column in CODEC_TRADE), 1) | {
         "trace": "a", "policy": "store-raw", "reclaim": "lru", "zswap_p50_ns": 6_000,
-        "zswap_p99_ns": 91_000,
+        "zswap_p99_ns": 91_000, "finished": True,
     }  # fmt: skip
     rows = [row | {"codec": "lzo", "zswap_loads": 99}, row | {"codec": "zstd", "zswap_loads": 100}]
-    _, heads, few, enough = codec_lines(pl.DataFrame(rows))
+    _, heads, few, enough, meaning = codec_lines(pl.DataFrame(rows))
 
     assert heads.split()[1:3] == ["mean", "pool"]  # the main table has its peak
     assert max(map(len, (heads, few, enough))) <= 80
     assert "91" not in few
     assert "6.0 us" in few
     assert "91.0 us" in enough
+    assert "with the reclaim" in meaning
+
+    rows[1] |= {"finished": False}  # its sums are of what ran before
+    _, _, few, enough, _, mark = codec_lines(pl.DataFrame(rows))
+    assert few.startswith("  lzo")
+    assert enough.startswith("X zstd")
+    assert mark == "X ended in an OOM kill: what ran before"
 
 
 def test_plain_swap_stands_once_where_codecs_are_compared(fake_result):
@@ -175,9 +182,11 @@ def test_unlimited_memory_stands_once_below_every_limit(fake_result):
 
 
 def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):
-    text = rendered(fake_result(limits_mib=(48,)), 100)
+    summary, *rest = fake_result(limits_mib=(48,))
+    accesses = pl.when(policy="keep-on-reject").then(900_000).otherwise("accesses")
+    text = rendered((summary.with_columns(accesses=accesses), *rest), 100)
     assert "X ended in an OOM kill" in text
-    assert "killed at access 900,000" in " ".join(text.split())
+    assert "killed after 900,000 accesses" in " ".join(text.split())
     assert "! reclaim gained nothing" in text
     assert "^ went over the limit" in text
 
@@ -227,7 +236,15 @@ def test_of_equals_the_smallest_footprint_wins_and_the_sentence_says_so(fake_res
 
     assert won.winner is not None
     assert won.winner["policy"] == "vswap"
-    assert "all policies tie" in won.sentence
+    assert "all policies tie within 2%; vswap needs the least memory" in won.sentence
+
+    same = summary.with_columns(footprint_bytes_peak=pl.lit(1 << 20))
+    (group,) = comparison_groups(labelled_rows(same, latency))
+    assert "all policies tie within 2%: " in verdict(group).sentence
+
+    killed = summary.with_columns(finished=pl.col("policy") != "store-raw")
+    (group,) = comparison_groups(labelled_rows(killed, latency))
+    assert "all that finished tie within 2%; vswap" in verdict(group).sentence
 
 
 def test_where_every_scenario_was_killed_nobody_wins(fake_result):

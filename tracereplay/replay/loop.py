@@ -106,7 +106,7 @@ def _faults_so_far(m: Any) -> Any:
 
 
 @copied
-def _note_peaks(m: Any, samples: Any, access: Any) -> None:
+def _note_peaks(m: Any, samples: Any, access: Any, now: Any) -> None:
     footprint = m["resident_pages"] + m["pool_pages"]
     over = charged_bytes(m) - m["limit_bytes"]
     if (
@@ -116,31 +116,31 @@ def _note_peaks(m: Any, samples: Any, access: Any) -> None:
         or footprint > m["footprint_pages_peak"]
         or over > m["overshoot_bytes_peak"]
     ):
-        _raise_peaks(m, samples, access, footprint, over)
+        _raise_peaks(m, samples, access, now, footprint, over)
 
 
 @apart
-def _raise_peaks(m: Any, samples: Any, access: Any, footprint: Any, over: Any) -> None:
+def _raise_peaks(m: Any, samples: Any, access: Any, now: Any, footprint: Any, over: Any) -> None:
     first = samples.size - len(PEAKS)
     if m["resident_pages"] > m["resident_pages_peak"]:
         m["resident_pages_peak"] = m["resident_pages"]
-        _take_sample(m, samples, first, access, m["clock_ns"])
+        _take_sample(m, samples, first, access, now)
     if m["pool_pages"] > m["pool_pages_peak"]:
         m["pool_pages_peak"] = m["pool_pages"]
-        _take_sample(m, samples, first + 1, access, m["clock_ns"])
+        _take_sample(m, samples, first + 1, access, now)
     if m["stored_pages"] > m["stored_pages_peak"]:
         m["stored_pages_peak"] = m["stored_pages"]
-        _take_sample(m, samples, first + 2, access, m["clock_ns"])
+        _take_sample(m, samples, first + 2, access, now)
     if footprint > m["footprint_pages_peak"]:
         m["footprint_pages_peak"] = footprint
-        _take_sample(m, samples, first + 3, access, m["clock_ns"])
+        _take_sample(m, samples, first + 3, access, now)
     m["overshoot_bytes_peak"] = max(m["overshoot_bytes_peak"], over)
 
 
 @apart
-def _take_sample(m: Any, samples: Any, point: Any, access: Any, clock_ns: Any) -> None:
+def _take_sample(m: Any, samples: Any, point: Any, access: Any, now: Any) -> None:
     samples[point]["access"] = access
-    samples[point]["clock_ns"] = clock_ns
+    samples[point]["time_ns"] = now
     samples[point]["resident_pages"] = m["resident_pages"]
     samples[point]["mapped_pages"] = m["mapped_pages"]
     samples[point]["active_pages"] = m["active_pages"]
@@ -172,7 +172,7 @@ def _take_samples(m: Any, samples: Any, time_ns: Any, first_row: Any, access: An
     while m["next_sample"] < access and m["samples"] < samples.size - len(PEAKS):
         at = m["next_sample"]
         came_ns = time_ns[at - first_row] if time_ns.size > 0 else at * m["touch_ns"]
-        _take_sample(m, samples, m["samples"], at, came_ns + m["clock_lead_ns"])
+        _take_sample(m, samples, m["samples"], at, came_ns)
         m["samples"] += 1
         m["next_sample"] += m["sample_every"]
 
@@ -642,7 +642,7 @@ def build_loop(
             on_hit(pages, page, ahead, row)
             if has_tlb:
                 tlb[page & tlb_mask] = page
-            _note_peaks(m, samples, access)
+            _note_peaks(m, samples, access, now)
             _emit(m, events, access, began_ns, service, size, page, is_warm)
             if m["own_clock"]:
                 m["clock_lead_ns"] += m["clock_ns"] - began_ns

@@ -175,7 +175,7 @@ MINOR, SWAP_CACHE, ZERO, ZSWAP, ZSWAP_RAW, DEVICE = range(6)  # order of schema.
 SAMPLE = np.dtype(
     [
         ("access", np.int64),
-        ("clock_ns", np.int64),
+        ("time_ns", np.int64),  # of the trace, stalls left out
         ("resident_pages", np.int64),
         ("mapped_pages", np.int64),
         ("active_pages", np.int64),

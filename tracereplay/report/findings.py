@@ -17,6 +17,7 @@ from tracereplay.schema import SERVICES
 from tracereplay.units import PAGE_BYTES, format_duration, format_size
 
 Row = dict[str, Any]
+Namer = Callable[[Row], str]
 
 BASELINE_POLICY = BASELINE
 BOUND_POLICY = BOUND
@@ -232,7 +233,7 @@ def readahead_note(rows: list[Row], column: str) -> str:
     shares = {
         row["scenario"]: row["services"]["swap_cache"] / max(1, row["swap_ins"]) for row in rows
     }
-    name = _namer(rows)
+    name = namer(rows)
     most = max(rows, key=lambda row: shares[row["scenario"]], default=None)
     if most is None or shares[most["scenario"]] < _READAHEAD_SHARE:
         return ""
@@ -316,7 +317,10 @@ def _gain(winner: Row, ties: list[Row], alive: list[Row], group_choices: list[Ro
     elif len(alive) == 1:
         text = f"{name} is the only one that finished"
     elif len(others) == len(alive) - 1:
-        text = f"all policies tie within {TIE_RATIO:.0%}; {name} needs the least memory"
+        who = "all policies" if len(alive) == len(group_choices) else "all that finished"
+        text = f"{who} tie within {TIE_RATIO:.0%}"
+        if len({row["footprint_bytes_peak"] for row in ties}) > 1:
+            text += f"; {name} needs the least memory"
     elif others:
         text = f"{name} loses least time, level with {_listing([row['label'] for row in others])}"
     else:
@@ -348,7 +352,8 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
     return min(rest, key=lambda row: row["stall_total_ns"], default=None)
 
 
-def _is_charged_for_pool(row: Row) -> bool:
+def is_charged_for_pool(row: Row) -> bool:
+    """Tell whether what a scenario compresses counts towards its memory limit."""
     return bool(row["cgroup"] == "v2" and row["zswpout"])  # zram counts as pswpout
 
 
@@ -416,6 +421,7 @@ def marks(row: Row) -> str:
 def dangers(rows: list[Row]) -> list[Danger]:
     """Return what the marks mean, for those marks that these scenarios carry."""
     found = []
+    name = namer(rows)
     killed = [row for row in rows if row["killed"]]
     if killed:
         found.append(
@@ -424,7 +430,7 @@ def dangers(rows: list[Row]) -> list[Danger]:
                 "ended in an OOM kill",
                 "reclaim could not free a page under the limit, so the kernel kills the task; "
                 "its figures cover only what ran before",
-                _some(killed, _killed_at),
+                _some(killed, _killed_at, name),
             )
         )
     risky = [row for row in rows if row["flush_phases_killed"] and not row["killed"]]
@@ -439,6 +445,7 @@ def dangers(rows: list[Row]) -> list[Danger]:
                 _some(
                     risky,
                     lambda row: f"{row['flush_phases_killed']} of {row['flush_phases']} replays",
+                    name,
                 ),
             )
         )
@@ -451,12 +458,13 @@ def dangers(rows: list[Row]) -> list[Danger]:
                 "runs of reclaim that ended with no more free memory than they began"
                 + (
                     ": what the pool is charged for a stored page ate what the page gave back"
-                    if any(_is_charged_for_pool(row) for row in gainless)
+                    if any(is_charged_for_pool(row) for row in gainless)
                     else ""
                 ),
                 _some(
                     gainless,
                     lambda row: f"{row['reclaim_no_gain_runs']:,} of {row['reclaim_runs']:,} runs",
+                    name,
                 ),
             )
         )
@@ -468,37 +476,42 @@ def dangers(rows: list[Row]) -> list[Danger]:
                 "went over the limit",
                 "resident memory plus charged pool stood above the memory limit while "
                 "reclaim was storing",
-                _some(over, lambda row: f"by {format_size(row['overshoot_bytes_peak'])}"),
+                _some(over, lambda row: f"by {format_size(row['overshoot_bytes_peak'])}", name),
             )
         )
     return found
 
 
-def some_labels(rows: list[Row]) -> str:
-    """Return the labels of the rows; of many only how many there are."""
-    labels = list(dict.fromkeys(row["label"] for row in rows))
-    return ", ".join(labels) if len(labels) <= _SHOWN else f"{len(rows)} scenarios"
+def some_names(rows: list[Row], name: Namer) -> str:
+    """Return the names of the rows; of many only how many there are."""
+    names = list(dict.fromkeys(map(name, rows)))
+    return ", ".join(names) if len(names) <= _SHOWN else f"{len(rows)} scenarios"
 
 
-def _some(rows: list[Row], say: Callable[[Row], str]) -> str:
+def _some(rows: list[Row], say: Callable[[Row], str], name: Namer) -> str:
     """Return what `say` says of each row; of the rest only the number."""
-    name = _namer(rows)
     parts = [f"{name(row)}: {say(row)}" for row in rows[:_SHOWN]]
     if len(rows) > _SHOWN:
         parts.append(f"{len(rows) - _SHOWN} more")
     return "; ".join(parts)
 
 
-def _namer(rows: list[Row]) -> Callable[[Row], str]:
-    """Return how to name one of `rows`: by its label, and by its limit where they have several."""
-    if len({row["memory_limit_bytes"] for row in rows if not row["bound"]}) <= 1:
-        return lambda row: str(row["label"])
-    return lambda row: f"{row['label']} at {format_size(row['memory_limit_bytes'])}"
+def namer(rows: list[Row]) -> Namer:
+    """Return how to name one of `rows`: by label, and limit and trace where they have several."""
+    limits = {row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}
+    traces = {row["trace"] for row in rows}
+
+    def name(row: Row) -> str:
+        text = str(row["label"])
+        if len(limits) > 1 and row["policy"] != BOUND_POLICY:
+            text += f" at {format_size(row['memory_limit_bytes'])}"
+        return text + (f" with {row['trace']}" if len(traces) > 1 else "")
+
+    return name
 
 
 def _killed_at(row: Row) -> str:
-    at = row["oom_at_access"]
-    text = "killed" if at is None else f"killed at access {at:,}"
+    text = "killed" if row["finished"] else f"killed after {row['accesses']:,} accesses"
     if row.get("swap_full"):
         text += f" with all {format_size(row['swap_bytes_peak'])} of swap in use"
     if row["flush_phases"] > 1:

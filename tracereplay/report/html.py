@@ -61,7 +61,7 @@ from tracereplay.report.style import (
     policy_looks,
 )
 from tracereplay.schema import COVERAGES
-from tracereplay.units import format_duration, format_size
+from tracereplay.units import format_count, format_duration, format_size
 
 
 def _meaning(coverage: str) -> str:
@@ -261,11 +261,12 @@ class _Page:
         trace = self.trace or {}
         facts = []
         if trace.get("accesses") is not None:
-            facts.append(f"{trace['accesses']:,} accesses")
+            accesses = trace["accesses"]
+            facts.append(f"{accesses:,} access{'' if accesses == 1 else 'es'}")
         if trace.get("unique_pages") is not None:
             pages = trace["unique_pages"]
-            facts.append(f"{pages:,} pages touched ({format_size(pages * 4096)})")
-        facts.append(f"{len(self.rows)} scenarios")
+            facts.append(f"{format_count(pages, 'page')} touched ({format_size(pages * 4096)})")
+        facts.append(format_count(len(self.rows), "scenario"))
         coverage = str(trace.get("coverage") or "unknown")
         warning = ""
         if coverage != "full":

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from tracereplay.report.style import KERNEL_COLOURS
+from tracereplay.units import format_count
 
 _SIDE, _MARGIN = 520, 60
 
@@ -74,7 +75,8 @@ def agreement_plot(frame: pl.DataFrame) -> str:
         f'<rect width="{_SIDE}" height="{_SIDE}" fill="white"/>',
         (
             f'<text x="{_MARGIN}" y="24" font-size="15">Model against kernel: '
-            f"{points['run'].n_unique()} runs, {points.height} counters</text>"
+            f"{format_count(points['run'].n_unique(), 'run')}, "
+            f"{format_count(points.height, 'counter')}</text>"
         ),
         (
             f'<line x1="{_MARGIN}" y1="{_SIDE - _MARGIN}" x2="{_SIDE - _MARGIN}" y2="{_MARGIN}" '

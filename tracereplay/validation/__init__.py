@@ -23,6 +23,7 @@ from tracereplay.policies import find_policy
 from tracereplay.reclaim import RECLAIM
 from tracereplay.replay.settings import KERNELS, unknown_kernel
 from tracereplay.touch_times import fit_device, fit_faults, predict_touches, slow_touches
+from tracereplay.units import format_count
 from tracereplay.validation.recorded import (
     COUNTERS,
     RecordedRun,
@@ -375,7 +376,7 @@ def summarize(frame: pl.DataFrame) -> str:
     runs = frame["run"].n_unique()
     if not chosen.height:
         return (
-            f"{runs} runs; no counter of {', '.join(_HEADLINE)} reaches {_FEW:,} events in kernel and "
+            f"{format_count(runs, 'run')}; no counter of {', '.join(_HEADLINE)} reaches {_FEW:,} events in kernel and "
             "model"
         )
     errors = chosen["error"].abs()
@@ -383,7 +384,7 @@ def summarize(frame: pl.DataFrame) -> str:
     middle = float(np.median(errors.to_numpy()))
     name = " ".join([str(worst["run"]), str(worst["counter"])])
     return (
-        f"{runs} runs, {chosen.height} counters of {_FEW:,} events or more "
+        f"{format_count(runs, 'run')}, {format_count(chosen.height, 'counter')} of {_FEW:,} events or more "
         f"({', '.join(_HEADLINE)}): median error {middle:.2%}, "
         f"worst {worst['error']:+.2%} ({name})"
     )

@@ -94,7 +94,7 @@ def codecs_figure(draw: Draw) -> Figure:
         "What does a tighter codec cost?",
         _codec_answer(draw),
         "One point per scenario that loads from zswap: left is a smaller pool, down is a faster "
-        "fault. The fault's time includes the trap, not the reclaim it may have to do. Faint points "
+        "fault. The fault's time includes the reclaim it had to do, which compresses. Faint points "
         "ended in an OOM kill and cover only what ran before.",
         "latency.parquet",
         CODECS_LINE,
@@ -107,7 +107,11 @@ def codecs_figure(draw: Draw) -> Figure:
 def _codec_answer(draw: Draw) -> str:
     texts = []
     for codec in dict.fromkeys(row["codec"] for row in draw.rows):
-        rows = [row for row in draw.rows if row["codec"] == codec and row["zswap_latency_p50_ns"]]
+        rows = [
+            row
+            for row in draw.rows
+            if row["codec"] == codec and row["zswap_latency_p50_ns"] and not row["killed"]
+        ]
         if rows:
             pools = [row["pool_bytes_peak"] for row in rows]
             times = [row["zswap_latency_p50_ns"] for row in rows]

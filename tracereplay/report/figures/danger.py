@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracereplay.report.figures.base import ROW_HEIGHT, Draw, Figure, Spec, drawn_fields, sentence
-from tracereplay.report.findings import Group, some_labels
+from tracereplay.report.findings import Group, is_charged_for_pool, namer, some_names
 from tracereplay.units import format_size
 
 DANGER_LINE = (
@@ -77,35 +77,41 @@ def danger_figure(draw: Draw) -> Figure:
             ],
         )
 
+    name = namer(draw.rows)
     killed = [row for row in draw.rows if row["killed"]]
     gainless = [row for row in draw.rows if row["reclaim_no_gain_runs"]]
     answer = []
     if killed:
-        answer.append(f"{some_labels(killed)} ended in an OOM kill")
+        answer.append(f"{some_names(killed, name)} ended in an OOM kill")
     risky = [row for row in draw.rows if row["flush_phases_killed"] and not row["killed"]]
     if risky:
         worst = max(risky, key=lambda row: row["flush_phases_killed"] / row["flush_phases"])
         answer.append(
-            f"{worst['label']} at {format_size(worst['memory_limit_bytes'])} is killed in "
+            f"{name(worst)} is killed in "
             f"{worst['flush_phases_killed']} of {worst['flush_phases']} phases of the statistics flush"
         )
     if gainless:
         worst = max(gainless, key=lambda row: drawn_fields(row)["no_gain_ratio"])
         answer.append(
-            f"{worst['label']} at {format_size(worst['memory_limit_bytes'])} reclaimed in vain in "
+            f"{name(worst)} reclaimed in vain in "
             f"{worst['reclaim_no_gain_runs']:,} of {worst['reclaim_runs']:,} runs"
         )
     over = max(draw.rows, key=lambda row: row["overshoot_bytes_peak"])
     if over["overshoot_bytes_peak"]:
         answer.append(
-            f"{over['label']} stood up to {format_size(over['overshoot_bytes_peak'])} over the limit"
+            f"{name(over)} stood up to {format_size(over['overshoot_bytes_peak'])} over the limit"
         )
     return Figure(
         "danger",
         "Where does reclaim go wrong?",
         sentence("; ".join(answer)),
-        "A run that ends with no more free memory than it began stored pages whose copies are "
-        "charged as much as the pages gave back. +size: peak of what is charged over the limit. "
+        "Bars: runs that ended with no more free memory than they began"
+        + (
+            "; what they stored is charged as much as the pages gave back"
+            if any(is_charged_for_pool(row) for row in gainless)
+            else ""
+        )
+        + ". +size: peak of what is charged over the limit. "
         "Phases: replays with the cgroup's statistics flushed at other moments.",
         "summary.parquet",
         DANGER_LINE,

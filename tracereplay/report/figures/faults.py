@@ -61,20 +61,10 @@ def faults_figure(draw: Draw) -> Figure:
             ],
         )
 
-    low, high = draw.groups[0], draw.groups[-1]
-    base = next((row for row in low.rows if row["policy"] == BASELINE_POLICY), low.rows[0])
-    same = [row for row in high.rows if row["label"] == base["label"]]
-    answer = ""
-    if same:
-        answer = (
-            f"{base['label']}: {base['pgmajfault']:,} major faults at "
-            f"{format_size(low.memory_limit_bytes)}, {same[0]['pgmajfault']:,} at "
-            f"{format_size(high.memory_limit_bytes)}."
-        )
     return Figure(
         "faults",
         "How much would more memory help?",
-        answer,
+        _faults_answer(draw),
         "Major faults at each memory limit that was run. Faint points ended in an OOM kill "
         "and count only what ran before.",
         "summary.parquet",
@@ -83,3 +73,22 @@ def faults_figure(draw: Draw) -> Figure:
         draw.trace_panels(panel),
         draw.faint_key(),
     )
+
+
+def _faults_answer(draw: Draw) -> str:
+    """Say what the most memory wins over the least, of one trace and of plain swap where it ran."""
+    for trace in draw.traces:
+        groups = [group for group in draw.groups if group.trace == trace]
+        low, high = groups[0], groups[-1]
+        lived = {row["label"]: row for row in high.rows if not row["killed"]}
+        both = [row for row in low.rows if row["label"] in lived and not row["killed"]]
+        both = [row for row in both if row["policy"] != BOUND_POLICY]
+        if low is high or not both:
+            continue
+        base = next((row for row in both if row["policy"] == BASELINE_POLICY), both[0])
+        return (
+            f"{base['label']}{f' with {trace}' if len(draw.traces) > 1 else ''}: "
+            f"{base['pgmajfault']:,} major faults at {format_size(low.memory_limit_bytes)}, "
+            f"{lived[base['label']]['pgmajfault']:,} at {format_size(high.memory_limit_bytes)}."
+        )
+    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from tracereplay.report.figures.base import MIB, Draw, Figure, Panel, Spec, limit_text
-from tracereplay.report.findings import BOUND_POLICY, Row
+from tracereplay.report.findings import BOUND_POLICY, Row, namer
 from tracereplay.report.style import PART_LOOKS
 from tracereplay.units import PAGE_BYTES, format_size
 
@@ -104,7 +104,7 @@ def footprint_figure(draw: Draw) -> Figure:
                         "value": 0,
                     },
                     "tooltip": [
-                        {"field": "access", "title": "access", "format": ","},
+                        {"field": "access", "title": "row", "format": ","},
                         {"field": "resident", "title": "resident, MiB", "format": ",.1f"},
                         {"field": "pool", "title": "pool, MiB", "format": ",.1f"},
                         {"field": "device", "title": "device, MiB", "format": ",.1f"},
@@ -148,7 +148,9 @@ def footprint_figure(draw: Draw) -> Figure:
         "Where is the memory over the trace?",
         _pool_answer(draw),
         "Stacked: resident pages, the zswap pool, data on the device. The dashed line is the "
-        "memory limit; under cgroup v2 it counts the pool of zswap too. All panels share one scale.",
+        "memory limit; under cgroup v2 it counts the pool of zswap too. "
+        + ("All panels of a trace" if len(draw.traces) > 1 else "All panels")
+        + " share one scale.",
         "footprint.parquet",
         FOOTPRINT_LINE,
         ("footprint",),
@@ -173,8 +175,8 @@ def _pool_answer(draw: Draw) -> str:
         return "No scenario keeps a pool."
     most = max(pooled, key=lambda row: row["pool_bytes_peak"])
     return (
-        f"The largest pool is {format_size(most['pool_bytes_peak'])}, with {most['label']} at "
-        f"{format_size(most['memory_limit_bytes'])}."
+        f"The largest pool is {format_size(most['pool_bytes_peak'])}, that of "
+        f"{namer(draw.rows)(most)}."
     )
 
 

@@ -176,11 +176,12 @@ def _latency_answer(draw: Draw) -> str:
             continue
         best = min(judged, key=lambda row: row[_P99])
         worst = max(judged, key=lambda row: row[_P99])
-        text = (
+        text = f"{group.trace}, " if len(draw.traces) > 1 else ""
+        text += (
             f"at {format_size(group.memory_limit_bytes)} p99 is "
             f"{format_duration(best[_P99])} with {best['label']}"
         )
-        if worst is not best:
+        if worst[_P99] > best[_P99]:
             text += f" and {format_duration(worst[_P99])} with {worst['label']}"
         parts.append(text)
     return sentence("; ".join(parts)) or (

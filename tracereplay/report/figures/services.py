@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from tracereplay.report.figures.base import COUNT_LABEL, ROW_HEIGHT, Draw, Figure, Spec
-from tracereplay.report.findings import Group
+from tracereplay.report.findings import Group, namer
 from tracereplay.schema import SERVICES
 
 SERVICES_LINE = (
@@ -71,14 +71,21 @@ def services_figure(draw: Draw) -> Figure:
     judged = [row for row in draw.rows if not row["bound"] and not row["killed"]]
     answer = ""
     if judged:
+        name = namer(draw.rows)
         least = min(judged, key=lambda row: row["services"]["device"])
         most = max(judged, key=lambda row: row["services"]["device"])
         answer = (
-            f"{most['label']} reads {most['services']['device']:,} pages on demand from the "
-            f"device, {least['label']} {least['services']['device']:,}."
+            f"{name(most)} reads {most['services']['device']:,} pages on demand from the device"
         )
-        if most["services"]["device"] == least["services"]["device"]:
-            answer = "The device answers equally often whatever the policy."
+        if len(judged) == 1:
+            answer += "."
+        elif most["services"]["device"] > least["services"]["device"]:
+            answer += f", {name(least)} {least['services']['device']:,}."
+        else:
+            answer = (
+                f"The device answers {most['services']['device']:,} times in every scenario that "
+                "finished."
+            )
     return Figure(
         "services",
         "Where do swapped pages come back from?",

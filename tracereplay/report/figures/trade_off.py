@@ -12,7 +12,7 @@ from tracereplay.report.figures.base import (
     Spec,
     sentence,
 )
-from tracereplay.report.findings import FEW_NOTE, Row
+from tracereplay.report.findings import FEW_NOTE, Row, namer
 
 TRADE_OFF_LINE = (
     'pl.read_parquet("summary.parquet").select("scenario", "footprint_bytes_peak", '
@@ -137,7 +137,7 @@ def trade_off_figure(draw: Draw) -> Figure:
         "What does lower latency cost in memory?",
         _front_answer(draw),
         "Left is less memory, down is less time lost. The dashed line is the Pareto front: a "
-        "scenario off it is beaten in both by one on it; +n: so many others stand on the same "
+        "scenario off it is beaten by one on it in one of the two, and not better in the other; +n: so many others stand on the same "
         "spot. Faint points are bounds and scenarios that were killed; neither can be on the front. "
         f"A scenario without a percentile has no point: {FEW_NOTE}.",
         "summary.parquet",
@@ -151,10 +151,8 @@ def trade_off_figure(draw: Draw) -> Figure:
 def _front_answer(draw: Draw) -> str:
     texts = []
     for trace in draw.traces:
-        names = dict.fromkeys(
-            row["label"]
-            for row in pareto_front([row for row in draw.rows if row["trace"] == trace], METRIC)
-        )
+        rows = [row for row in draw.rows if row["trace"] == trace]
+        names = dict.fromkeys(map(namer(rows), pareto_front(rows, METRIC)))
         at = f" for {trace}" if len(draw.traces) > 1 else ""
         if names:
             texts.append(f"on the front{at}, by p99: {', '.join(names)}")
