@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracereplay.comparison import compare as compare
+    from tracereplay.errors import TracereplayError as TracereplayError
+    from tracereplay.miss_curve import curve as curve
+    from tracereplay.miss_curve import reuse_distances as reuse_distances
+    from tracereplay.readers import ingest as ingest
+    from tracereplay.replay.settings import Scenario as Scenario
+    from tracereplay.trace import open_trace as open_trace
+    from tracereplay.validation import validate as validate
 
 __version__ = "0.1.0"
 
@@ -36,10 +47,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tracereplay"
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# -P: a child must not take modules from the folder somebody happens to stand in, least of all as root.
+_RUN_MODULE = (
+    "import runpy, sys; package, module = sys.argv[1:3]; del sys.argv[1:3]; "
+    "package in sys.path or sys.path.insert(0, package); "
+    "runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs one of our modules in a process of its own."""
+    package = str(Path(__file__).parents[1])
+    return [sys.executable, "-P", "-c", _RUN_MODULE, package, module, *arguments]
+
+
+if not TYPE_CHECKING:  # so that a checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(_PUBLIC[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

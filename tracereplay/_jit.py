@@ -65,7 +65,11 @@ def _cache_folder() -> str | None:
     if _config.DISABLE_JIT or _config.BOUNDSCHECK:
         return None
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-        return chosen
+        with contextlib.suppress(OSError):
+            Path(chosen).mkdir(parents=True, exist_ok=True)
+            if os.access(chosen, os.W_OK):
+                return chosen
+        return None
     places = [Path(__file__).parent / "__pycache__" / "kernels"]
     with contextlib.suppress(RuntimeError):  # nobody's home
         places.insert(0, tracereplay.cache_folder() / "kernels")
@@ -301,6 +305,10 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            with contextlib.suppress(OSError):  # no room: it is compiled again the next time
+                super().save_overload(sig, data)
 
     # What an operator does to numbers is looked up among all that strings, sets and lists make of it:
     # a quarter of the time, if it were not remembered.

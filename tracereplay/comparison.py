@@ -23,7 +23,7 @@ from tracereplay.content import Content, PageContents, open_content
 from tracereplay.costs import ZRAM, Costs, load_costs
 from tracereplay.dense import DenseIds
 from tracereplay.errors import SettingsError
-from tracereplay.files import check_free, replacing
+from tracereplay.files import check_free, replacing, write_table
 from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
 from tracereplay.next_use import NextUses
@@ -80,17 +80,19 @@ class Result:
             A file is there and `force` is not given, or the folder cannot be written.
         """
         target = make_folder(folder, force=force)
+        text = json.dumps(self.run, indent=1, ensure_ascii=False) + "\n"
         written = []
         for name in _TABLES:
             path = target / f"{name}.parquet"
-            with replacing(path, force=force) as part:
-                getattr(self, name).write_parquet(
-                    part, metadata={"tracereplay.schema": SCHEMA_VERSION}
-                )
+            write_table(
+                getattr(self, name),
+                path,
+                force=force,
+                metadata={"tracereplay.schema": SCHEMA_VERSION},
+            )
             written.append(path)
         path = target / "run.json"
         with replacing(path, force=force) as part:
-            text = json.dumps(self.run, indent=1, ensure_ascii=False) + "\n"
             part.write_text(text, encoding="utf-8")
         return [*written, path]
 

@@ -24,6 +24,9 @@ class LostEventsError(FormatError):
         super().__init__(message)
         self.count = count
 
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        return type(self), (str(self), self.count)  # to another process, as pools send it
+
 
 class TraceSchemaError(InputError):
     """A trace or page table lacks a column, or has one of the wrong type."""

@@ -12,9 +12,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
-from tracereplay.errors import InputError, OutputError
+from tracereplay.errors import InputError, OutputError, first_line
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STDIN = "-"
 
@@ -299,8 +302,33 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_table(
+    frame: pl.DataFrame,
+    path: str | Path,
+    *,
+    force: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write a frame as Parquet, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        As of replacing(), or the disk is full.
+    """
+    import polars as pl
+
+    with replacing(path, force=force) as part:
+        try:
+            frame.write_parquet(part, metadata=metadata)
+        except pl.exceptions.PolarsError as error:
+            raise OutputError(f"{path}: cannot be written: {first_line(error)}") from error
+
+
 def check_name(path: str | Path) -> None:
-    """Raise InputError for a name that is no UTF-8, which polars cannot open."""
+    """Raise InputError for a name that is no UTF-8, which polars cannot open, or none at all."""
+    if not str(path) or "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no file")
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

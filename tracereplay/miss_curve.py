@@ -434,6 +434,8 @@ def _least_bytes(trace: Trace) -> int:
 def check_sizes(sizes: Sequence[int], least_bytes: int, name: str) -> None:
     """Raise SettingsError where a size is below the smallest the trace can answer for."""
     for size_bytes in sizes:
+        if size_bytes >= 1 << 63:
+            raise SettingsError(f"{size_bytes:,} bytes of memory is too large a size")
         if size_bytes < least_bytes:
             asked, least = format_size(size_bytes), format_size(least_bytes)
             if asked == least:

@@ -14,11 +14,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-import tracereplay
+from tracereplay import child_command
 from tracereplay._jit import is_cached, tell_compiling
 from tracereplay.costs import load_costs
 from tracereplay.latency import LatencyModel
@@ -46,14 +45,12 @@ class Precompiling:
         if not names or not sys.executable or _cpus() < 2:
             return
         tell_compiling()
-        path = [str(Path(tracereplay.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         try:
             self._child = subprocess.Popen(  # noqa: S603  (our own module)
-                [sys.executable, "-m", "tracereplay.precompile", *names],
+                child_command("tracereplay.precompile", *names),
                 stdin=subprocess.PIPE,  # whose end tells the child that this process is gone
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
             )
         except OSError:
             return

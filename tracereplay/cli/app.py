@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,10 +35,25 @@ def flush() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def written_first(show: Callable[[], None]) -> Iterator[Callable[[Path], None]]:
+    """Let the block write files, then show; hand out what notes a file that was written.
+
+    Where nobody reads what is shown any more (`| head`), what was asked for is kept all the same; and
+    where a disk is full, it is at least shown.
+    """
+    wrote: list[Path] = []
+    try:
+        yield wrote.append
+    finally:
+        show()
+        flush()
+        for path in wrote:
+            note(f"wrote {path}")
 
 
 _INTERRUPTED = 130
@@ -98,6 +117,7 @@ def _tell_compiling(is_kept: bool) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the `tracereplay` script."""
+    _prepare_streams()
     try:
         app()
     except KeyboardInterrupt:  # before a command began
@@ -109,10 +129,24 @@ def main() -> None:
         raise
 
 
+def _prepare_streams() -> None:
+    """Give closed streams an end (daemons, `>&-`), and letters a terminal lacks a substitute."""
+    for name in (
+        "stdin",
+        "stdout",
+        "stderr",
+    ):  # in the order of their descriptors, lowest free first
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            end = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # for good
+            setattr(sys, name, end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")
+
+
 def _leave(status: int) -> None:
     """End without waiting for threads: one may be compiling for many seconds yet."""
-    import os
-
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

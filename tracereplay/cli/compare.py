@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tracereplay.cli.app import app, flush, note, stderr_console
+from tracereplay.cli.app import app, note, stderr_console, written_first
 from tracereplay.cli.options import Force, Memory, ModelOptions, Traces, with_options
 
 
@@ -76,29 +76,32 @@ def compare(
     note(f"content: {result.run['content']}; costs: {result.run['costs']['name']}")
     for line in result.run["notes"]:
         note(f"note: {line}")
-    if format == "table":
+
+    def show() -> None:
+        if format != "table":
+            to_text = table.to_json if format == "json" else table.to_csv
+            typer.echo(to_text(result.summary, result.latency, result.run).rstrip("\n"))
+            return
         from rich.console import Console
 
         table.render_table(result.summary, result.latency, result.run, Console())
         for line in codec_lines(result.codecs):
             typer.echo(line)
-    else:
-        to_text = table.to_json if format == "json" else table.to_csv
-        typer.echo(to_text(result.summary, result.latency, result.run).rstrip("\n"))
-    flush()
+
     frames = (result.summary, result.latency, result.footprint, result.run)
-    if out is not None:
-        from tracereplay.report.html import write_html
+    with written_first(show) as wrote:
+        if out is not None:
+            from tracereplay.report.html import write_html
 
-        for path in result.write(out, force=force):
-            note(f"wrote {path}")
-        write_html(out / "report.html", *frames, force=force)
-        note(f"wrote {out / 'report.html'}")
-    if plots is not None:
-        from tracereplay.report.plots import write_plots
+            for path in result.write(out, force=force):
+                wrote(path)
+            write_html(out / "report.html", *frames, force=force)
+            wrote(out / "report.html")
+        if plots is not None:
+            from tracereplay.report.plots import write_plots
 
-        for path in write_plots(plots, *frames, force=force):
-            note(f"wrote {path}")
+            for path in write_plots(plots, *frames, force=force):
+                wrote(path)
 
 
 def _load_report_script() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tracereplay.cli.app import app, flush, note
+from tracereplay.cli.app import app, note, written_first
 from tracereplay.cli.options import Force
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def curve(
     Folded repeats count as accesses that hit. A knee is a size beyond which more memory wins less.
     """
     from tracereplay.errors import SettingsError
-    from tracereplay.files import check_free, replacing
+    from tracereplay.files import check_free, write_table
     from tracereplay.schema import COVERAGES
     from tracereplay.trace import open_trace
 
@@ -138,26 +138,28 @@ def curve(
         note(f"note: coverage {opened.coverage}: {warning}")
     for line in opened.notes:
         note(f"note: {line}")
-    if format == "json":
-        typer.echo(frame.write_json())
-    elif format == "csv":
-        typer.echo(frame.write_csv(), nl=False)
-    elif pool:
-        _print_pools(frame)
-    elif distances:
-        _print_distances(frame)
-    else:
-        _print_table(frame, every_size=wanted is None)
-    if out is not None:
-        with replacing(out, force=force) as part:
-            frame.write_parquet(part)
-        note(f"wrote {out}")
-    if plot is not None:
-        from tracereplay.report.miss_curve import write_curve_plot
 
-        write_curve_plot(plot, frame, opened.name, force=force)
-        note(f"wrote {plot}")
-    flush()
+    def show() -> None:
+        if format == "json":
+            typer.echo(frame.write_json())
+        elif format == "csv":
+            typer.echo(frame.write_csv(), nl=False)
+        elif pool:
+            _print_pools(frame)
+        elif distances:
+            _print_distances(frame)
+        else:
+            _print_table(frame, every_size=wanted is None)
+
+    with written_first(show) as wrote:
+        if out is not None:
+            write_table(frame, out, force=force)
+            wrote(out)
+        if plot is not None:
+            from tracereplay.report.miss_curve import write_curve_plot
+
+            write_curve_plot(plot, frame, opened.name, force=force)
+            wrote(plot)
 
 
 def _curve(

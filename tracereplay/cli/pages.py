@@ -64,7 +64,7 @@ def pages(
     Of a process, resident anonymous pages are read while it runs. The table joins with a trace of
     the same process by (pid, page): `compare --pages` takes it.
     """
-    from tracereplay.files import check_free, replacing
+    from tracereplay.files import check_free, write_table
     from tracereplay.host.pages import choose_columns, closing, measure_pages, open_source
     from tracereplay.schema import SCHEMA_VERSION
 
@@ -77,11 +77,8 @@ def pages(
             )
         for line in (*left_out, *opened.notes):
             note(f"note: {line}")
-    with replacing(out, force=force) as part:
-        frame.write_parquet(
-            part,
-            metadata={"tracereplay.schema": SCHEMA_VERSION, "tracereplay.source": opened.name},
-        )
+    metadata = {"tracereplay.schema": SCHEMA_VERSION, "tracereplay.source": opened.name}
+    write_table(frame, out, force=force, metadata=metadata)
     zero, same = int(frame["zero_filled"].sum()), int(frame["same_filled"].sum())
     note(f"{frame.height:,} pages, {zero:,} zero-filled, {same - zero:,} otherwise same-filled")
     for column in columns:

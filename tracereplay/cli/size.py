@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tracereplay.cli.app import app, flush, note
+from tracereplay.cli.app import app, note, written_first
 from tracereplay.cli.options import Force, ModelOptions, Traces, with_options
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def size(
 
     Per policy and codec, by replaying.
     """
+    import json
+
     from tracereplay import sizing
-    from tracereplay.files import check_free, replacing
+    from tracereplay.files import check_free, write_table
     from tracereplay.trace import open_trace
 
     targets = [sizing.parse_target(text) for text in target]
@@ -87,21 +89,20 @@ def size(
     note(f"contents: {found.run['content']}")
     for line in found.run["notes"]:
         note(f"note: {line}")
-    if format == "json":
-        import json
 
-        typer.echo(
-            json.dumps({"sizes": found.sizes.to_dicts(), "curve": found.curve.to_dicts()}, indent=1)
-        )
-    elif format == "csv":
-        typer.echo(found.sizes.write_csv(), nl=False)
-    else:
-        _print_table(found, targets)
-    flush()
-    if out is not None:
-        with replacing(out, force=force) as part:
-            found.curve.write_parquet(part)
-        note(f"wrote {out}")
+    def show() -> None:
+        if format == "json":
+            both = {"sizes": found.sizes.to_dicts(), "curve": found.curve.to_dicts()}
+            typer.echo(json.dumps(both, indent=1))
+        elif format == "csv":
+            typer.echo(found.sizes.write_csv(), nl=False)
+        else:
+            _print_table(found, targets)
+
+    with written_first(show) as wrote:
+        if out is not None:
+            write_table(found.curve, out, force=force)
+            wrote(out)
 
 
 def _print_table(found: Sizing, targets: Sequence[Target]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tracereplay.cli.app import app, flush, note
+from tracereplay.cli.app import app, flush, note, written_first
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -97,13 +97,14 @@ def sweep(
         result = sweeping.join(done, ["tracereplay", *sys.argv[1:]])
         for line in result.run["notes"]:
             note(f"note: {line}")
-        _print(format, result.summary, result.latency, result.run)
-        flush()
-        for path in result.write(out, force=True):
-            note(f"wrote {path}")
         frames = (result.summary, result.latency, result.footprint)
-        write_html(out / "report.html", *frames, result.run, force=True)
-        note(f"wrote {out / 'report.html'}")
+        with written_first(
+            lambda: _print(format, result.summary, result.latency, result.run)
+        ) as wrote:
+            for path in result.write(out, force=True):
+                wrote(path)
+            write_html(out / "report.html", *frames, result.run, force=True)
+            wrote(out / "report.html")
     if failed:
         note(f"{failed} of {len(planned)} jobs failed; the others are in the tables")
         raise typer.Exit(1)

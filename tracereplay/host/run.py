@@ -16,7 +16,6 @@ import mmap
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tracereplay import child_command
 from tracereplay.errors import HostError, OutputError, SettingsError
-from tracereplay.files import check_free, replacing
+from tracereplay.files import check_free, replacing, write_table
 from tracereplay.host import touching
 from tracereplay.host.flushes import FlushTrace, trace_flushes
 from tracereplay.host.machine import (
@@ -180,12 +180,8 @@ def _child(load: Workload, run: HostRun, cpu: int) -> Iterator[_Child]:
         trace[:], lines[:], seen[:], touch_ns[:], steps_ns[:] = load.touches, load.lines, 0, 0, 0
         control["reads_first"], control["cpu"] = run.reads_first, cpu
         numbers = (descriptor, touches, pages, os.getpid())
-        command = [sys.executable, "-m", touching.__name__, *map(str, numbers)]
+        command = child_command(touching.__name__, *map(str, numbers))
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-        package = str(Path(__file__).parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        )
         process = subprocess.Popen(  # noqa: S603  # our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             pass_fds=[descriptor], env=environment, start_new_session=True,
@@ -708,10 +704,8 @@ def write_run(
         | {column: values[lines] for column, values in sizes.items()}
     )
     paths = [folder / f"{name}{suffix}" for suffix in (".json", ".trace.parquet", ".pages.parquet")]
-    with replacing(paths[1], force=force) as part:
-        trace.write_parquet(part)
-    with replacing(paths[2], force=force) as part:
-        pages.write_parquet(part)
+    write_table(trace, paths[1], force=force)
+    write_table(pages, paths[2], force=force)
     with replacing(paths[0], force=force) as part:
         part.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
     return paths

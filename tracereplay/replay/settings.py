@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import re
 from typing import Literal
 
@@ -197,6 +198,12 @@ _LEAST = {
 }
 
 
+class _MadeName(str):
+    """A name nobody chose: dataclasses.replace() hands it on, and it is made anew."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One replay: a policy, a reclaim model, sizes, and the kernel whose rules apply.
@@ -239,6 +246,7 @@ class Scenario:
     name: str = ""
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         find_policy(self.policy)
         if self.kernel not in KERNELS:
             raise unknown_kernel(self.kernel)
@@ -260,14 +268,23 @@ class Scenario:
             raise SettingsError("swappiness: 0 to 200")
         if not 0 <= self.page_cluster <= 5:
             raise SettingsError("page cluster: 0 to 5")
-        for field, least in _LEAST.items():
-            value = getattr(self, field)
-            if value is not None and value < least:
-                raise SettingsError(f"{field} is {value}; {least} or more")
-            if value is not None and value > (_MOST_NS if field.endswith("_ns") else _MOST_BYTES):
-                raise SettingsError(f"{field} is {value}, which is too large")
-        if not self.name:
-            object.__setattr__(self, "name", self._default_name())
+        if not self.name or isinstance(self.name, _MadeName):
+            object.__setattr__(self, "name", _MadeName(self._default_name()))
+
+    def _check_numbers(self) -> None:
+        """Refuse what is no whole number, too small or too large; numpy's become Python's."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "int" not in str(field.type) or (value is None and "None" in str(field.type)):
+                continue
+            try:
+                object.__setattr__(self, field.name, operator.index(value))
+            except TypeError as error:
+                raise SettingsError(f"{field.name} is {value!r}; a whole number") from error
+            if value < _LEAST.get(field.name, value):
+                raise SettingsError(f"{field.name} is {value}; {_LEAST[field.name]} or more")
+            if value > (_MOST_NS if field.name.endswith("_ns") else _MOST_BYTES):
+                raise SettingsError(f"{field.name} is {value}, which is too large")
 
     def _default_name(self) -> str:
         from tracereplay.units import format_size

@@ -179,12 +179,15 @@ def _filled(template: str, parts: dict[str, str]) -> str:
 @functools.cache
 def load_library() -> str:
     """Return the script that draws; bundling it takes two seconds, so it is kept."""
-    kept = tracereplay.cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
-    with contextlib.suppress(OSError, UnicodeDecodeError):
+    kept = None
+    with contextlib.suppress(OSError, UnicodeDecodeError, RuntimeError):  # nobody's home
+        kept = tracereplay.cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
         return kept.read_text("utf-8")
     import vl_convert
 
     bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    if kept is None:
+        return bundle
     with contextlib.suppress(OSError, OutputError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with replacing(kept, force=True) as part:

@@ -1,0 +1,125 @@
+"""What is kept and said where streams, disks and folders are not as hoped."""
+
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import tracereplay
+from tracereplay.errors import InputError, LostEventsError, OutputError, SettingsError
+from tracereplay.files import write_table
+from tracereplay.replay.settings import Scenario
+from tracereplay.report import html
+
+TRACE = Path(__file__).parents[1] / "traces" / "sqlite-index.parquet"
+WRITTEN = {"summary", "latency", "footprint", "codecs"}
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    path = tmp_path_factory.mktemp("streams") / "short.parquet"
+    pages = np.random.default_rng(3).integers(0, 900, 8_000)
+    pl.DataFrame({"page": pages, "is_write": pages % 3 == 0}).write_parquet(path)
+    return path
+
+
+def run(shell: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell; `$T` is the command."""
+    command = f"{sys.executable} -m tracereplay"
+    package = str(Path(tracereplay.__file__).parents[1])
+    return subprocess.run(
+        ["/bin/sh", "-c", shell],
+        cwd=folder,
+        env={**os.environ, "T": command, "PYTHONPATH": package, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"])
+def test_what_was_asked_for_is_written_though_nobody_can_read_the_table(short, tmp_path, stdout):
+    done = run(f"$T compare {short} -p store-raw -m 50% --out out {stdout}", tmp_path)
+    assert {path.stem for path in (tmp_path / "out").glob("*.parquet")} == WRITTEN
+    assert (tmp_path / "out" / "report.html").is_file()
+    done = run(f"$T curve {short} --sizes 1MiB -o curve.parquet {stdout}", tmp_path)
+    assert "Traceback" not in done.stderr
+    assert pl.read_parquet(tmp_path / "curve.parquet").height == 1
+
+
+def test_letters_that_a_terminal_lacks_have_a_substitute(short, tmp_path):
+    size = "$T size {} --target 'p99<1ms' -p no-zswap"
+    for line, encoding in ((size, "ascii"), ("$T inspect {}", "latin-1")):
+        done = run(line.format(short), tmp_path, PYTHONIOENCODING=encoding)
+        assert done.returncode == 0, done.stderr
+        assert "?" in done.stdout
+
+
+def test_a_full_disk_is_one_line_and_the_table_is_shown(short, tmp_path):
+    line = f"$T curve {short} >/dev/null; ulimit -f 1; $T curve {short} -o c.parquet"
+    done = run(line, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: c.parquet: ")
+    assert "misses" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_polars_cannot_write_is_an_output_error(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise pl.exceptions.ComputeError("parquet: No space left on device\nmore")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", fail)
+    with pytest.raises(OutputError, match=r"a\.parquet: cannot be written: parquet: No space left"):
+        write_table(pl.DataFrame({"a": [1]}), tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_takes_no_module_from_the_folder_it_is_started_in(tmp_path):
+    for name in ("re", "numpy", "runpy"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
+    command = tracereplay.child_command("tracereplay.precompile")
+    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode in (0, 1)  # its parent's end of the pipe is closed: it may end by that
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_page_is_made_where_nobody_has_a_home(monkeypatch):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(tracereplay, "cache_folder", homeless)
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda _: "drawn")
+    assert html.load_library() == "drawn"
+
+
+def test_lost_events_reach_the_caller_of_another_process():
+    error = pickle.loads(pickle.dumps(LostEventsError("lost 3 events", 3)))
+    assert (str(error), error.count) == ("lost 3 events", 3)
+
+
+def test_a_name_nobody_chose_is_made_anew():
+    base = Scenario(memory_limit_bytes=8 << 20)
+    names = [dataclasses.replace(base, memory_limit_bytes=mib << 20).name for mib in (4, 8)]
+    assert names == ["store-raw/two-list/4.0MiB", "store-raw/two-list/8.0MiB"]
+    chosen = dataclasses.replace(base, name="mine")
+    assert dataclasses.replace(chosen, memory_limit_bytes=1 << 20).name == "mine"
+
+
+def test_numbers_of_numpy_are_numbers_and_others_are_refused(short, tmp_path):
+    scenario = Scenario(memory_limit_bytes=np.int64(2 << 20), swappiness=np.uint8(60))
+    tracereplay.compare(short, [scenario]).write(tmp_path / "out")
+    assert (tmp_path / "out" / "run.json").is_file()
+    for wrong in (1 << 63, 1.5, None, "1MiB"):
+        with pytest.raises(SettingsError, match="memory_limit_bytes is "):
+            Scenario(memory_limit_bytes=wrong)
+    with pytest.raises(SettingsError, match="too large a size"):
+        tracereplay.curve(short, [1 << 64])
+    with pytest.raises(InputError, match="is no file"):
+        tracereplay.open_trace("a\0b")
