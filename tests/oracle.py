@@ -1271,6 +1271,8 @@ class Oracle:
 
     def shrink_slab(self, priority: int) -> None:
         """do_shrink_slab() with zswap_shrinker_count() and zswap_shrinker_scan()."""
+        if not self.rules.writeback:
+            return
         if self.kernel.shrinker_flushes and self.updates > 64 * self.case.cpus:
             self.flush()
         if not self.charge_pool or not self.stat["stored"] or not self.fifo:

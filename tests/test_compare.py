@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -106,6 +107,28 @@ def test_the_footprint_keeps_its_peaks_and_stays_under_2000_points(result):
         assert points["stored_pages"].max() == row["stored_pages_peak"]
         footprint = points["resident_pages"] + points["pool_pages"]
         assert footprint.max() * 4096 == row["footprint_bytes_peak"]
+
+
+def test_limits_of_three_equal_digits_are_two_scenarios(trace):
+    made = make_scenarios(
+        open_trace(trace), policies=["store-raw"], memory=["4MiB", "4100KiB"], bounds=False
+    )
+    names = [each.name for each in made]
+    assert names == [
+        f"store-raw/two-list/4.0MiB/memory_limit_bytes={n << 10}" for n in (4096, 4100)
+    ]
+    assert len(tracereplay.compare(trace, made).summary) == 2
+
+
+@pytest.mark.compiled
+def test_nothing_is_written_back_where_there_is_no_device():
+    path = Path(__file__).parents[1] / "traces" / "sqlite-index.parquet"
+    (shrinker,) = make_scenarios(
+        open_trace(path), policies=["shrinker"], memory=["60%"], bounds=False, device="none"
+    )
+    row = tracereplay.compare(path, [shrinker]).summary.row(0, named=True)
+    assert row["zswpout"] > 1_000
+    assert row["zswpwb"] == row["pswpout"] == row["device_bytes_peak"] == 0
 
 
 def test_the_accesses_of_a_trace_are_not_those_before_a_kill(tmp_path):

@@ -546,6 +546,15 @@ def test_a_time_beyond_64_bits_is_a_bad_line(tmp_path, capture, time, digits):
     assert done.records <= whole.records
 
 
+def test_a_device_number_beyond_64_bits_is_a_bad_line(tmp_path):
+    lines = (CAPTURES / "fread.filemap.txt").read_bytes().splitlines(keepends=True)
+    at = next(at for at, line in enumerate(lines) if b" dev" in line)
+    lines[at] = re.sub(rb"dev([= ])\d+", rb"dev\g<1>" + b"2" * 40, lines[at])
+    (tmp_path / "odd.txt").write_bytes(b"".join(lines))
+    done = ingest(tmp_path / "odd.txt", tmp_path / "u.parquet", options=Options(allow_bad=True))
+    assert done.bad_lines == 1
+
+
 @pytest.mark.parametrize("rows", [200, 1])
 @pytest.mark.parametrize("line", ["Lost 1553 events", "WARNING: Lost 1553 events"])
 def test_events_that_bpftrace_lost_are_no_bad_lines_of_its_csv(tmp_path, rows, line):

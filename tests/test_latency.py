@@ -316,6 +316,8 @@ def test_a_table_of_ones_own_takes_the_rest_from_the_bundled_one(tmp_path) -> No
         ('{"schema": "9", "codecs": {}}', "schema 9"),
         ('{"devices": {"nvme": {"channels": 0}}}', "at least 1"),
         ('{"devices": {"nvme": {"read_ns": {"quantiles": [[0, 5], [1, 2]]}}}}', "ascend"),
+        ('{"devices": {"nvme": {"submit_ns": 1e19}}}', "submit_ns is 1e\\+19"),
+        ('{"devices": {"nvme": 5}}', "devices 'nvme' is no table of figures"),
     ],
 )
 def test_a_broken_table_is_one_line_that_names_the_file(tmp_path, text: str, says: str) -> None:

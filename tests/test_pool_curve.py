@@ -344,6 +344,15 @@ def test_the_command_prints_every_pair_and_says_what_it_needs(folder):
     assert "--sizes" in refused.stderr
 
 
+def test_a_pool_of_all_sizes_there_are_is_no_overflow(tmp_path):
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"page": [1, 2, 3, 1, 2, 3]}).write_parquet(path)
+    contents = open_content(None, "constant:1", "lzo", 0)
+    frame = pool_curve(path, [4096, (1 << 63) - 4096], [(1 << 63) - 1024], contents)
+    assert frame["misses"].to_list() == [6, 3]
+    assert frame["zswpin"].to_list() == [3, 0]
+
+
 def test_policies_that_keep_or_refuse_by_state_are_sent_to_a_replay(folder):
     with pytest.raises(SettingsError, match="compare"):
         pool_curve(

@@ -222,6 +222,16 @@ def test_from_a_table_small_traces_are_exact_and_large_ones_say_what_they_cannot
         sampled_curve(table, [8192], rate=0.2, pages=256)
 
 
+def test_no_size_has_fewer_misses_than_pages(tmp_path):
+    path = tmp_path / "once.parquet"
+    pl.DataFrame({"page": np.arange(5_000, dtype=np.uint64)}).write_parquet(path)
+    for seed in range(4):
+        frame = sampled_curve(path, pages=256, seed=seed)
+        assert (frame["misses"] >= frame["cold_misses"]).all()
+        assert (frame["misses"] <= 5_000).all()
+        assert (frame["misses_high"] >= frame["misses"]).all()
+
+
 def test_the_command_prints_the_error_bar(table):
     runner = CliRunner()
     result = runner.invoke(app, ["curve", str(table), "--sample", "500", "--seed", "4"])

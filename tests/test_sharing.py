@@ -136,6 +136,28 @@ def check(all_given):
     return groups
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("reclaim", ["two-list", "lru"])
+def test_virtual_swap_shares_nothing_with_slots_that_are_held_back(tmp_path, reclaim):
+    """6.1 keeps the entry of a freed slot until 64 are freed; a page without a slot has none to wait."""
+    rng = np.random.default_rng(5)
+    pages = rng.zipf(1.2, 60_000) % 2_000
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"page": pages, "is_write": rng.random(pages.size) < 0.5}).write_parquet(path)
+
+    def counted(*policies):
+        some = [
+            Scenario(policy=name, memory_limit_bytes=4 << 20, kernel="6.1", reclaim=reclaim)
+            for name in policies
+        ]
+        result = tracereplay.compare(path, some, content="redis-json")
+        return result.summary.filter(policy="vswap").drop("scenario")
+
+    alone = counted("vswap")
+    assert alone["zswpin"][0] > 1_000
+    assert counted("store-raw", "vswap").equals(alone)
+
+
 @settings(max_examples=4 if numba_config.DISABLE_JIT else 25)
 @given(seed=st.integers(0, (1 << 48) - 1), reclaim=st.sampled_from(RECLAIMS))
 def test_a_shared_replay_gives_what_replays_alone_give(seed, reclaim):

@@ -102,6 +102,20 @@ def test_values_are_those_of_a_comparison_at_that_size(trace_path) -> None:
     assert summary["stall_ratio"][0] == pytest.approx(row["stall_ratio<5%"])
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("footprint_bytes_peak<150%", "footprint_bytes_peak is no share"),
+        ("p99<50%", "p99 is no share"),
+        ("pgmajfault<nan", "'nan' is no number"),
+        ("stall_ratio<inf%", "'inf' is no number"),
+    ],
+)
+def test_a_bound_that_means_nothing_is_refused(text, says) -> None:
+    with pytest.raises(SettingsError, match=says):
+        parse_target(text)
+
+
 def test_a_target_nothing_meets_is_said_so(trace_path) -> None:
     arguments = ["size", str(trace_path), "--target", "accesses<1", "--format", "json"]
     done = CliRunner().invoke(app, [*arguments, "-p", "store-raw", "-r", "lru"])

@@ -81,6 +81,19 @@ def test_a_table_that_polars_cannot_write_is_an_output_error(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_as_soon_as_the_part_is_there_leaves_nothing(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def interrupted(path: Path, **options: bool) -> None:
+        touch(path, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_table(pl.DataFrame({"a": [1]}), tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_child_takes_no_module_from_the_folder_it_is_started_in(tmp_path):
     for name in ("re", "numpy", "runpy"):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")

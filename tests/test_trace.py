@@ -121,6 +121,32 @@ def test_a_row_without_a_time_takes_that_of_the_row_before(tmp_path):
         assert found == [0, 0, 0, 0, 2, 2, 2, 2, 13], rows
 
 
+@pytest.mark.parametrize("dtype", [pl.UInt64, pl.Int64])
+def test_a_file_whose_clock_begins_anew_goes_on_where_the_one_before_ended(tmp_path, dtype):
+    paths = []
+    for nth, times in enumerate(([1000, 1100, 1090, 1500], [None, 3, 5, 4, 8], [20, 30], [7, 9])):
+        frame = pl.DataFrame({"page": range(len(times)), "time_ns": pl.Series(times, dtype=dtype)})
+        paths.append(tmp_path / f"{nth}.parquet")
+        frame.write_parquet(paths[-1])
+    trace = open_trace(*paths)
+    for rows in (1, 3, 50):
+        found = np.concatenate([batch.time_ns for batch in trace.batches(rows)]).tolist()
+        #               the third's clock goes on from the second's, the fourth's does not
+        assert found == [0, 100, 100, 500, 500, 500, 502, 502, 505, 517, 527, 527, 529], rows
+    told = [note for note in trace.notes if "begins before the file ahead of it ends" in note]
+    assert [note.split(":")[0] for note in told] == ["1.parquet", "3.parquet"]
+
+
+def test_a_file_that_yields_less_than_it_holds_is_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"page": range(10)}).write_parquet(path)
+    monkeypatch.setattr(
+        pl.LazyFrame, "collect_batches", lambda frame, **_: [frame.collect().head(4)]
+    )
+    with pytest.raises(InputError, match="only 4 of its 10 rows can be read"):
+        list(open_trace(path).batches())
+
+
 def test_a_bare_table_says_what_was_assumed(tmp_path):
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
     trace = open_trace(tmp_path / "t.csv")
@@ -160,7 +186,13 @@ def test_what_is_no_trace_is_refused_with_the_remedy(tmp_path, name, content, er
         ({"vaddr": [4096, -4096]}, "column `vaddr` holds -4096, which is no UInt64"),
         ({"page": [1, 2], "run_len": [1, -1]}, "column `run_len` holds -1, which is no UInt32"),
         ({"page": [1, 2], "run_len": [1, 0]}, "column `run_len` holds 0; a row is one reference"),
-        ({"page": [1, 2], "pid": [1, -7]}, "column `pid` holds -7, which is no UInt64"),
+        ({"page": [1, 2], "pid": [1, -7]}, "column `pid` holds -7, which is no UInt32"),
+        (
+            {"page": [1, 2], "pid": [1, 5 << 32]},
+            "column `pid` holds 21474836480, which is no UInt32",
+        ),
+        ({"page": [1, None]}, "column `page` has nulls"),
+        ({"vaddr": [4096, None]}, "column `vaddr` has nulls"),
     ],
 )
 def test_a_negative_number_is_named_with_its_file(tmp_path, columns, says):
@@ -179,6 +211,8 @@ def test_a_negative_number_is_named_with_its_file(tmp_path, columns, says):
         ("schema", "9", "schema version 9"),
         ("coverage", "some", "coverage 'some' is none of"),
         ("page_shift", "16", "page_shift 16; the models know pages of 4 KiB"),
+        ("records", "two", "records is 'two' in its footer, no number"),
+        ("accesses", "-1", "accesses is '-1' in its footer, no number"),
     ],
 )
 def test_every_footer_is_looked_at(tmp_path, key, value, says):

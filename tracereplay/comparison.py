@@ -621,10 +621,19 @@ def make_scenarios(
     models = list(dict.fromkeys(reclaim)) or ["two-list"]
     for name in models:
         find_reclaim(name)
-    return [
+    made = [
         Scenario(policy=policy, memory_limit_bytes=limit, reclaim=model, codec=codec, **common)
         for limit in dict.fromkeys(limits)
         for model in models
         for codec in list(dict.fromkeys(codecs)) or ["lzo"]
         for policy in names
     ]
+    return [_exactly_named(each, made) for each in made]
+
+
+def _exactly_named(scenario: Scenario, others: Sequence[Scenario]) -> Scenario:
+    """Return the scenario, with its limit in bytes in the name where three digits are another's too."""
+    if sum(each.name == scenario.name for each in others) == 1:
+        return scenario
+    name = f"{scenario.name}/memory_limit_bytes={scenario.memory_limit_bytes}"
+    return dataclasses.replace(scenario, name=name)

@@ -23,6 +23,7 @@ from tracereplay.errors import (
     unknown_name,
 )
 from tracereplay.schema import CODECS, codec_column
+from tracereplay.trace import READ_ERRORS
 from tracereplay.units import PAGE_BYTES
 
 _FOLDER = Path(__file__).parent / "data" / "content"
@@ -226,7 +227,7 @@ def open_content(
 def _read_table(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READ_ERRORS as error:
         why = first_line(error)
         raise InputError(f"{path}: cannot be read as a page table: {why}") from error
     if "page" not in frame.columns:

@@ -308,7 +308,10 @@ def load_costs(
             raise unknown_name(kind[:-1], wanted, sorted({*own, *theirs, NO_DEVICE}))
         if wanted not in own:
             borrowed.append(wanted)
-        merged[kind] = {**theirs.get(wanted, {}), **own.get(wanted, {})}
+        given = own.get(wanted, {})
+        if not isinstance(given, dict):
+            raise InputError(f"{where}: {kind} {wanted!r} is no table of figures")
+        merged[kind] = {**theirs.get(wanted, {}), **given}
         if kind == "codecs" and random_lines:
             # Of one machine: never its own general figures under the bundled special ones.
             special = (own if wanted in own else theirs)[wanted].get(RANDOM_LINES, {})
@@ -374,6 +377,9 @@ def _section(table: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
     return section
 
 
+_MOST = 1e15  # eleven days in ns
+
+
 def _number(section: Mapping[str, Any], figure: str, default: float | None = None) -> float:
     """Return a figure: a bare number, or {"value": number, "source": text}."""
     if figure not in section and default is not None:
@@ -383,7 +389,7 @@ def _number(section: Mapping[str, Any], figure: str, default: float | None = Non
     given = section[figure]
     value = float(given["value"] if isinstance(given, dict) else given)
     may_be_less = figure.endswith(("_per_byte", "_extra_ns"))  # slopes, differences
-    if not np.isfinite(value) or (value < 0 and not may_be_less):
+    if not abs(value) < _MOST or (value < 0 and not may_be_less):
         raise ValueError(f"{figure} is {value}")
     return value
 

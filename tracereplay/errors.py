@@ -44,7 +44,7 @@ class HostError(TracereplayError):
     """This machine lacks what the command needs: a tool, a right, a kernel feature."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of what another library says, or the name of its error."""
     text = str(error)
     return text.splitlines()[0] if text else type(error).__name__

@@ -6,10 +6,10 @@ import contextlib
 import gzip
 import io
 import os
+import secrets
 import select
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -282,19 +282,10 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """
     check_free(path, force=force)
     target = Path(path).resolve()  # what a link points to is replaced, not the link
+    part = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".part", dir=target.parent
-        )
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from error
-    part = Path(name)
-    try:
+        part.touch(exist_ok=False)
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(target)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error

@@ -257,7 +257,7 @@ def sampled_curve(
             progress(sample.accesses)
     if sample.rate == 1:
         unique_pages = sample.sampled_pages
-    whole = unique_pages or round(sample.sampled_pages / sample.rate)
+    whole = unique_pages or min(round(sample.sampled_pages / sample.rate), accesses)
     largest = max(whole, 1)
     if sample.rate < 1:
         least_bytes = max(least_bytes, math.ceil(LEAST_DISTANCE / sample.rate) * PAGE_BYTES)
@@ -270,10 +270,11 @@ def sampled_curve(
         memory_bytes = np.array(sizes, np.int64)
         capacities = memory_bytes // PAGE_BYTES
     found = sample.estimate(capacities, unique_pages)
-    frame = _curve_frame(memory_bytes, found.misses.round().astype(np.int64), whole, accesses)
+    misses = np.maximum(found.misses.round().astype(np.int64), whole)  # first touches are misses
+    frame = _curve_frame(memory_bytes, misses, whole, accesses)
     frame = frame.with_columns(
         misses_low=pl.Series(np.floor(found.low).astype(np.int64)),
-        misses_high=pl.Series(np.ceil(found.high).astype(np.int64)),
+        misses_high=pl.Series(np.maximum(np.ceil(found.high).astype(np.int64), misses)),
     )
     return frame.select(column.name for column in SAMPLED_CURVE)
 
@@ -398,7 +399,7 @@ def _pools_by_distance(
     found = count_misses(trace, progress=progress)[None]
     pool_pages = limits // int(stored[0])
     misses = found.at(capacities)
-    beyond = found.at(capacities[:, None] + pool_pages)
+    beyond = found.at(capacities[:, None] + np.minimum(pool_pages, found.pages))
     # What entered the pool, less what left it for memory, less what is in it at the end.
     in_memory = np.minimum(capacities, found.pages)
     entered = (misses - in_memory)[:, None]

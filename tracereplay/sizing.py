@@ -8,6 +8,7 @@ which every size it has seen meets the targets. It says how close it came and wh
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ _SHORT = {
     name: f"swapin_latency_{name}_ns" for name in ("p50", "p90", "p99", "p999", "max", "mean")
 }
 _NUMBERS = {column.name: column.unit for column in SUMMARY if column.dtype in ("Int64", "Float64")}
+_SHARES = {column.name for column in SUMMARY if column.dtype == "Float64"}
 _GRID = 9
 
 
@@ -69,6 +71,8 @@ def parse_target(text: str) -> Target:
     if column not in _NUMBERS:
         raise unknown_name("target", name, [*_SHORT, *_NUMBERS])
     unit = _NUMBERS[column]
+    if bound.endswith("%") and column not in _SHARES:
+        raise SettingsError(f"target {text!r}: {name} is no share of anything; write a value")
     if bound.endswith("%"):
         limit = _plain(bound[:-1], text) / 100
     elif unit == "ns":
@@ -91,10 +95,9 @@ def shown_value(column: str, value: float | None) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def _plain(text: str, whole: str) -> float:

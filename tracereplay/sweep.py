@@ -42,7 +42,7 @@ from tracereplay.errors import (
     unknown_name,
 )
 from tracereplay.schema import SCHEMA_VERSION
-from tracereplay.trace import open_trace
+from tracereplay.trace import READ_ERRORS, open_trace
 
 # What a plan may say, by compare's long option, and how it is read. Of the first four a job takes all;
 # of the others each value is a job.
@@ -84,6 +84,9 @@ _PYTHON_NAMES = {
     "policy": "policies", "codec": "codecs", "accept-threshold": "accept_threshold_percent"
 }  # fmt: skip
 _ANY_FOOTPRINT = 1 << 40
+
+
+_READ_ERRORS: tuple[type[BaseException], ...] = (ValueError, *READ_ERRORS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,7 +394,7 @@ def join(jobs: Sequence[Job], command: Sequence[str] = ()) -> Result:
                 if name == "summary":
                     part = part.with_columns(trace=pl.lit(job.label))
                 parts.append(part)
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        except _READ_ERRORS as error:
             raise InputError(
                 f"{job.folder}: cannot be read: {error}; remove it and sweep again"
             ) from error

@@ -26,6 +26,13 @@ from tracereplay.units import PAGE_SHIFT
 
 BATCH_ROWS = 1 << 20
 
+# What polars raises of a file it cannot read; a panic is one of its threads' own.
+READ_ERRORS: tuple[type[BaseException], ...] = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+)
+
 # Clocks whose unit is no nanosecond: stalls cannot be compared with them.
 _COUNTING_CLOCKS = ("instructions", "ordinal", "ticks")
 
@@ -72,6 +79,11 @@ class Trace:
             _check_footer(path, footer)
         self._frames = [_scan(path) for path in self.paths]
         schemas = [frame.collect_schema() for frame in self._frames]
+        self._rows = [
+            None if _kind(path) == "csv" else _row_count(path, frame)
+            for path, frame in zip(self.paths, self._frames, strict=True)
+        ]
+        self._begun_anew: set[Path] = set()
         self._columns = set(schemas[0])
         for path, schema in zip(self.paths, schemas, strict=True):
             _check_columns(path, schema)
@@ -208,14 +220,21 @@ class Trace:
         wanted += [name for name in optional if name in self._columns]
         first_row = 0
         clock = _Clock()
-        for path, frame in zip(self.paths, self._frames, strict=True):
-            for part in _collect_batches(path, frame.select(wanted), rows):
+        for path, frame, expected in zip(self.paths, self._frames, self._rows, strict=True):
+            clock.begin_file()
+            for part in _collect_batches(path, frame.select(wanted), rows, expected):
                 page_ids = self._number(
                     _page_numbers(path, part),
                     self._space_numbers(path, part),
                     keep_keys=not only_ids,
                 )
                 time_ns = clock.times(part["time_ns"]) if "time_ns" in part.columns else None
+                if clock.begins_anew and path not in self._begun_anew:
+                    self._begun_anew.add(path)
+                    self.notes.append(
+                        f"{path.name}: its clock begins before the file ahead of it ends: its time is "
+                        "taken as going on from there"
+                    )
                 if "is_write" in part.columns:
                     is_write = kernel_array(part["is_write"].fill_null(value=False))
                 else:
@@ -254,8 +273,8 @@ class Trace:
         """
         wanted = ["page" if "page" in self._columns else "vaddr"]
         wanted += [name for name in (*SPACE_COLUMNS, "run_len") if name in self._columns]
-        for path, frame in zip(self.paths, self._frames, strict=True):
-            for part in _collect_batches(path, frame.select(wanted), rows):
+        for path, frame, expected in zip(self.paths, self._frames, self._rows, strict=True):
+            for part in _collect_batches(path, frame.select(wanted), rows, expected):
                 accesses = part.height
                 if "run_len" in part.columns:
                     accesses = int(_run_lengths(path, part).cast(pl.UInt64).sum())
@@ -265,7 +284,9 @@ class Trace:
         present = [name for name in SPACE_COLUMNS if name in part.columns]
         spaces = part.select(present)
         for name in present:
-            if spaces[name].dtype.is_signed_integer():
+            if name == "pid" and spaces[name].dtype != pl.UInt32:
+                spaces = spaces.with_columns(_unsigned(path, spaces[name], pl.UInt32))
+            elif spaces[name].dtype.is_signed_integer():
                 spaces = spaces.with_columns(_unsigned(path, spaces[name], pl.UInt64))
         numbers = self._spaces.number(spaces)
         # A number alone stands for all rows; the first space needs none.
@@ -276,32 +297,50 @@ class _Clock:
     """Counts time from the first row of a trace on; it never runs backwards.
 
     Between CPUs records can be a little out of order. A row without a time takes that of the row before.
+    A file that begins before the one ahead of it ends has a clock of its own: time goes on there.
     """
 
     def __init__(self) -> None:
-        self._start_ns: int | None = None
+        self._start_ns: int | None = None  # what the clock shows where `_shift_ns` is the time
+        self._shift_ns = 0
         self._last_ns = 0
+        self._is_first = True
+        self.begins_anew = False
+
+    def begin_file(self) -> None:
+        """Expect the rows of another file."""
+        self._is_first = True
+        self.begins_anew = False
 
     def times(self, column: pl.Series) -> npt.NDArray[np.int64]:
         """Return the times of the next rows; int64, shape (rows,)."""
+        first_at = column.is_not_null().arg_max()
+        if first_at is not None and column[first_at] is not None:
+            first_ns = int(column[first_at])
+            if self._start_ns is None:
+                self._start_ns = first_ns
+            elif self._is_first and first_ns - self._start_ns + self._shift_ns < self._last_ns:
+                self._start_ns, self._shift_ns = first_ns, self._last_ns
+                self.begins_anew = True
+            self._is_first = False
         wide = column.cast(pl.Int64 if column.dtype.is_signed_integer() else pl.UInt64)
         if wide.null_count():
             wide = wide.fill_null(strategy="forward")
-            if self._start_ns is not None:
-                wide = wide.fill_null(self._start_ns + self._last_ns)
-            wide = wide.fill_null(strategy="backward").fill_null(0)
+            wide = wide.fill_null((self._start_ns or 0) + self._last_ns - self._shift_ns)
         raw = kernel_array(wide)
-        if self._start_ns is None and raw.size and column.null_count() < raw.size:
-            self._start_ns = int(raw[0])
-        times = np.maximum.accumulate(
-            (raw - np.array(self._start_ns or 0, raw.dtype)).view(np.int64)
-        )
+        since = (raw - np.array(self._start_ns or 0, raw.dtype)).view(np.int64)
+        times = np.maximum.accumulate(since + self._shift_ns)
         np.maximum(times, self._last_ns, out=times)
         self._last_ns = int(times[-1]) if times.size else self._last_ns
         return times
 
 
 def _page_numbers(path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint64]:
+    column = part["page"] if "page" in part.columns else part["vaddr"]
+    if column.null_count():
+        raise TraceSchemaError(
+            f"{path}: column `{column.name}` has nulls; every row needs its page"
+        )
     if "page" in part.columns:
         return kernel_array(_unsigned(path, part["page"], pl.UInt64))
     return kernel_array(_unsigned(path, part["vaddr"], pl.UInt64) // (1 << PAGE_SHIFT))
@@ -343,7 +382,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
         return {}
     try:
         footer = pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READ_ERRORS as error:
         why = first_line(error)
         raise InputError(f"{path}: cannot be read as parquet: {why}") from error
     return {
@@ -364,6 +403,9 @@ def _check_footer(path: Path, footer: dict[str, str]) -> None:
     coverage = footer.get("coverage", "full")
     if coverage not in COVERAGES:
         raise TraceSchemaError(f"{path}: coverage {coverage!r} is none of {', '.join(COVERAGES)}")
+    for name in ("records", "unique_pages", "accesses", "reduced_below_bytes"):
+        if not footer.get(name, "0").isdecimal():
+            raise TraceSchemaError(f"{path}: {name} is {footer[name]!r} in its footer, no number")
     shift = footer.get("page_shift", str(PAGE_SHIFT))
     if shift != str(PAGE_SHIFT):
         raise TraceSchemaError(f"{path}: page_shift {shift}; the models know pages of 4 KiB (12)")
@@ -409,10 +451,18 @@ def _scan(path: Path) -> pl.LazyFrame:
         else:
             frame = pl.scan_csv(path)
         frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READ_ERRORS as error:
         why = first_line(error)
         raise InputError(f"{path}: cannot be read as {kind}: {why}") from error
     return frame
+
+
+def _row_count(path: Path, frame: pl.LazyFrame) -> int:
+    """Return the rows of a file as its metadata has them."""
+    try:
+        return int(frame.select(pl.len()).collect().item())
+    except READ_ERRORS as error:
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
 
 
 def _check_columns(path: Path, schema: pl.Schema) -> None:
@@ -432,13 +482,24 @@ def _check_columns(path: Path, schema: pl.Schema) -> None:
         raise TraceSchemaError(f"{path}: column `is_write` is {schema['is_write']}, not Boolean")
 
 
-def _collect_batches(path: Path, frame: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
-    """Yield the frame of a file in order (`collect_batches` is marked unstable in polars: only used here)."""
+def _collect_batches(
+    path: Path, frame: pl.LazyFrame, rows: int, expected: int | None
+) -> Iterator[pl.DataFrame]:
+    """Yield the frame of a file in order (`collect_batches` is marked unstable in polars: only used here).
+
+    expected : rows the file says it has; a thread of the engine that fails just ends the batches
+    """
     batches: Any = frame.collect_batches(chunk_size=rows, maintain_order=True)
+    read = 0
     try:
         for batch in batches:
+            read += batch.height
             # The engine may hand out larger pieces than asked for.
             for start in range(0, batch.height, rows):
                 yield batch.slice(start, rows)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READ_ERRORS as error:
         raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
+    if expected is not None and read != expected:
+        raise InputError(
+            f"{path}: only {read:,} of its {expected:,} rows can be read; is it damaged?"
+        )

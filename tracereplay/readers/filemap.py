@@ -18,7 +18,7 @@ _ACCESSES = ("mm_filemap_get_pages", "mm_filemap_fault")
 _LINE = (
     r"^ *(?P<comm>.*?) +(?:(?P<pid>\d+)/)?(?P<tid>\d+) +(?:\[(?P<cpu>\d+)\] +)?"
     r"(?P<seconds>\d{1,10})\.(?P<fraction>\d{6,9}): +(?:filemap:)?(?P<event>mm_filemap_\w+): .*?"
-    r"\bdev[= ](?P<major>\d+):(?P<minor>\d+) ino[= ](?P<ino>[0-9a-f]{1,16})\b(?P<rest>.*)$"
+    r"\bdev[= ](?P<major>\d{1,9}):(?P<minor>\d{1,9}) ino[= ](?P<ino>[0-9a-f]{1,16})\b(?P<rest>.*)$"
 )
 _MAX_RANGE_PAGES = 1 << 20
 

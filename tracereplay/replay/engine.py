@@ -272,7 +272,9 @@ class Replay:
         """
         machine = self.machine.copy()
         for name in st.DECIDED_AT:
-            machine[name] = 0
+            # 6.1 holds the entry of a freed slot back with it; a page without a slot loses it at once.
+            if name != "late_slots" or not machine["slot_cache"][0]:
+                machine[name] = 0
         arrays = (machine, self.flushes, self.classes)
         sized = (self.state, self.slots, self.neighbours, self.tlb, self.writes)
         sizes = tuple(each.size for each in sized)

@@ -595,6 +595,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
         mm/shrinker.c:do_shrink_slab(): batches of 128, two seeks, unfinished work deferred. Under
         cgroup v1 the statistics it scales by stay 0, so it only flushes them.
         """
+        m["decided"] |= POOL_MET
+        if not m["writeback"]:
+            return
         if m["shrinker_flushes"] and m["stat_updates"] > CHARGE_BATCH * m["cpus"]:
             flush_statistics(m)
         if not m["charge_pool"] or m["stat_stored"] == 0 or m["fifo_pages"] == 0:

@@ -10,6 +10,7 @@ import polars as pl
 
 from tracereplay.errors import InputError, first_line
 from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, Column, polars_schema
+from tracereplay.trace import READ_ERRORS
 
 
 class ResultTables(NamedTuple):
@@ -59,7 +60,7 @@ def _table(path: Path, columns: tuple[Column, ...]) -> pl.DataFrame:
             f"{path}: {error.strerror or 'cannot be read'}; was the folder written by "
             "`compare --out`?"
         ) from error
-    except pl.exceptions.PolarsError as error:
+    except READ_ERRORS as error:
         raise InputError(f"{path}: no Parquet table: {first_line(error)}") from error
     schema = polars_schema(columns)
     for name, dtype in schema.items():

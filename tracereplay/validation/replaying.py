@@ -22,6 +22,7 @@ from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.schema import codec_column
 from tracereplay.touch_times import TimedRun
+from tracereplay.trace import READ_ERRORS
 from tracereplay.validation.clocks import (
     FirstPass,
     OwnClock,
@@ -191,7 +192,7 @@ def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
         frame = pl.read_parquet(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from error
-    except pl.exceptions.PolarsError as error:
+    except READ_ERRORS as error:
         raise InputError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
     missing = [name for name in needed if name not in frame.columns]
     if missing:
