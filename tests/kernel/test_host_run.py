@@ -89,7 +89,9 @@ def touches_apart(pid):
 
 def command(trace, folder, out, *options):
     words = ["host-run", str(trace), "--memory", "8MiB", "-o", str(out), "--content", "redis-json"]
-    words += ["--swap-directory", str(folder), "--swap-size", "64MiB", *options]
+    words += ["--swap-size", "64MiB", *options]
+    if "--zram" not in options:
+        words += ["--swap-directory", str(folder)]
     return [sys.executable, "-m", "tracereplay", *words]
 
 
