@@ -591,6 +591,16 @@ def test_a_filter_is_offered_for_what_varies_and_for_nothing_else(fake_result):
     }
 
 
+def test_every_panel_of_the_footprint_is_as_wide_as_the_trace(fake_result):
+    summary, latency, footprint, run = fake_result(("no-zswap", "store-raw"))
+    killed = pl.col("scenario").str.starts_with("store-raw")
+    short = footprint.filter(~killed | (pl.col("access") < pl.col("access").max() // 4))
+    figures = figures_of((summary, latency, short, run)).figures
+    panels = next(figure.panels for figure in figures if figure.name == "footprint")
+    domains = [panel.spec["layer"][0]["encoding"]["x"]["scale"]["domain"] for panel in panels]
+    assert domains == [[0, footprint["time_ns"].max() / 1e9]] * 2
+
+
 def test_a_trace_without_time_is_drawn_over_accesses(fake_result):
     summary, latency, footprint, run = fake_result(("no-zswap",))
     footprint = footprint.with_columns(time_ns=pl.lit(None, dtype=pl.Int64))

@@ -263,7 +263,7 @@ def touched_pages(run: dict[str, Any]) -> int:
 
 
 def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
-    """Return one group per trace and memory limit, ascending; the bound joins those without one.
+    """Return one group per trace and memory limit, ascending; the bound joins those without one, last.
 
     touched : distinct pages of the trace, 0 of several
     """
@@ -278,7 +278,7 @@ def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
             limit,
             tuple(
                 row
-                for row in rows
+                for row in sorted(rows, key=lambda row: row["policy"] == BOUND_POLICY)
                 if row["trace"] == trace
                 and (
                     row["memory_limit_bytes"] == limit

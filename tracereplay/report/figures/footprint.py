@@ -20,14 +20,11 @@ FOOTPRINT_LINE = (
 def footprint_figure(draw: Draw) -> Figure:
     """Return the parts of memory stacked over the trace, a panel per scenario."""
     timed = bool(len(draw.footprint)) and draw.footprint["time_ns"].null_count() == 0
-    x: Spec = {
-        "field": "x",
-        "type": "quantitative",
-        "axis": {"tickCount": 5, "grid": False},
-        "title": "time in the trace, s" if timed else "rows of the trace, million",
-        "scale": {"nice": False},
+    column, unit = ("time_ns", 1e9) if timed else ("access", 1e6)
+    ends = {
+        trace: _last(draw, column, [row for row in draw.rows if row["trace"] == trace]) / unit
+        for trace in draw.traces
     }
-    start = "datum.time_ns / 1e9" if timed else "datum.access / 1e6"
     parts = list(PART_LOOKS)
     scale = PAGE_BYTES / MIB
     tops = {
@@ -36,6 +33,14 @@ def footprint_figure(draw: Draw) -> Figure:
     }
 
     def panel(row: Row) -> Spec:
+        x: Spec = {
+            "field": "x",
+            "type": "quantitative",
+            "axis": {"tickCount": 5, "grid": False},
+            "title": "time in the trace, s" if timed else "rows of the trace, million",
+            # The whole trace: a killed scenario ends where it was killed.
+            "scale": {"domain": [0, ends[row["trace"]]], "nice": False},
+        }
         layers: list[Spec] = [
             {
                 "transform": [{"fold": parts, "as": ["part", "mib"]}],
@@ -116,7 +121,7 @@ def footprint_figure(draw: Draw) -> Figure:
             "footprint",
             height=150,
             transform=[
-                {"calculate": start, "as": "x"},
+                {"calculate": f"datum.{column} / {unit:g}", "as": "x"},
                 *({"calculate": f"datum.{name}_pages * {scale}", "as": name} for name in parts),
             ],
             layer=layers,
@@ -156,6 +161,12 @@ def footprint_figure(draw: Draw) -> Figure:
         ("footprint",),
         panels,
     )
+
+
+def _last(draw: Draw, column: str, rows: list[Row]) -> float:
+    """Return how far the longest of these scenarios came; at least 1."""
+    names = [row["scenario"] for row in rows]
+    return max(draw.footprint.filter(pl.col("scenario").is_in(names))[column].max() or 0, 1)  # type: ignore[return-value]  # a number
 
 
 def _footprint_top(draw: Draw, rows: list[Row]) -> float:
