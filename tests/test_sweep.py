@@ -31,12 +31,12 @@ stat-flush = "exact"
 """
 
 
-def write_trace(path, pages):
+def write_trace(path, pages, **footer):
     rng = np.random.default_rng(pages)
     touched = np.concatenate([np.arange(pages), rng.integers(0, pages, 4 * pages)])
     pl.DataFrame(
         {"page": touched.astype(np.uint64), "is_write": rng.random(touched.size) < 0.3}
-    ).write_parquet(path)
+    ).write_parquet(path, metadata={f"tracereplay.{key}": value for key, value in footer.items()})
 
 
 @pytest.fixture
@@ -179,6 +179,18 @@ def test_the_tables_of_a_sweep_are_those_of_its_jobs(place):
     assert [line for line in lines if not line.startswith(" ")] == [
         job.name for job in read_plan(place / "plan.toml", out)
     ]
+
+
+def test_a_sweep_says_the_weakest_coverage_and_the_notes_of_the_traces_that_have_them(place):
+    write_trace(place / "a.parquet", 300, coverage="faults")
+    write_trace(place / "c.parquet", 100, coverage="sampled")
+    assert invoke(place).exit_code == 0
+    run = json.loads((place / "out" / "run.json").read_text())
+    assert run["trace"]["coverage"] == "sampled"
+    assert any(note.startswith("a: coverage faults") for note in run["notes"])
+    assert any(note.startswith("b: coverage is not recorded") for note in run["notes"])
+    assert any(note.startswith("c: coverage sampled") for note in run["notes"])
+    assert any(note.startswith("the trace has no clock") for note in run["notes"])
 
 
 def test_what_is_done_is_passed_over_until_settings_or_files_change(place):

@@ -41,7 +41,7 @@ from tracereplay.errors import (
     first_line,
     unknown_name,
 )
-from tracereplay.schema import SCHEMA_VERSION
+from tracereplay.schema import SCHEMA_VERSION, weakest_coverage
 from tracereplay.trace import READ_ERRORS, open_trace
 
 # What a plan may say, by compare's long option, and how it is read. Of the first four a job takes all;
@@ -416,7 +416,6 @@ def _joined_run(
             if job.label not in named:
                 named.append(job.label)
     traces = {job.trace: run["trace"] for job, run in zip(jobs, runs, strict=True)}
-    coverages = list(dict.fromkeys(trace["coverage"] for trace in traces.values()))
     return {
         "tracereplay": __version__,
         "schema": SCHEMA_VERSION,
@@ -429,7 +428,7 @@ def _joined_run(
             if len(traces) == 1
             else f"{len(traces)} traces",
             "path": [str(path) for path in traces],
-            "coverage": next((each for each in coverages if each != "full"), "full"),
+            "coverage": weakest_coverage(trace["coverage"] for trace in traces.values()),
             "accesses": sum(trace["accesses"] for trace in traces.values()),
             "unique_pages": sum(trace["unique_pages"] for trace in traces.values()),
         },
