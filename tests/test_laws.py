@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import random
 
+import numpy as np
 import oracle
 import polars as pl
 import pytest
@@ -38,8 +39,8 @@ def examples(count):
     return settings(max_examples=count // 5 if numba_config.DISABLE_JIT else count)
 
 
-def replayed(drawn):
-    replay = feed(make_replay(drawn), drawn, drawn.cuts)
+def replayed(drawn, on_events=lambda _: None):
+    replay = feed(make_replay(drawn), drawn, drawn.cuts, on_events)
     return replay, replay.machine[0], replay.counters()
 
 
@@ -265,6 +266,53 @@ def test_counters_of_the_generations_add_up(seed, policy):
 @given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK)
 def test_counters_of_the_textbook_models_add_up(seed, policy, reclaim):
     check_identities(draw_textbook(seed, policy, reclaim))
+
+
+def check_events(drawn):
+    """What latencies are made of adds up to what is counted; a touch that is killed has no event."""
+    case, parts = drawn.case, []
+    replay, m, count = replayed(drawn, lambda events: parts.append(events.copy()))
+    if not replay.finished:
+        return
+    events = np.concatenate(parts) if parts else np.empty(0, state.EVENT)
+    total = {name: int(events[name].sum(dtype=np.int64)) for name in events.dtype.names}
+    assert total["stored"] == count["zswpout"]
+    assert total["written_back"] == count["zswpwb"]
+    assert total["written"] == count["pswpout"] - count["zswpwb"]
+    assert total["requests"] == m["write_requests"]
+    assert total["read_ahead"] + total["read_ahead_loads"] == count["swap_ra"]
+    refused = count["reject_compress_poor"] + count["reject_compress_fail"]
+    if case.kernel == "6.1" or case.policy == "mixed-lru":  # some are refused without a counter
+        assert total["rejected"] >= refused
+    else:
+        assert total["rejected"] == refused
+    assert total["scanned"] == count["reclaim_scanned"] + count["pgdeactivate"]
+    assert total["dropped"] >= count["swpout_zero"]
+    assert total["raw"] >= count["stored_incompressible_pages"]
+    assert total["raw"] * 4096 <= total["stored_bytes"] <= total["stored"] * 4096
+    # Pages that are all the same, or linked, are stored without a byte.
+    if case.kernel != "6.1" and case.policy not in ("zram", "mixed-lru"):
+        least = min(each["compressed"] for each in drawn.contents.values())
+        assert total["stored_bytes"] >= total["stored"] * least
+        assert total["written_back_bytes"] >= total["written_back"] * least
+
+
+@examples(120)
+@given(seed=SEEDS, policy=POLICIES)
+def test_events_of_the_two_lists_add_up_to_what_is_counted(seed, policy):
+    check_events(draw_two_list(seed, policy))
+
+
+@examples(120)
+@given(seed=SEEDS, policy=POLICIES)
+def test_events_of_the_generations_add_up_to_what_is_counted(seed, policy):
+    check_events(draw_mglru(seed, policy))
+
+
+@examples(120)
+@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK)
+def test_events_of_the_textbook_models_add_up_to_what_is_counted(seed, policy, reclaim):
+    check_events(draw_textbook(seed, policy, reclaim))
 
 
 @examples(100)

@@ -6,9 +6,14 @@ without waste (`ideal`). A page that is written to at its fault gives its slot a
 
 from __future__ import annotations
 
+import numpy as np
 import oracle
 import pytest
 from drawn import feed, make_replay, with_rows
+
+from tracereplay._jit import kernel
+from tracereplay.reclaim.two_list import _inactive_is_low
+from tracereplay.replay.state import MACHINE
 
 A, B, C = "ABC"
 RAW = 4096
@@ -285,3 +290,18 @@ def test_opt_lets_the_page_go_that_is_needed_last():
     # C: A is needed at row 3, B at row 4: B goes. A is there. B: C and A are never needed again.
     found, _ = worked("no-zswap", "ABCAB", SIZES, reclaim="opt")
     assert found == {"minor_faults": 3, "pgmajfault": 1, "pswpout": 2, "pswpin": 1}
+
+
+@kernel
+def is_low(machine):
+    return _inactive_is_low(machine[0])
+
+
+@pytest.mark.parametrize(("gib", "ratio"), [(0.5, 1), (1, 3), (10, 10), (100, 31)])
+def test_inactive_is_low_by_the_root_of_ten_times_the_gibibytes(gib, ratio):
+    """mm/vmscan.c:inactive_is_low(): int_sqrt(10 * gb) from 1 GiB on."""
+    pages = int(gib * (1 << 18))
+    for inactive, low in ((pages // (ratio + 1) + 2, False), (pages // (ratio + 1) - 2, True)):
+        machine = np.zeros(1, MACHINE)
+        machine["stat_inactive"], machine["stat_active"] = inactive, pages - inactive
+        assert bool(is_low(machine)) is low
