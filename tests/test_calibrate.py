@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from tracereplay import calibration
 from tracereplay.calibration import Taken, beyond_zswap, merge_fit, reference_workload
 from tracereplay.cli import app
-from tracereplay.costs import load_costs, own_disks
+from tracereplay.costs import RANDOM_LINES, load_costs, own_disks
 from tracereplay.errors import HostError, InputError
 from tracereplay.host import calibrate as host
 from tracereplay.host import codec_times, device_times
 from tracereplay.host.direct_io import Writer
+from tracereplay.host.pages import COMPRESSORS
 from tracereplay.host.run import HostRun
 from tracereplay.latency import LatencyModel
 from tracereplay.replay.state import DEVICE, EVENT
@@ -202,6 +203,41 @@ def test_a_busy_machine_is_said_to_be_one(monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         host.calibrate()
     assert any("load average 7.5" in note for note in notes)
+
+
+def test_what_zswap_takes_is_what_a_raw_page_takes_and_what_is_beyond_it(monkeypatch) -> None:
+    compress = COMPRESSORS["deflate_bytes"]()
+
+    def taken(kinds: dict, seed: int) -> dict:  # noqa: ARG001
+        sizes = {lines: len(compress(pages[0])) for lines, pages in kinds.items()}
+        return {
+            lines: (
+                np.full(9, 800 + 4 * 100 + (500 if size >= 4096 else 2 * size + 50.0)),
+                np.full(9, 1000 + 3.0 * size + 700 + 5 * 100),
+            )
+            for lines, size in sizes.items()
+        }
+
+    monkeypatch.setattr(codec_times, "time_zswap", taken)
+    figure = codec_times.figure
+    faults = {"minor_fault_ns": 800, "raw_copy_ns": 500, "unmap_ns": 700}
+    table = {
+        "faults": {name: figure(value, "made up") for name, value in faults.items()}
+        | {"memory_by_bytes": {"points": [[4096, 100.0], [1 << 40, 100.0]]}},
+        "codecs": {
+            "deflate": {
+                RANDOM_LINES: {
+                    "compress_ns": figure(1000, "made up"),
+                    "compress_ns_per_byte": figure(3, "made up"),
+                }
+            }
+        },
+    }
+    assert codec_times.measure_zswap(table, "deflate", seed=1)
+    assert table["faults"]["load_misses"]["value"] == pytest.approx(4)
+    assert table["faults"]["evict_misses"]["value"] == pytest.approx(5)
+    for size, time_ns in table["codecs"]["deflate"][RANDOM_LINES]["decompress_by_bytes"]["points"]:
+        assert time_ns == pytest.approx(2 * size + 50)
 
 
 def test_a_batch_of_writes_lands_where_it_should(tmp_path) -> None:

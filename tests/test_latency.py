@@ -14,7 +14,7 @@ from drawn import feed, make_replay, with_rows
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tracereplay.costs import Costs, Quantiles, load_costs, own_disks
+from tracereplay.costs import Costs, Quantiles, load_costs, own_disks, with_sections
 from tracereplay.errors import InputError, SettingsError
 from tracereplay.latency import (
     EDGES_NS,
@@ -22,9 +22,25 @@ from tracereplay.latency import (
     LatencyModel,
     percentiles,
 )
-from tracereplay.replay.state import BACKGROUND, DEVICE, EVENT, SWAP_CACHE, ZSWAP, ZSWAP_RAW
+from tracereplay.replay.state import (
+    BACKGROUND,
+    DEVICE,
+    EVENT,
+    MINOR,
+    SWAP_CACHE,
+    ZSWAP,
+    ZSWAP_RAW,
+)
 from tracereplay.schema import CODECS, LATENCY, SERVICES, polars_schema
-from tracereplay.touch_times import TimedRun, fit_device, fit_faults, predict_touches, slow_touches
+from tracereplay.touch_times import (
+    TimedRun,
+    faults_since,
+    fit_device,
+    fit_faults,
+    predict_touches,
+    slow_touches,
+)
+from tracereplay.units import PAGE_BYTES
 
 
 def events_of(count: int, seed: int = 1) -> np.ndarray:
@@ -73,6 +89,22 @@ def fixed_device(read_ns: float, write_ns: float = 0.0, channels: int = 1) -> Co
         faults=dict.fromkeys(costs.faults, 0.0),
         codec=dict.fromkeys(costs.codec, 0.0),
     )
+
+
+def without_spread(costs: Costs) -> Costs:
+    one = Quantiles.constant(1.0)
+    return dataclasses.replace(
+        costs, fault_spread=one, minor_spread=one, reclaim_spread=one, decompress_spread=one
+    )
+
+
+def latency_of(costs: Costs, service: int, **fields: int) -> int:
+    events = np.zeros(1, EVENT)
+    events["service"] = service
+    events["touched_pages"] = (256 << 20) // PAGE_BYTES - 1
+    for name, value in fields.items():
+        events[name] = value
+    return int(LatencyModel(costs).latencies(events)[0])
 
 
 def test_buckets_are_at_most_five_percent_wide() -> None:
@@ -152,6 +184,88 @@ def test_reclaim_that_waits_sleeps_until_the_oldest_write_is_done() -> None:
     events["waits"] = [2, 0]
     latency = LatencyModel(fixed_device(0.0, 1000.0)).latencies(events)
     assert latency.tolist() == [2000, 0]
+
+
+# Figures that no two sums of share: what an event takes tells what was counted.
+FIGURES = {
+    "minor_fault_ns": 1e3, "scan_ns": 1e4, "reclaim_ns": 2e4, "unmap_ns": 1e5, "pool_ns": 1e6,
+    "raw_copy_ns": 5e3, "major_fault_ns": 2e3, "zero_fill_ns": 3e3, "swap_cache_ns": 4e3,
+}  # fmt: skip
+CODEC = {
+    "compress_ns": 1e7, "compress_ns_per_byte": 1.0, "compress_fail_ns": 1e8,
+    "decompress_ns": 1e9, "decompress_ns_per_byte": 2.0,
+}  # fmt: skip
+
+
+def worked_costs() -> Costs:
+    costs = without_spread(load_costs())
+    device = dataclasses.replace(
+        costs.device,
+        read_ns=Quantiles.constant(50_000.0),
+        write_ns=Quantiles.constant(0.0),
+        submit_ns=7.0,
+        request_ns=70.0,
+        behind_ns=700.0,
+        extra_page_ns=300.0,
+        channels=1,
+        load_extra_ns=11.0,
+        store_extra_ns=0.0,
+    )
+    faults = {**dict.fromkeys(costs.faults, 0.0), **FIGURES}
+    return dataclasses.replace(
+        costs, device=device, faults=faults, codec=CODEC, decompress_points=(), memory_points=()
+    )
+
+
+@pytest.mark.parametrize(
+    ("did", "takes_ns"),
+    [
+        ({}, 2e4),
+        ({"scanned": 3}, 2e4 + 2e4),
+        ({"dropped": 1}, 2e4 + 1e5),
+        ({"stored": 1, "stored_bytes": 1000}, 2e4 + 1e5 + 1e7 + 1000 + 1e6),
+        ({"stored": 1, "raw": 1, "stored_bytes": 4096}, 2e4 + 1e5 + 1e8 + 1e6),
+        ({"rejected": 1}, 2e4 + 1e5 + 1e8),
+        ({"rejected": 1, "written": 1}, 2e4 + 1e5 + 1e8 + 7),
+        ({"written": 2}, 2e4 + 2e5 + 14),
+        ({"written": 1, "requests": 1}, 2e4 + 1e5 + 7 + 70),
+        ({"written_back": 1, "written_back_bytes": 1000}, 2e4 + 1e9 + 2000 + 7),
+    ],
+)
+def test_reclaim_takes_what_each_thing_it_did_takes(did: dict[str, int], takes_ns: float) -> None:
+    taken = latency_of(worked_costs(), MINOR, **{"scanned": 1, **did})
+    assert taken == 1e3 + 1e4 + takes_ns
+
+
+@pytest.mark.parametrize(
+    ("service", "did", "takes_ns"),
+    [
+        (DEVICE, {}, 50_000),
+        (DEVICE, {"read_ahead": 3}, 50_000 + 900),
+        (DEVICE, {"read_ahead_loads": 2}, 50_000 + 2 * (1e9 + 2 * 2048 + 11)),
+        (ZSWAP, {"size_bytes": 1000}, 1e9 + 2000 + 11),
+        (ZSWAP, {"size_bytes": 1000, "read_ahead": 3}, 1e9 + 2000 + 11),  # nobody waits for them
+        (ZSWAP_RAW, {}, 5e3 + 11),
+    ],
+)
+def test_a_swap_in_takes_what_it_reads_and_reads_ahead(service, did, takes_ns) -> None:
+    assert latency_of(worked_costs(), service, **did) == 2e3 + takes_ns
+
+
+def test_a_read_right_behind_the_writes_of_its_reclaim_waits_for_them() -> None:
+    written = {"scanned": 1, "written": 1}
+    at_once, behind = (
+        latency_of(worked_costs(), DEVICE, requests=count, **written) for count in (0, 1)
+    )
+    assert behind - at_once == 70 + 700
+
+
+def test_what_a_load_from_zswap_has_read_ahead_keeps_the_device_busy() -> None:
+    events = np.zeros(2, EVENT)
+    events["service"] = [ZSWAP_RAW, DEVICE]
+    events["read_ahead"] = [2, 0]
+    latency = LatencyModel(worked_costs()).latencies(events)
+    assert latency.tolist() == [2e3 + 5e3 + 11, 50_000 + 600 + 50_000]
 
 
 def far_and_near(costs: Costs, service: int) -> list[int]:
@@ -286,6 +400,45 @@ def test_the_bundled_table_knows_every_codec_and_device(device: str, codec: str)
     assert (means.device_read_ns > 0) == (device not in ("zram", "none"))
 
 
+def test_the_clock_of_a_replay_takes_what_the_latencies_take_on_average() -> None:
+    """means() is for the clock, LatencyModel for the figures: one and the same work."""
+    costs = without_spread(load_costs(codec="lzo"))
+    means, cold = costs.means(), costs.faults["cold_page_ns"]
+    minor = latency_of(costs, MINOR)
+    assert minor == pytest.approx(means.minor_fault_ns + cold, abs=2)
+    load = latency_of(costs, ZSWAP, size_bytes=1500)
+    assert load == pytest.approx(means.major_fault_ns + cold + means.load_ns, abs=40)
+    raw = latency_of(costs, ZSWAP_RAW)
+    assert raw == pytest.approx(means.major_fault_ns + cold + means.raw_copy_ns, abs=40)
+    scan = costs.faults["reclaim_ns"] + means.scan_ns
+    stored = latency_of(costs, MINOR, scanned=1, stored=1, stored_bytes=1500) - minor
+    # The page stored is warm at once: with two thirds of a chance nothing is cleared from memory.
+    assert stored in (
+        pytest.approx(scan + means.store_ns, abs=40),
+        pytest.approx(scan + means.store_ns - cold, abs=40),
+    )
+
+
+def test_a_device_that_compresses_behind_zswap_charges_its_extra_to_its_own_reads_alone() -> None:
+    zram = without_spread(load_costs(device="zram"))
+    behind = zram.before_device()
+    usual = without_spread(load_costs())
+    assert zram.device.load_extra_ns != 0
+    for service, size in ((ZSWAP, 1500), (ZSWAP_RAW, 0)):
+        assert latency_of(behind, service, size_bytes=size) == latency_of(
+            usual, service, size_bytes=size
+        )
+    assert behind.device.read_ns.mean() == pytest.approx(zram.load_ns(1500))
+    assert behind.device.write_ns.mean() == pytest.approx(zram.store_ns(1500))
+
+
+def test_a_load_takes_the_mean_of_its_spread() -> None:
+    costs = load_costs()
+    plain = dataclasses.replace(costs, decompress_spread=Quantiles.constant(1.0))
+    twice = dataclasses.replace(costs, decompress_spread=Quantiles.constant(2.0))
+    assert twice.load_ns(1500) == pytest.approx(2 * plain.load_ns(1500))
+
+
 def test_every_bundled_figure_has_a_source() -> None:
     raw = load_costs().raw
     for section in (raw["faults"], raw["codecs"], raw["devices"]):
@@ -303,6 +456,30 @@ def test_a_table_of_ones_own_takes_the_rest_from_the_bundled_one(tmp_path) -> No
     assert costs.codec["compress_ns"] == load_costs().codec["compress_ns"]
     assert costs.name == "mine"
     assert "bundled" in costs.source
+
+
+def test_a_fit_of_a_codec_goes_into_the_costs_that_fit_the_device() -> None:
+    fitted = with_sections(load_costs(), {"codecs": {"lzo": {"decompress_ns": 12_345}}})
+    assert fitted.codec["decompress_ns"] == 12_345
+
+
+def test_a_table_with_one_spread_of_faults_has_it_for_minor_ones_too() -> None:
+    bundled = load_costs()
+    spread = {"quantiles": [[0, 0.5], [1, 1.5]]}
+    faults = dict(bundled.raw["faults"])
+    del faults["minor_spread"]
+    costs = with_sections(
+        dataclasses.replace(bundled, raw={**bundled.raw, "faults": faults}),
+        {"faults": {"fault_spread": spread}},
+    )
+    assert costs.minor_spread.value.tolist() == [0.5, 1.5]
+
+
+def test_ones_own_codec_is_not_mixed_with_the_bundled_one_on_random_lines(tmp_path) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps({"codecs": {"lzo": {"decompress_ns": 12_345}}}))
+    assert load_costs(path, random_lines=True).codec == load_costs(path).codec
+    assert load_costs(random_lines=True).codec != load_costs().codec
 
 
 @pytest.mark.parametrize(
@@ -356,6 +533,17 @@ def test_slow_touches_leave_out_what_is_under_a_microsecond() -> None:
     assert slow_touches(touches[:2]) == {}
 
 
+def test_a_touch_that_hits_knows_the_faults_since_the_one_before_and_the_share_of_the_device() -> (
+    None
+):
+    events = np.zeros(3, EVENT)
+    events["access"], events["service"] = [0, 1, 2], [MINOR, DEVICE, MINOR]
+    since = faults_since(np.array([0, 1, 2, 0, 1], np.uint32), events)
+    assert since.rows.tolist() == [3, 4]
+    assert since.faults.tolist() == [2, 1]
+    assert since.device_share.tolist() == [0.5, 0]
+
+
 def made_run(costs: Costs, *, zswap: bool) -> TimedRun:
     """Return a run whose touches take what costs say: 4,000 first touches, then loads and hits."""
     rng = np.random.default_rng(11)
@@ -403,6 +591,18 @@ def test_a_fit_to_predicted_touches_finds_the_costs_they_were_predicted_by() -> 
     assert device["behind_ns"]["value"] == pytest.approx(costs.device.behind_ns, rel=0.2)
 
 
+def test_what_the_read_after_a_reclaim_waits_is_shared_by_the_writes_before_it() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    run = made_run(costs, zswap=False)
+    rows = run.events["access"].astype(np.int64)
+    reclaims = np.flatnonzero((run.events["scanned"] > 0) & (run.events["service"] == DEVICE))
+    touch_ns = run.touch_ns.copy()
+    touch_ns[rows[reclaims[reclaims + 1 < rows.size] + 1]] += 48 * 500
+    for touches, write_ns in ((run.touch_ns, 0), (touch_ns, 500)):
+        device = fit_device(dataclasses.replace(run, touch_ns=touches), costs)
+        assert device["write_ns"]["value"] == pytest.approx(write_ns, abs=25)
+
+
 def test_loads_take_longer_the_more_memory_is_in_use() -> None:
     events = np.zeros(4000, EVENT)
     events["access"] = np.arange(events.size)
@@ -414,3 +614,18 @@ def test_loads_take_longer_the_more_memory_is_in_use() -> None:
         costs = load_costs("linux-6.18", "virtual-disk")
         means.append(LatencyModel(costs).latencies(events).mean())
     assert means[0] < 0.9 * means[1] < 0.9 * means[2]
+
+
+def test_touches_of_mapped_pages_take_longer_the_more_memory_is_in_use() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk")
+    pages = np.concatenate([np.arange(2000), np.tile(np.arange(2000), 3)]).astype(np.uint32)
+    events = np.zeros(4000, EVENT)
+    events["access"] = [*range(2000), *range(2001, 6001, 2)]
+    events["service"] = np.where(events["access"] < 2000, MINOR, ZSWAP)
+    events["size_bytes"] = 1600
+    hits = np.setdiff1d(np.arange(pages.size), events["access"])
+    means = []
+    for touched in (1 << 12, 1 << 16, 1 << 20):
+        events["touched_pages"] = touched
+        means.append(predict_touches(pages, events, costs)[hits].mean())
+    assert means[0] < 0.95 * means[1] < 0.95 * means[2]
