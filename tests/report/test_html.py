@@ -25,6 +25,7 @@ from tracereplay.report.folder import read_result_folder
 from tracereplay.report.html import render_html, write_html
 from tracereplay.report.plots import write_plots
 from tracereplay.schema import COVERAGES
+from tracereplay.units import format_duration
 
 HOSTILE = (
     "</script><script>window.hacked=1</script></style>\u202egnp.\u2066<img src=x onerror=hacked()>"
@@ -90,6 +91,10 @@ def figures_of(result):
     summary, latency, footprint, _run = result
     theme = Theme.of_page(summary["policy"].to_list())
     return build_figures(summary, latency, footprint, theme)
+
+
+def _figure(result, name):
+    return next(figure for figure in figures_of(result).figures if figure.name == name)
 
 
 def test_every_scenario_in_the_page_has_the_numbers_of_its_summary_row(fake_result):
@@ -214,8 +219,7 @@ def test_a_killed_scenario_is_faint_in_the_latencies_and_the_caption_says_why(
     write_plots(tmp_path, summary.with_columns(reclaim=bound), *rest, force=True, formats=("svg",))
     drawing = (tmp_path / "trade-off.svg").read_text()
     assert "faint: a bound or ended in an OOM kill" in drawing
-    (latency,) = [figure for figure in figures_of(result).figures if figure.name == "latency"]
-    assert "Faint lines ended in an OOM kill" in latency.reading
+    assert "Faint lines ended in an OOM kill" in _figure(result, "latency").reading
 
 
 def test_no_figure_shows_a_percentile_of_a_handful_of_swap_ins(fake_result, few_swap_ins, tmp_path):
@@ -394,16 +398,24 @@ def test_a_picture_says_what_it_was_replayed_with(fake_result, tmp_path):
 def test_many_kills_are_counted_and_few_named(fake_result):
     def answer(policies):
         summary, *rest = fake_result(policies)
-        figures = figures_of((summary.with_columns(finished=pl.lit(False)), *rest)).figures
-        return next(figure.answer for figure in figures if figure.name == "danger")
+        return _figure((summary.with_columns(finished=pl.lit(False)), *rest), "danger").answer
 
     assert answer(("no-zswap", "vswap")).startswith("no-zswap, vswap ended in an OOM kill")
     many = ("no-zswap", "swap-on-reject", "store-raw", "vswap", "zram")
     assert answer(many).startswith("5 scenarios ended in an OOM kill")
 
 
-def _figure(result, name):
-    return next(figure for figure in figures_of(result).figures if figure.name == name)
+def test_the_answers_of_latency_and_danger_leave_killed_scenarios_to_their_own_words(fake_result):
+    summary, *rest = fake_result(("no-zswap", "store-raw", "vswap"))
+    summary = summary.with_columns(
+        finished=pl.Series([False, True, True]),
+        flush_phases=pl.lit(5, pl.Int64),
+        flush_phases_killed=pl.Series([5, 1, 3]),
+    )
+    assert "no-zswap" not in _figure((summary, *rest), "latency").answer
+    answer = _figure((summary, *rest), "danger").answer
+    assert answer.startswith("no-zswap ended in an OOM kill;")
+    assert "; vswap is killed in 3 of 5 phases" in answer
 
 
 def test_an_answer_names_the_limit_and_the_trace_where_there_are_several(fake_result):
@@ -446,6 +458,10 @@ def test_what_more_memory_wins_is_said_of_one_trace(fake_result):
     assert _figure(result, "faults").answer == (
         f"no-zswap with b.parquet: {low:,} major faults at 48.0 MiB, {high:,} at 80.0 MiB."
     )
+    assert low > high
+    assert _figure(parts[0], "faults").answer == (
+        f"no-zswap: {low:,} major faults at 48.0 MiB, {high:,} at 80.0 MiB."
+    )
 
 
 def test_one_survivor_is_not_compared_with_itself(fake_result):
@@ -455,6 +471,14 @@ def test_one_survivor_is_not_compared_with_itself(fake_result):
         r"no-zswap reads [\d,]+ pages on demand from the device\.",
         _figure((killed, *rest), "services").answer,
     )
+
+
+def test_the_answer_of_the_codecs_tells_each_by_its_own_loads(fake_result):
+    result = fake_result(("store-raw",), codecs=("lz4", "zstd"))
+    answer = _figure(result, "codecs").answer
+    for row in labelled_rows(result[0], result[1]):
+        (said,) = (part for part in answer.split("; ") if row["codec"] in part.lower())
+        assert f"pool, {format_duration(row['zswap_latency_p50_ns'])} a fault" in said
 
 
 def test_a_pool_is_blamed_only_where_it_is_charged(fake_result):
@@ -482,24 +506,37 @@ def test_thinning_keeps_peaks_and_ends_and_few_points(fake_result):
     assert thin.group_by("scenario").len()["len"].max() <= 242
 
 
+def test_the_scale_of_the_footprint_holds_what_is_stacked_in_it(fake_result):
+    result = fake_result(("no-zswap", "store-raw"))
+    stacked = pl.col("resident_pages") + pl.col("pool_pages") + pl.col("device_pages")
+    most_mib = result[2].select(stacked.max()).item() * 4096 / (1 << 20)
+    for panel in _figure(result, "footprint").panels:
+        low, high = panel.spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+        assert low == 0
+        assert most_mib < high < 1.1 * most_mib
+
+
 def test_the_front_holds_those_that_none_beats_in_both(fake_result):
-    summary, latency, _footprint, _run = fake_result(limits_mib=(48, 80))
-    rows = labelled_rows(summary, latency)
     metric = "swapin_latency_p99_ns"
-    front = pareto_front(rows, metric)
-    choices = [row for row in rows if not row["bound"] and not row["killed"] and row[metric]]
-
-    def beaten(row):
-        return any(
-            other["footprint_bytes_peak"] <= row["footprint_bytes_peak"]
-            and other[metric] <= row[metric]
-            and (other["footprint_bytes_peak"], other[metric])
-            != (row["footprint_bytes_peak"], row[metric])
-            for other in choices
-        )
-
-    values = {(row["footprint_bytes_peak"], row[metric]) for row in choices if not beaten(row)}
-    assert {(row["footprint_bytes_peak"], row[metric]) for row in front} == values
+    points = {  # MiB, us; the front is at 60, 70 and 90 MiB
+        "no-zswap": (60, 50),
+        "swap-on-reject": (70, 40),
+        "store-raw": (70, 45),  # as much memory, slower
+        "no-writeback": (80, 40),  # as fast, more memory
+        "shrinker": (85, 60),  # worse in both
+        "vswap": (90, 20),
+        "zram": (95, None),
+        "keep-on-reject": (50, 10),  # killed
+        "unlimited-memory": (40, 5),
+    }
+    summary, latency, _footprint, _run = fake_result(tuple(points))
+    summary = summary.with_columns(
+        footprint_bytes_peak=pl.Series([mib << 20 for mib, _ in points.values()]),
+        swapin_latency_p99_ns=pl.Series([us and 1000 * us for _, us in points.values()]),
+        finished=pl.col("policy") != "keep-on-reject",
+    )
+    front = pareto_front(labelled_rows(summary, latency), metric)
+    assert [row["policy"] for row in front] == ["no-zswap", "swap-on-reject", "vswap"]
 
 
 def test_twenty_scenarios_stay_under_four_megabytes(fake_result):

@@ -11,6 +11,7 @@ from rich.console import Console
 from tracereplay.report.codecs import codec_lines
 from tracereplay.report.findings import (
     comparison_groups,
+    dangers,
     labelled_rows,
     printable,
     readahead_note,
@@ -18,6 +19,7 @@ from tracereplay.report.findings import (
 )
 from tracereplay.report.table import (
     render_table,
+    render_winners,
     short_count,
     three_digits,
     to_csv,
@@ -34,6 +36,12 @@ def rendered(result, width=80, *, terminal=False, encoding="utf-8"):
     render_table(summary, latency, run, console)
     file.seek(0)
     return file.read()
+
+
+def verdict_of(summary, latency):
+    """Return the verdict on a comparison of one trace at one limit."""
+    (group,) = comparison_groups(labelled_rows(summary, latency))
+    return verdict(group)
 
 
 @pytest.mark.parametrize("width", [36, 52, 80, 100, 200])
@@ -107,9 +115,7 @@ def test_a_percentile_of_a_handful_of_swap_ins_is_not_shown(
 
 def test_the_rival_of_a_verdict_is_not_measured_by_a_handful_of_swap_ins(fake_result, few_swap_ins):
     result = few_swap_ins(fake_result(("no-zswap", "swap-on-reject")), "no-zswap", 16)
-    (group,) = comparison_groups(labelled_rows(result[0], result[1]))
-
-    sentence = verdict(group).sentence
+    sentence = verdict_of(result[0], result[1]).sentence
     assert "less than no-zswap; p99 swap-in" in sentence
     assert "against" not in sentence
 
@@ -195,6 +201,14 @@ def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):
     assert "gained nothing" not in calm
 
 
+def test_a_pool_that_is_not_charged_is_no_reason_for_reclaim_in_vain(fake_result):
+    summary, latency, _footprint, _run = fake_result(("store-raw",))
+    for cgroup, is_reason in (("v2", True), ("v1", False)):
+        rows = labelled_rows(summary.with_columns(cgroup=pl.lit(cgroup)), latency)
+        (danger,) = (each for each in dangers(rows) if each.mark == "!")
+        assert ("what the pool is charged" in danger.meaning) == is_reason
+
+
 def test_a_scenario_that_other_flush_phases_kill_is_marked(fake_result):
     summary, latency, footprint, run = fake_result(("no-zswap", "vswap"))
     at_risk = pl.when(policy="vswap").then(2).otherwise(0).cast(pl.Int64)
@@ -225,35 +239,90 @@ def test_the_winner_has_the_least_stall_and_a_killed_scenario_or_a_bound_cannot_
     assert won_high.winner["policy"] == "keep-on-reject"  # it lives at this limit
 
 
+def test_the_rival_is_plain_swap_under_the_same_reclaim(fake_result):
+    summary, latency, _footprint, _run = fake_result(("no-zswap", "store-raw"))
+    other = summary.filter(policy="no-zswap").with_columns(
+        scenario=pl.lit("other"), reclaim=pl.lit("lru"), stall_total_ns=pl.lit(40_000_000, pl.Int64)
+    )
+    same = summary.with_columns(stall_total_ns=pl.Series([20_000_000, 10_000_000]))
+    said = verdict_of(pl.concat([other, same]), latency).gain
+    assert "50% less than no-zswap two-list" in said
+
+
+def test_a_price_says_why_it_is_beyond_the_limit(fake_result):
+    def price(policy, cgroup):
+        summary, latency, _footprint, _run = fake_result((policy,))
+        summary = summary.with_columns(
+            cgroup=pl.lit(cgroup),
+            pool_bytes_peak=pl.lit(20 << 20, pl.Int64),
+            footprint_bytes_peak=pl.col("memory_limit_bytes") + (10 << 20),
+            pswpout=pl.lit(256, pl.Int64),
+        )
+        return verdict_of(summary, latency).price
+
+    not_charged = "10.0 MiB beyond the limit, as the pool is not charged to it"
+    assert not_charged in price("store-raw", "v1")
+    assert not_charged in price("zram", "v2")
+    assert "charged by compressed bytes, not by its pages" in price("store-raw", "v2")
+    assert "1.0 MiB written to the device" in price("store-raw", "v2")
+    assert "device" not in price("zram", "v2")
+
+
+def test_a_winner_that_other_phases_of_the_flush_kill_has_that_as_its_price(fake_result):
+    summary, latency, _footprint, _run = fake_result(("store-raw",))
+    risky = summary.with_columns(
+        flush_phases=pl.lit(5, pl.Int64), flush_phases_killed=pl.lit(2, pl.Int64)
+    )
+    said = "an OOM kill in 2 of 5 phases of the statistics flush"
+    assert said in verdict_of(risky, latency).price
+    assert "OOM kill" not in verdict_of(summary, latency).price
+
+
 def test_of_equals_the_smallest_footprint_wins_and_the_sentence_says_so(fake_result):
     summary, latency, _footprint, _run = fake_result(("no-zswap", "store-raw", "vswap"))
     summary = summary.with_columns(
         stall_total_ns=pl.lit(1_000_000),
         footprint_bytes_peak=pl.Series([3 << 20, 2 << 20, 1 << 20]),
     )
-    (group,) = comparison_groups(labelled_rows(summary, latency))
-    won = verdict(group)
+    won = verdict_of(summary, latency)
 
     assert won.winner is not None
     assert won.winner["policy"] == "vswap"
     assert "all policies tie within 2%; vswap needs the least memory" in won.sentence
 
     same = summary.with_columns(footprint_bytes_peak=pl.lit(1 << 20))
-    (group,) = comparison_groups(labelled_rows(same, latency))
-    assert "all policies tie within 2%: " in verdict(group).sentence
+    assert "all policies tie within 2%: " in verdict_of(same, latency).sentence
 
     killed = summary.with_columns(finished=pl.col("policy") != "store-raw")
-    (group,) = comparison_groups(labelled_rows(killed, latency))
-    assert "all that finished tie within 2%; vswap" in verdict(group).sentence
+    assert "all that finished tie within 2%; vswap" in verdict_of(killed, latency).sentence
 
 
 def test_where_every_scenario_was_killed_nobody_wins(fake_result):
     summary, latency, _footprint, run = fake_result(("store-raw", "vswap"))
     summary = summary.with_columns(finished=pl.lit(False))
-    (group,) = comparison_groups(labelled_rows(summary, latency))
-
-    assert verdict(group).winner is None
+    assert verdict_of(summary, latency).winner is None
     assert "No policy finished" in rendered((summary, latency, None, run))
+
+
+def test_a_share_of_the_pages_touched_is_not_told_of_killed_scenarios_alone(fake_result):
+    summary, latency, _footprint, _run = fake_result(("store-raw",))
+    rows = labelled_rows(summary.with_columns(finished=pl.lit(False)), latency)
+    assert comparison_groups(rows)[0].title == "80.0 MiB"
+    assert comparison_groups(rows, 40_960)[0].title == "80.0 MiB (50% of the pages touched)"
+
+
+def test_the_winners_of_a_sweep_count_kills_and_risks_apart(fake_result):
+    summary, latency, _footprint, _run = fake_result(("no-zswap", "store-raw", "vswap"))
+    of_job = pl.lit("job/") + pl.col("scenario")
+    summary = summary.with_columns(
+        scenario=of_job,
+        finished=pl.Series([False, True, True]),
+        flush_phases=pl.lit(5, pl.Int64),
+        flush_phases_killed=pl.Series([3, 1, 0]),
+    )
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    render_winners(summary, latency.with_columns(scenario=of_job), console)
+    assert console.file.getvalue().splitlines()[-1].endswith("1 of 3, 1 at risk")
 
 
 def test_labels_say_what_else_tells_scenarios_apart(fake_result):
@@ -422,6 +491,4 @@ def test_a_verdict_counts_those_it_is_level_with_where_they_are_many(fake_result
     summary, latency, _footprint, _run = fake_result(policies)
     level = pl.when(policy="zram").then(90_000_000).otherwise(1_000_000)
     summary = summary.with_columns(stall_total_ns=level.cast(pl.Int64))
-    (group,) = comparison_groups(labelled_rows(summary, latency))
-
-    assert "loses least time, level with 5 others: 1.0 ms" in verdict(group).sentence
+    assert "loses least time, level with 5 others: 1.0 ms" in verdict_of(summary, latency).sentence
