@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 import tracereplay
 from tracereplay.cli import app
-from tracereplay.comparison import make_scenarios
+from tracereplay.cli.options import ModelOptions
+from tracereplay.comparison import _other_phases, make_scenarios
 from tracereplay.errors import OutputError, SettingsError
+from tracereplay.metrics import codec_frame
 from tracereplay.replay.settings import Scenario
 from tracereplay.schema import CODEC_TRADE, FOOTPRINT, LATENCY, SUMMARY, polars_schema
 from tracereplay.trace import open_trace
@@ -107,6 +109,19 @@ def test_the_footprint_keeps_its_peaks_and_stays_under_2000_points(result):
         assert points["stored_pages"].max() == row["stored_pages_peak"]
         footprint = points["resident_pages"] + points["pool_pages"]
         assert footprint.max() * 4096 == row["footprint_bytes_peak"]
+
+
+def test_means_are_those_of_the_memory_after_every_row(result):
+    for row in result.summary.iter_rows(named=True):
+        points = result.footprint.filter(scenario=row["scenario"])
+        assert points["access"].to_list() == list(range(600))  # all rows of a trace so short
+        resident, pool = (
+            points[f"{name}_pages"].sum() * 4096 // 600 for name in ("resident", "pool")
+        )
+        assert row["resident_bytes_mean"] == resident
+        assert row["pool_bytes_mean"] == pool
+        assert row["footprint_bytes_mean"] == resident + pool
+        assert row["stored_pages_mean"] == points["stored_pages"].sum() // 600
 
 
 def test_limits_of_three_equal_digits_are_two_scenarios(trace):
@@ -236,6 +251,21 @@ def test_slots_that_only_the_swap_cache_holds_are_no_reason_to_kill(tmp_path, ke
     assert tracereplay.compare(tmp_path / "t.parquet", some).summary["finished"].all()
 
 
+def test_a_rotational_disk_is_read_ahead_by_slots_and_others_by_address(tmp_path):
+    """Pages are touched first in an order that has nothing to do with their addresses."""
+    first = np.random.default_rng(1).permutation(400)
+    pages = np.concatenate([first, np.tile(np.arange(400), 5)])
+    pl.DataFrame({"page": pages.astype(np.uint64)}).write_parquet(tmp_path / "t.parquet")
+    hits = [
+        tracereplay.compare(
+            tmp_path / "t.parquet",
+            scenarios("no-zswap", device=device, stat_flush_ns=0, memory_limit_bytes=200 * 4096),
+        ).summary["swap_ra_hit"][0]
+        for device in ("nvme", "hdd")
+    ]
+    assert hits[0] > 2 * hits[1]
+
+
 def test_zram_is_a_block_device_and_knows_no_limit_of_zswap(trace):
     free, limited = (
         tracereplay.compare(
@@ -294,6 +324,18 @@ def test_flush_phases_count_how_many_end_in_a_kill(trace):
     found = tracereplay.compare(trace, some, content="constant:4096", flush_phases=3).summary
     assert not found["finished"][0]
     assert found["flush_phases"][0] == found["flush_phases_killed"][0] == 3
+
+
+def test_phases_of_the_flush_are_spread_over_its_period(trace):
+    opened = open_trace(trace)
+    (one,) = scenarios("store-raw", stat_flush_ns=1_000_000_000)
+    phases = [each.stat_flush_phase_ns for each in _other_phases(one, opened, 5)]
+    assert phases == [200_000_000, 400_000_000, 600_000_000, 800_000_000]
+
+
+def test_a_kernel_that_flushes_at_reclaim_is_replayed_once(trace):
+    found = tracereplay.compare(trace, scenarios("no-zswap", kernel="6.1"))
+    assert found.summary["flush_phases"].to_list() == [1]
 
 
 # ---- what is said and what is refused ------------------------------------------------------------------
@@ -436,6 +478,22 @@ def test_every_policy_and_every_combination_is_made(trace):
     assert len({each.name for each in made}) == len(made)
 
 
+def test_every_option_of_the_model_reaches_the_scenario(trace):
+    options = ModelOptions(
+        policy=["store-raw"], reclaim=["mglru"], codec=["zstd"], kernel="6.12", cgroup="v1",
+        allocator="zbud", pool_limit="10%", ram="1GiB", accept_threshold=70, zswap_max="1MiB",
+        swap_size="8MiB", page_cluster=1, swappiness=100, stat_flush="1s", device="ssd",
+        touch_ns=333,
+    )  # fmt: skip
+    (one,) = options.scenarios(open_trace(trace), memory=("1MiB",))
+    assert (one.policy, one.reclaim, one.codec) == ("store-raw", "mglru", "zstd")
+    assert (one.kernel, one.cgroup, one.allocator, one.device) == ("6.12", "v1", "zbud", "ssd")
+    assert one.pool_limit_bytes == (1 << 30) // 10
+    assert (one.ram_bytes, one.swap_bytes, one.zswap_max_bytes) == (1 << 30, 8 << 20, 1 << 20)
+    assert (one.accept_threshold_percent, one.page_cluster, one.swappiness) == (70, 1, 100)
+    assert (one.stat_flush_ns, one.touch_ns, one.memory_limit_bytes) == (10**9, 333, 1 << 20)
+
+
 def test_an_unknown_reclaim_model_among_options_is_one_line(trace):
     with pytest.raises(SettingsError, match="unknown reclaim model 'lur'; did you mean lru"):
         make_scenarios(open_trace(trace), reclaim=["lur"])
@@ -475,6 +533,14 @@ def test_what_a_codec_saves_and_costs_is_that_of_summary_and_histogram(trace, tm
         assert row["zswap_p50_ns"] == every[math.ceil(0.5 * len(every)) - 1]
         assert row["zswap_p99_ns"] == every[math.ceil(0.99 * len(every)) - 1]
         assert row["zswap_total_ns"] == pytest.approx(total, abs=1)
+
+
+def test_a_codec_that_stored_fewer_than_50_pages_on_average_has_no_ratio(result):
+    for stored, has_ratio in ((0, False), (49, False), (50, True)):
+        summary = result.summary.with_columns(stored_pages_mean=pl.lit(stored, pl.Int64))
+        told = codec_frame(summary, result.latency).row(0, named=True)
+        assert told["zswap_loads"] > 0
+        assert (told["pool_ratio"] is not None) == has_ratio
 
 
 def test_a_zram_device_as_swap_is_the_policy_zram(trace):

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tracereplay import content
+from tracereplay import compare, content, open_trace
+from tracereplay.comparison import make_scenarios
 from tracereplay.content import CONTENTS, open_content
 from tracereplay.errors import InputError, SettingsError, TraceSchemaError
 from tracereplay.schema import CODECS, codec_column
@@ -101,6 +102,16 @@ def test_a_mix_and_a_constant_are_what_they_say() -> None:
     assert set(zero.compressed_bytes[~zero.zero_filled].tolist()) == {700}
 
 
+def test_which_pages_are_mixed_in_has_nothing_to_do_with_what_the_others_hold() -> None:
+    for base in ("redis-json", "sqlite-log"):
+        whole = open_content(name=base).for_pages(PAGES).compressed_bytes
+        mixed = open_content(name=f"{base}+30%zero").for_pages(PAGES)
+        left = mixed.compressed_bytes[~mixed.zero_filled]
+        assert (mixed.same_filled == mixed.zero_filled).sum() > 0.25 * PAGES.size
+        assert left.mean() == pytest.approx(whole.mean(), rel=0.1)
+        assert np.quantile(left, 0.5) == pytest.approx(np.quantile(whole, 0.5), rel=0.1)
+
+
 def test_what_cannot_be_used_is_one_line(table, tmp_path) -> None:
     broken = tmp_path / "broken.parquet"
     broken.write_text("no parquet")
@@ -143,9 +154,6 @@ def written_trace(path) -> None:
 
 
 def test_rewritten_pages_change_by_seed_and_not_at_all_where_off(tmp_path) -> None:
-    from tracereplay import compare, open_trace
-    from tracereplay.comparison import make_scenarios
-
     path = tmp_path / "t.parquet"
     written_trace(path)
     trace = open_trace(path)
@@ -170,6 +178,21 @@ def test_rewritten_pages_change_by_seed_and_not_at_all_where_off(tmp_path) -> No
     assert pool("redis-json", 1)[0] == pytest.approx(kept[0], rel=0.15)
     with pytest.raises(SettingsError, match="probability"):
         pool("redis-json", 1.5)
+
+
+def test_a_page_leaves_first_with_what_it_was_filled_with(tmp_path) -> None:
+    frame = pl.DataFrame({"page": np.arange(600, dtype=np.uint64), "is_write": [True] * 600})
+    frame.write_parquet(tmp_path / "t.parquet")
+    trace = open_trace(tmp_path / "t.parquet")
+    scenarios = make_scenarios(
+        trace, policies=["store-raw"], memory=["256KiB"], cgroup="v1", bounds=False
+    )
+    kept, rewritten = (
+        compare(trace, scenarios, content="sqlite-log", rewrite_entropy=share).summary
+        for share in (0.0, 1.0)
+    )
+    assert kept["zswpout"][0] > 500
+    assert rewritten.equals(kept)
 
 
 def test_rewritten_sizes_by_two_codecs_are_of_the_same_page() -> None:

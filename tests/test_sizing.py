@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from tracereplay.cli import app
 from tracereplay.comparison import compare, make_scenarios
 from tracereplay.errors import SettingsError
-from tracereplay.sizing import find_sizes, parse_target
+from tracereplay.replay.settings import Scenario
+from tracereplay.sizing import _Search, find_sizes, parse_target
 from tracereplay.trace import open_trace
 
 PAGES = 2048
@@ -152,6 +153,27 @@ def test_a_size_that_kills_is_no_step_less_than_an_answer(trace_path) -> None:
     assert "a step less" not in row["confidence"]
 
 
+def searched(met: dict[int, bool], killed: dict[int, float]) -> dict:
+    search = _Search(Scenario(memory_limit_bytes=1 << 20), 8 << 20)
+    for mib, meets in met.items():
+        row = {"swapin_latency_p50_ns": 5, "footprint_bytes_peak": mib << 20}
+        search.note(mib << 20, meets, {"p50<1ms": 5.0}, killed.get(mib, 0.0), row)
+    return search.answer()
+
+
+def test_a_smaller_size_that_meets_as_well_is_said() -> None:
+    answer = searched({1: True, 2: False, 3: True}, {})
+    assert answer["memory_limit_bytes"] == 3 << 20
+    assert not answer["monotonic"]
+    assert answer["confidence"] == "1 smaller size meets them too, but a larger one fails"
+
+
+def test_how_many_replays_of_a_step_less_are_killed_is_said() -> None:
+    some, all_of_them = (searched({2: False, 3: True}, {2: share}) for share in (0.4, 1.0))
+    assert some["confidence"].endswith("a step less ends in an OOM kill in 40% of its replays")
+    assert all_of_them["confidence"].endswith("a step less ends in an OOM kill")
+
+
 def test_the_table_names_policy_codec_and_memory(trace_path, tmp_path) -> None:
     out = tmp_path / "curve.parquet"
     arguments = ["size", str(trace_path), "--target", "p99<50us", "--target", "pgmajfault<9000"]
@@ -220,6 +242,19 @@ def test_size_takes_the_model_options_of_compare(slow_trace_path) -> None:
     refused = CliRunner().invoke(app, [*arguments, "--allocator", "zbud"])
     assert refused.exit_code == 1
     assert "no allocator 'zbud'" in refused.stderr
+
+
+def test_size_stops_at_the_step_it_was_told_and_says_what_it_assumed(tmp_path) -> None:
+    path = str(tmp_path / "loop.parquet")
+    pl.DataFrame({"page": np.tile(np.arange(150), 4)}).write_parquet(path)
+    words = ["size", path, "--target", "pgmajfault<=200", "-p", "no-zswap", "-r", "lru"]
+    coarse, fine = (
+        CliRunner().invoke(app, [*words, "--precision", percent, "--format", "json"])
+        for percent in ("20", "1")
+    )
+    few, many = (json.loads(done.stdout)["sizes"][0]["replays"] for done in (coarse, fine))
+    assert few < many
+    assert "note: no column `pid`" in fine.stderr
 
 
 def test_a_bound_on_all_memory_is_met_by_small_sizes_alone(trace_path) -> None:
