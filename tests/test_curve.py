@@ -211,6 +211,18 @@ def test_the_command_takes_sizes_and_percentages(short):
     assert "only from 4.0 KiB on" in bad.stderr
 
 
+def test_the_command_counts_refaults_without_first_touches(tmp_path):
+    path = write(tmp_path / "t.parquet", page=np.tile(np.arange(4), 3).astype(np.uint64))
+    result = runner.invoke(app, ["curve", str(path), "--sizes", "12KiB,16KiB"])
+    assert [line.split() for line in result.stdout.splitlines()[1:]] == [
+        ["12.0", "KiB", "12", "8", "100.0000%"],
+        ["16.0", "KiB", "4", "0", "33.3333%"],
+    ]
+    result = runner.invoke(app, ["curve", str(path), "--distances"])
+    assert "2 to 3" in result.stdout
+    assert "16.0 KiB" in result.stdout  # three others and the page itself
+
+
 def test_the_plot_is_drawn_with_its_knees(tmp_path, short):
     for name, options in (
         ("every.svg", []),

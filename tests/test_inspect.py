@@ -61,6 +61,12 @@ def test_figures_equal_those_of_a_plain_count(tmp_path_factory, trace):
     ] == working
 
 
+def test_half_of_the_returns_come_within_what_is_said(tmp_path):
+    pl.DataFrame({"page": list(range(100)) * 10}).write_parquet(tmp_path / "t.parquet")
+    found = inspect_trace(open_trace(tmp_path / "t.parquet"))
+    assert found.reuse_interval_p50_accesses == found.reuse_interval_p90_accesses == 128
+
+
 def test_words_say_coverage_and_what_cannot_be_asked(tmp_path):
     ingest(CAPTURES / "refault-memcg12M.sw+maj.brief-ns.txt", tmp_path / "t.parquet")
     words = "\n".join(in_words(inspect_trace(open_trace(tmp_path / "t.parquet"))))
@@ -69,6 +75,15 @@ def test_words_say_coverage_and_what_cannot_be_asked(tmp_path):
     assert "major-faults 12, page-faults 18" in words
     assert "12 of the faults were major" in words
     assert "100.0 % not said" in words
+
+
+def test_lost_events_and_instructions_are_said(tmp_path):
+    frame = pl.DataFrame({"page": [1, 2, 1], "time_ns": [5, 7, 105]})
+    footer = {"tracereplay.lost_events": "17", "tracereplay.clock": "instructions"}
+    frame.write_parquet(tmp_path / "t.parquet", metadata=footer)
+    words = "\n".join(in_words(inspect_trace(open_trace(tmp_path / "t.parquet"))))
+    assert "lost        17 events, says the recorder" in words
+    assert "time        100 instructions, no clock" in words
 
 
 def test_json_is_one_object(tmp_path):

@@ -187,9 +187,11 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("pool")
 
 
-def trace_of(folder, pages):
+def trace_of(folder, pages, **footer):
     path = folder / "t.parquet"
-    pl.DataFrame({"page": pl.Series(pages, dtype=pl.UInt64)}).write_parquet(path)
+    metadata = {f"tracereplay.{key}": value for key, value in footer.items()}
+    frame = pl.DataFrame({"page": pl.Series(pages, dtype=pl.UInt64)})
+    frame.write_parquet(path, metadata=metadata)
     return path
 
 
@@ -344,6 +346,13 @@ def test_the_command_prints_every_pair_and_says_what_it_needs(folder):
     assert "--sizes" in refused.stderr
 
 
+def test_contents_behind_a_curve_are_drawn_by_the_seed(folder):
+    path = str(trace_of(folder, list(range(400)) * 3))
+    words = ["curve", path, "--sizes", "400KiB", "--pool", "200KiB", "--seed"]
+    first, same, other = (CliRunner().invoke(app, [*words, seed]).stdout for seed in "112")
+    assert first == same != other
+
+
 def test_a_pool_of_all_sizes_there_are_is_no_overflow(tmp_path):
     path = tmp_path / "t.parquet"
     pl.DataFrame({"page": [1, 2, 3, 1, 2, 3]}).write_parquet(path)
@@ -351,6 +360,12 @@ def test_a_pool_of_all_sizes_there_are_is_no_overflow(tmp_path):
     frame = pool_curve(path, [4096, (1 << 63) - 4096], [(1 << 63) - 1024], contents)
     assert frame["misses"].to_list() == [6, 3]
     assert frame["zswpin"].to_list() == [3, 0]
+
+
+def test_pools_behind_a_reduced_trace_refuse_memories_below_its_window(folder):
+    path = trace_of(folder, [1, 2, 1, 2], reduced_below_bytes="8192")
+    with pytest.raises(SettingsError, match="cannot answer for"):
+        pool_curve(path, [4096], [4096], open_content(name="constant:1000"))
 
 
 def test_policies_that_keep_or_refuse_by_state_are_sent_to_a_replay(folder):

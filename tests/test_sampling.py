@@ -10,7 +10,9 @@ from tracereplay.cli import app
 from tracereplay.distances import StackDistances
 from tracereplay.errors import SettingsError
 from tracereplay.miss_curve import sampled_curve
+from tracereplay.report.miss_curve import curve_spec
 from tracereplay.sampling import LEAST_DISTANCE, PARTS, SampledDistances, _hash
+from tracereplay.trace import open_trace
 
 SQLITE = Path(__file__).parent / "data" / "sqlite-index-pages.parquet"
 ROWS = 400_000
@@ -230,6 +232,41 @@ def test_no_size_has_fewer_misses_than_pages(tmp_path):
         assert (frame["misses"] >= frame["cold_misses"]).all()
         assert (frame["misses"] <= 5_000).all()
         assert (frame["misses_high"] >= frame["misses"]).all()
+
+
+@pytest.mark.parametrize(("rate", "pages"), [(1.0, 1000), (0.1, 400)])
+def test_a_sample_of_several_traces_does_not_take_the_pages_of_the_first_for_all(
+    tmp_path, rate, pages
+):
+    paths = [tmp_path / "first.parquet", tmp_path / "second.parquet"]
+    for nth, path in enumerate(paths):
+        loop = np.tile(np.arange(4000) + 4000 * nth, 2).astype(np.uint64)
+        frame = pl.DataFrame({"page": loop})
+        frame.write_parquet(path, metadata={"tracereplay.unique_pages": "4000"})
+    frame = sampled_curve(open_trace(*paths), rate=rate, pages=pages)
+    spread = 0 if rate == 1 else 0.25
+    (cold,) = frame["cold_misses"].unique()
+    assert cold == pytest.approx(8000, rel=spread)
+    assert frame["memory_bytes"].max() == pytest.approx(8000 * 4096, rel=spread)
+
+
+def test_a_sample_of_a_reduced_trace_refuses_sizes_below_its_window(tmp_path):
+    path = tmp_path / "less.parquet"
+    below = 2000 * 4096
+    frame = pl.DataFrame({"page": np.tile(np.arange(4000), 2).astype(np.uint64)})
+    frame.write_parquet(path, metadata={"tracereplay.reduced_below_bytes": str(below)})
+    with pytest.raises(SettingsError, match="cannot answer for"):
+        sampled_curve(path, [below // 2], rate=0.1, pages=400)
+    assert sampled_curve(path, rate=0.1, pages=400)["memory_bytes"].min() >= below
+
+
+def test_the_band_of_a_drawn_curve_is_the_error_bar(table):
+    frame = sampled_curve(table, rate=0.1, pages=400)
+    drawn = curve_spec(frame, "t")["data"]["values"]
+    for point in drawn:
+        row = frame.row(by_predicate=pl.col("memory_bytes") == point["memory"], named=True)
+        assert (point["low"], point["high"]) == (row["misses_low"], row["misses_high"])
+    assert any(point["low"] < point["misses"] < point["high"] for point in drawn)
 
 
 def test_the_command_prints_the_error_bar(table):

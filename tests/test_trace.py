@@ -235,6 +235,14 @@ def test_traces_whose_clocks_cannot_be_joined_are_read_without_times(tmp_path):
     assert "clocks of these traces differ (mono,instructions): none is used" in both.notes
 
 
+def test_traces_together_answer_for_no_less_memory_than_the_most_reduced(tmp_path):
+    paths = [tmp_path / f"{below}.parquet" for below in (8192, 16384)]
+    for path in paths:
+        metadata = {"tracereplay.reduced_below_bytes": path.stem}
+        pl.DataFrame({"page": [1, 2, 1]}).write_parquet(path, metadata=metadata)
+    assert open_trace(*paths).reduced_below_bytes == 16384
+
+
 def test_pages_of_several_files_stay_apart_whoever_reads_them(tmp_path):
     table = tmp_path / "files.parquet"
     pl.DataFrame(
