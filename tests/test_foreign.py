@@ -78,6 +78,20 @@ def test_fewer_samples_give_that_share_of_the_pages():
     assert expanded(5).equals(expanded(5))
 
 
+def test_a_region_that_ends_within_a_page_has_that_page():
+    regions = np.array([[1 << 30, (1 << 30) + 3 * 4096 + 1, 20]], np.uint64)
+    (rows,) = RegionExpander(Options(), Report("x")).snapshot(0, 0, 100_000_000, regions)
+    assert rows["page"].sort().to_list() == [(1 << 18) + page for page in range(4)]
+
+
+def test_a_snapshot_without_a_start_begins_where_the_one_before_ended():
+    expander = RegionExpander(Options(), Report("x"))
+    regions = np.array([[1 << 30, (1 << 30) + 4000 * 4096, 20]], np.uint64)
+    for end_ns, least_ns in ((200_000_000, 100_000_000), (1_200_000_000, 200_000_000)):
+        (rows,) = expander.snapshot(7, None, end_ns, regions)
+        assert rows["time_ns"].min() == least_ns
+
+
 def damo(regions, **more):
     shown = [
         {"start": f"{start:,}", "end": f"{end:,}", "nr_accesses": {"samples": count}}
@@ -168,12 +182,15 @@ def test_vscsi_reads_and_writes_are_told_apart_and_other_commands_left_out(tmp_p
 LCS_MAGIC = struct.pack("<Q", 0x123456789ABCDEF0)
 
 
-def lcs(version):
+def lcs(version, operations=(13, 13, 13, 13)):
     head = (LCS_MAGIC + struct.pack("<Q", version)).ljust(8184, b"\0") + LCS_MAGIC
     if version == 1:
         rows = [struct.pack("<IQIq", at, page, 4096, -1) for at, page in enumerate(IDS)]
     elif version == 2:
-        rows = [struct.pack("<IQIIq", at, page, 4096, 13, -1) for at, page in enumerate(IDS)]
+        rows = [
+            struct.pack("<IQIIq", at, page, 4096, operation, -1)
+            for at, (page, operation) in enumerate(zip(IDS, operations, strict=True))
+        ]
     else:
         extra = {3: 0, 4: 1, 5: 2, 6: 4, 7: 8, 8: 16}[version]
         layout = f"<IQqIIq{extra}I"
@@ -191,6 +208,11 @@ def test_every_version_of_lcs_gives_its_ids(tmp_path, version):
     assert rows["page"].to_list() == IDS
     if version > 1:
         assert rows["is_write"].to_list() == [version == 2] * 4
+
+
+def test_an_operation_of_lcs_that_says_neither_is_neither_read_nor_written(tmp_path):
+    rows, _ = table(written(tmp_path, lcs(2, (0, 1, 3, 0))), tmp_path)
+    assert rows["is_write"].to_list() == [None, False, True, None]
 
 
 def test_the_old_lcs_header_with_its_record_format_is_read(tmp_path):

@@ -163,6 +163,15 @@ def test_a_table_read_again_is_the_same_table(tmp_path):
     assert {key: two[key] for key in kept} == {key: one[key] for key in kept}
 
 
+def test_the_resolution_of_several_captures_is_that_of_the_coarsest(tmp_path):
+    paths = [tmp_path / f"{resolution}.parquet" for resolution in (1, 1000)]
+    for path in paths:
+        metadata = {"tracereplay.time_resolution_ns": path.stem, "tracereplay.clock": "perf"}
+        pl.DataFrame({"time_ns": [1, 2], "page": [1, 2]}).write_parquet(path, metadata=metadata)
+    ingest(paths, tmp_path / "t.parquet")
+    assert footer(tmp_path / "t.parquet")["time_resolution_ns"] == "1000"
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])
 def test_a_bare_table_of_pages_is_taken(tmp_path, suffix):
     frame = pl.DataFrame({"page": [7, 8, 7], "is_write": [True, False, True]})
@@ -273,6 +282,19 @@ def test_bad_lines_are_shown_and_more_than_one_percent_is_an_error(tmp_path):
     path.write_text("".join(good * 3 + ["hello world\n"]))
     done = ingest(path, tmp_path / "u.parquet")
     assert (done.bad_lines, done.examples) == (1, [f"{path}:121: 'hello world'"])
+
+
+def test_what_the_program_itself_printed_counts_as_lines_that_cannot_be_read(tmp_path):
+    rows = "".join(f"{at},77,0x{4096 * at:x}\n" for at in range(1, 151))
+    text = f"Attaching 1 probe...\ntime_ns,pid,vaddr\n{rows}"
+    capture, out = tmp_path / "t.txt", tmp_path / "t.parquet"
+    capture.write_text(text + "hello from the program\n")
+    assert ingest(capture, out, format="bpftrace").foreign_lines >= 1
+    capture.write_text(text + "hello from the program\n" * 3)
+    with pytest.raises(FormatError, match="over 1 %"):
+        ingest(capture, out, format="bpftrace", force=True)
+    options = Options(allow_bad=True)
+    assert ingest(capture, out, format="bpftrace", options=options, force=True).records == 150
 
 
 def test_lost_events_stop_it_unless_allowed(tmp_path):

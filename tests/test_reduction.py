@@ -107,6 +107,15 @@ def test_a_row_that_does_not_say_how_many_it_stands_for_is_one(tmp_path, options
     assert done.accesses == pl.read_parquet(tmp_path / "u.parquet")["run_len"].sum() == 5
 
 
+def test_a_run_that_holds_a_major_fault_is_one(tmp_path):
+    rows = {"page": [7, 7, 7, 8, 8], "major": [False, True, None, None, None]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
+    ingest(tmp_path / "t.parquet", tmp_path / "u.parquet", options=Options(collapse=True))
+    folded = pl.read_parquet(tmp_path / "u.parquet")
+    assert folded["page"].to_list() == [7, 8]
+    assert folded["major"].to_list() == [True, None]
+
+
 def test_the_footer_says_what_a_reduced_trace_still_answers(tmp_path):
     whole = ingest(LACKEY, tmp_path / "whole.parquet", options=Options(collapse=True))
     options = Options(reduce_below_bytes=8192)
