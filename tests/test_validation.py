@@ -6,6 +6,7 @@ was repeated), doubled where a run was recorded once.
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import FormatError, InputError
+from tracereplay.report.validation import agreement_table
 from tracereplay.validation import (
     TOUCH_COUNTERS,
     beyond,
@@ -27,6 +29,7 @@ from tracereplay.validation import (
 )
 from tracereplay.validation.clocks import outside_touches
 from tracereplay.validation.recorded import COUNTERS as COUNTED
+from tracereplay.validation.recorded import _flushes
 
 RUNS = Path(__file__).parent / "kernel-runs"
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
@@ -172,6 +175,19 @@ def test_the_models_own_clock_keeps_to_the_recorded_one():
     assert abs(np.mean(events["clock_ns"] - recorded)) < 0.005 * whole
 
 
+def test_a_page_is_filled_once_after_its_first_touch():
+    pages, lines = np.array([0, 1, 0, 2], np.uint32), np.array([4, 2, 4], np.uint8)
+    outside = outside_touches(pages, lines, 1000.0)  # 10 lines of 12.5 ns, the rest 218.75 a touch
+    assert outside.tolist() == [268, 512, 731, 1000]
+
+
+def test_a_flush_beside_a_reading_is_that_readings():
+    repeat = {"stat_read_us": [1000, 9000], "flush_us": [1500, 4000, 8500, 12_000]}
+    times, looks = _flushes(repeat)
+    assert times.tolist() == [1_000_000, 4_000_000, 9_000_000, 12_000_000]
+    assert looks.tolist() == [0, 2]
+
+
 def test_a_run_the_kernel_ended_by_an_oom_kill_ends_so(frame):
     ends = frame.filter(pl.col("counter") == "oom_events")
     for row in ends.iter_rows(named=True):
@@ -238,8 +254,21 @@ def test_validate_prints_json_and_fails_beyond_max_error():
     objects = json.loads(result.stdout)
     assert {"run", "counter", "kernel", "model", "error"} <= set(objects[0])
 
-    strict = CliRunner().invoke(app, ["validate", folder, "--max-error", "0.0001%"])
+    worse = {(row["run"], row["counter"]) for row in objects if abs(row["error"] or 0) > 0.02}
+    strict = CliRunner().invoke(app, ["validate", folder, "--max-error", "2%"])
     assert strict.exit_code == 1
+    told = re.findall(r"(\S+): (\w+) is [+-]\S+% from the kernel, more than 2%", strict.stderr)
+    assert 0 < len(told) < len(objects)
+    assert set(told) == worse
+
+
+def test_the_spread_of_the_kernel_is_told_as_a_share_of_its_mean():
+    row = {
+        "run": "r", "release": "6.18", "rules": "6.18", "reclaim": "two-list", "cgroup": "v2",
+        "counter": "zswpin", "kernel": 1000.0, "model": 990.0, "error": -0.01,
+        "kernel_min": 900.0, "kernel_max": 1200.0,
+    }  # fmt: skip
+    assert agreement_table(pl.DataFrame([row])).endswith("-1.00%  900 to 1,200 (30.0%)")
 
 
 def test_a_file_that_is_no_run_is_named_and_a_damaged_trace_is_one_line(tmp_path):
@@ -275,6 +304,27 @@ def test_what_only_the_model_counted_is_beyond_any_error():
         rows, schema=["run", "counter", "kernel", "model"], orient="row"
     ).with_columns(error=pl.when(pl.col("kernel") > 0).then(pl.col("model") / pl.col("kernel") - 1))
     assert [row["run"] for row in beyond(frame, 0.02)] == ["many", "killed", "far"]
+
+
+def test_what_is_beyond_the_limit_is_told_by_its_kind(tmp_path, monkeypatch):
+    kinds = {
+        "pswpin": (100.0, 110.0, 0.1),
+        "zswpwb": (0.0, 500.0, None),
+        "zswpin": (50.0, None, None),
+    }
+    some = {"run": "r", "release": "6.18", "rules": "6.18", "reclaim": "two-list", "cgroup": "v2"}
+    some |= {"kernel_min": None, "kernel_max": None, "policy": "store-raw"}
+    rows = [
+        some | {"counter": name, "kernel": kernel, "model": model, "error": error}
+        for name, (kernel, model, error) in kinds.items()
+    ]
+    monkeypatch.setattr("tracereplay.validation.validate", lambda *_, **__: pl.DataFrame(rows))
+    done = CliRunner().invoke(app, ["validate", str(tmp_path), "--max-error", "5%"])
+    assert done.exit_code == 1
+    said = done.stderr.replace("\n", " ")
+    assert "pswpin is +10.00% from the kernel, more than 5%" in said
+    assert "zswpwb is 500 where the kernel counted none" in said
+    assert "zswpin is the kernel's alone: no replay ended as its repeats did" in said
 
 
 def test_a_run_that_the_model_cannot_have_is_left_out_and_named(tmp_path):
@@ -405,6 +455,21 @@ def test_repeats_that_ended_otherwise_on_either_side_are_left_out_of_both():
     assert rows["pgmajfault"]["kernel"] == pytest.approx((1 + 100 + 1000) / 3)
     assert rows["pgmajfault"]["model"] == pytest.approx((0 + 300 + 400) / 3)
     assert rows["oom_events"]["kernel"] == rows["oom_events"]["model"] == 0.2
+
+
+def test_both_ends_of_the_workers_timing_widen_the_models_spread_but_for_kills():
+    run = load_run(RUNS / "linux-6.18" / "zram-loop.json")
+    kernel = {"pgmajfault": 100.0}
+    run = dataclasses.replace(run, kernel_counters=(kernel,) * len(run.ends))
+    modelled = [dict.fromkeys(COUNTED, 7.0) | {"finished": True, "pgmajfault": 100.0}] * 5
+    ends = [
+        dict.fromkeys(COUNTED, 0.0) | {"finished": True, "pgmajfault": value}
+        for value in (90.0, 130.0)
+    ]
+    rows = {row["counter"]: row for row in compare_counters(run, modelled, ends)}
+    faults = rows["pgmajfault"]
+    assert (faults["model_min"], faults["model"], faults["model_max"]) == (90, 100, 130)
+    assert rows["oom_events"]["model_min"] == rows["oom_events"]["model_max"] == 0
 
 
 def test_a_run_that_spilled_into_other_swap_or_has_a_codec_without_costs_is_told(tmp_path):
