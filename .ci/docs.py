@@ -177,7 +177,7 @@ def killed_table() -> str:
 
 
 def write_agreement(folders: list[str]) -> None:
-    """Replay the runs in `folders` and keep model and kernel of every counter."""
+    """Replay the runs in `folders`; keep model and kernel of every counter, and of all other runs."""
     import polars as pl
 
     from tracereplay.validation import validate
@@ -186,9 +186,10 @@ def write_agreement(folders: list[str]) -> None:
         sys.exit("name the folders of the recorded runs: make agreement RUNS='DIR…'")
     frame = validate(folders, skipped=lambda line: print(line, file=sys.stderr))
     numbers = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
-    frame = frame.sort("release", "run", maintain_order=True).with_columns(
-        pl.col(numbers).round_sig_figs(7)
-    )
+    frame = frame.with_columns(pl.col(numbers).round_sig_figs(7))
+    kept = pl.read_csv(AGREEMENT, schema=frame.schema)  # runs that are not at hand everywhere
+    kept = kept.filter(~pl.col("run").is_in(frame["run"].unique().implode()))
+    frame = pl.concat([kept, frame]).sort("release", "run", maintain_order=True)
     AGREEMENT.write_text(frame.write_csv(), encoding="utf-8")
     print(f"wrote {AGREEMENT}: {frame['run'].n_unique()} runs", file=sys.stderr)
 

@@ -39,7 +39,6 @@ from tracereplay.lru_grid import ZERO_FILLED, LruGrid
 from tracereplay.miss_curve import are_few
 from tracereplay.policies import POLICIES
 from tracereplay.reclaim import find_reclaim
-from tracereplay.replay.engine import Replay
 from tracereplay.replay.settings import Scenario
 from tracereplay.sampling import SampledDistances
 from tracereplay.trace import BATCH_ROWS
@@ -428,10 +427,8 @@ def replayed(
     )
     model = find_reclaim("lru")
     unique = contents.compressed_bytes.size
-    replay = Replay(
+    replay = model.replay(
         scenario,
-        model.load(),
-        textbook=model.textbook,
         rows=page_ids.size,
         unique_pages=unique,
         means=load_costs(None, "nvme", "lzo").means(),

@@ -101,7 +101,7 @@ def prepared(page_ids: np.ndarray, share: float, policy: str, cgroup: str) -> Re
         memory_limit_bytes=int(pages * share) * PAGE_BYTES,
         stat_flush_ns=0,  # exact statistics: stale ones may end in an OOM kill
     )
-    made = Replay(scenario, find_reclaim("two-list").load(), rows=page_ids.size, unique_pages=pages)
+    made = find_reclaim("two-list").replay(scenario, rows=page_ids.size, unique_pages=pages)
     drawn = open_content(name="redis-json").for_pages(np.arange(pages, dtype=np.uint64))
     made.add_pages(
         drawn.compressed_bytes, drawn.zero_filled, drawn.same_filled, np.zeros(pages, np.uint8)

@@ -43,7 +43,7 @@ def replay(accesses: int, pages: int, share: float) -> tuple[Replay, float]:
         memory_limit_bytes=int(pages * share) * PAGE_BYTES,
         stat_flush_ns=0,
     )
-    made = Replay(scenario, find_reclaim("two-list").load(), rows=accesses, unique_pages=pages)
+    made = find_reclaim("two-list").replay(scenario, rows=accesses, unique_pages=pages)
     for first in range(0, pages, PIECE):  # known little by little, as the pages of a trace are
         numbers = np.arange(first, min(first + PIECE, pages))
         drawn = content.for_pages(numbers.astype(np.uint64))

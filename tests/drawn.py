@@ -12,9 +12,10 @@ import oracle
 from tracereplay.costs import Means
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay import state
-from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import PageTables
-from tracereplay.replay.settings import Scenario
+from tracereplay.replay.settings import KERNELS, Scenario
+
+TEXTBOOK = tuple(name for name, is_textbook in oracle.RECLAIM.items() if is_textbook)
 
 NOTHING = np.empty(0, np.int64)
 
@@ -58,10 +59,8 @@ def make_replay(given_):
     )
     model = find_reclaim(case.reclaim)
     flushes = case.flush_times_ns
-    replay = Replay(
+    replay = model.replay(
         scenario,
-        model.load(),
-        textbook=model.textbook,
         rows=len(given_.accesses),
         unique_pages=len(given_.contents),
         means=Means(**dataclasses.asdict(case.costs)),
@@ -168,12 +167,8 @@ def draw_contents(rng, numbers, *, tables):
 
 
 def draw_case(rng, policy, reclaim, limit_pages, pages):
-    kernel = rng.choice(("6.18", "6.18", "6.12", "6.1"))
-    if kernel == "6.18" and rng.random() < 0.4:
-        kernel = rng.choice(("7.2", "7.3"))
-    allocators = ("zsmalloc", "zsmalloc", "ideal") + (
-        () if kernel in ("6.18", "7.2", "7.3") else ("zbud", "z3fold")
-    )
+    kernel = rng.choice(sorted(KERNELS))
+    allocators = ("zsmalloc", *sorted(KERNELS[kernel].allocators))
     pool = rng.choice((0, 1, 2, 4, 8, 16, 32, 1000))
     flush = rng.choice((0, 0, 2_000_000_000, 1_000_000, 50_000))
     times = None

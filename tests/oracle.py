@@ -18,10 +18,10 @@ NO_LIMIT = 1 << 62
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What a policy does: design.md section 3."""
+    """What a policy does with a page that reclaim picked."""
 
     zswap: bool = True
-    incompressible: str = "device"  # device, keep, raw, link
+    incompressible: str = "device"  # device, keep, raw, link, kernel: as the release does
     full: str = "device"  # device, keep
     writeback: bool = True
     device: bool = True
@@ -42,17 +42,23 @@ POLICIES = {
     "ghost-swapfile": Rules(incompressible="keep", full="keep", writeback=False, device=False),
     "mixed-lru": Rules(incompressible="link"),
     "ratio-cutoff": Rules(incompressible="keep", full="keep", cutoff=2991),
-    "shrinker": Rules(incompressible="raw", shrinker=True),
+    "shrinker": Rules(incompressible="kernel", shrinker=True),
     "vswap": Rules(incompressible="raw", late_slots=True),
     "zram": Rules(incompressible="raw", writeback=False, device=False, synchronous=True),
     "unlimited-memory": Rules(limited=False),
 }
 
 
+# The reclaim models the twin knows; True where capacity is exact and one page leaves per fault.
+RECLAIM = {"two-list": False, "mglru": False, "lru": True, "opt": True}
+
+
 @dataclasses.dataclass(frozen=True)
 class Kernel:
     """What a kernel version does."""
 
+    stores_raw: bool = True  # 6.18: an incompressible page is stored uncompressed
+    generations: int = 4  # which version of the multi-generational LRU, 1 to 4
     zeromap: bool = True
     same_filled: bool = False
     exclusive_loads: bool = True
@@ -86,9 +92,18 @@ KERNELS = {
         swapin_drains=False,
     ),
     "7.2": Kernel(woken_goes_first=True),
-    "6.18": Kernel(),
-    "6.12": Kernel(mapped_only=False, swap_clusters=False, yields=True, lone_worker_ns=0),
+    "6.18": Kernel(generations=3),
+    "6.12": Kernel(
+        stores_raw=False,
+        generations=2,
+        mapped_only=False,
+        swap_clusters=False,
+        yields=True,
+        lone_worker_ns=0,
+    ),
     "6.1": Kernel(
+        stores_raw=False,
+        generations=1,
         zeromap=False,
         same_filled=True,
         exclusive_loads=False,
@@ -664,17 +679,17 @@ class Oracle:
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         self.case = case
         self.rules = POLICIES[case.policy]
-        if case.policy == "shrinker" and case.kernel not in ("6.18", "7.2", "7.3"):
-            # Raw stores came with 6.18; the shrinker did not bring them to older kernels.
-            self.rules = dataclasses.replace(self.rules, incompressible="device")
         self.kernel = KERNELS[case.kernel]
+        if self.rules.incompressible == "kernel":
+            as_released = "raw" if self.kernel.stores_raw else "device"
+            self.rules = dataclasses.replace(self.rules, incompressible=as_released)
         if self.rules.synchronous:
             # drivers/block/zram: what would take a whole page is kept as it is.
             kinds = Zsmalloc(self.kernel.chain, self.kernel.old_zsmalloc)
             whole = next(n for n in range(PAGE) if kinds.size_class(n)[1:] == (1, 1))
             self.rules = dataclasses.replace(self.rules, cutoff=whole)
         self.costs = case.costs
-        self.textbook = case.reclaim in ("lru", "opt")
+        self.textbook = RECLAIM[case.reclaim]
         self.pages = {number: Page(number, **what) for number, what in contents.items()}
         self.count = dict.fromkeys(COUNTERS, 0)
         self.limit_bytes = case.limit_bytes if self.rules.limited else NO_LIMIT
@@ -1885,7 +1900,7 @@ class Generations(Oracle):
 
     def __init__(self, case: Case, contents: dict[int, dict[str, Any]]) -> None:
         super().__init__(case, contents)
-        self.version = {"6.1": 1, "6.12": 2, "6.18": 3, "7.2": 4, "7.3": 4}[case.kernel]
+        self.version = self.kernel.generations
         self.lists: list[list[Page]] = [[], [], [], []]
         self.youngest = 3
         self.oldest = 0

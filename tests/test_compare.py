@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -17,6 +18,8 @@ from tracereplay.cli.options import ModelOptions
 from tracereplay.comparison import _other_phases, make_scenarios
 from tracereplay.errors import OutputError, SettingsError
 from tracereplay.metrics import codec_frame
+from tracereplay.policies import POLICIES
+from tracereplay.reclaim import RECLAIM
 from tracereplay.replay.settings import Scenario
 from tracereplay.schema import CODEC_TRADE, FOOTPRINT, LATENCY, SUMMARY, polars_schema
 from tracereplay.trace import open_trace
@@ -124,6 +127,14 @@ def test_means_are_those_of_the_memory_after_every_row(result):
         assert row["stored_pages_mean"] == points["stored_pages"].sum() // 600
 
 
+def test_a_model_of_another_name_is_told_when_pages_are_used_next(trace, monkeypatch):
+    mine = dataclasses.replace(RECLAIM["opt"], name="mine")
+    monkeypatch.setitem(RECLAIM, "mine", mine)
+    both = [each for name in ("opt", "mine") for each in scenarios("no-zswap", reclaim=name)]
+    opt, other = tracereplay.compare(trace, both).summary.drop("scenario", "reclaim").rows()
+    assert opt == other
+
+
 def test_limits_of_three_equal_digits_are_two_scenarios(trace):
     made = make_scenarios(
         open_trace(trace), policies=["store-raw"], memory=["4MiB", "4100KiB"], bounds=False
@@ -179,7 +190,7 @@ def test_a_point_of_the_footprint_has_the_time_of_its_row(tmp_path):
     assert few.footprint.equals(one.footprint)
 
 
-@pytest.mark.parametrize("reclaim", ["two-list", "mglru", "lru", "opt"])
+@pytest.mark.parametrize("reclaim", RECLAIM)
 def test_equal_seeds_give_equal_tables_on_one_core_or_two(trace, reclaim):
     some = scenarios("store-raw", "swap-on-reject", "mixed-lru", "zram", reclaim=reclaim)
     first = tracereplay.compare(trace, some, content=CONTENT, seed=3, jobs=1)
@@ -474,7 +485,7 @@ def test_every_policy_and_every_combination_is_made(trace):
         reclaim=["two-list", "lru"],
         codecs=["lzo", "zstd"],
     )
-    assert len(made) == 13 * 2 * 2 * 2
+    assert len(made) == len(POLICIES) * 2 * 2 * 2
     assert len({each.name for each in made}) == len(made)
 
 

@@ -197,7 +197,6 @@ def test_a_page_leaves_first_with_what_it_was_filled_with(tmp_path) -> None:
 
 def test_rewritten_sizes_by_two_codecs_are_of_the_same_page() -> None:
     from tracereplay.reclaim import find_reclaim
-    from tracereplay.replay.engine import Replay
     from tracereplay.replay.settings import Scenario
     from tracereplay.replay.state import FIRST_PAGE, SIZE_MASK
 
@@ -211,7 +210,7 @@ def test_rewritten_sizes_by_two_codecs_are_of_the_same_page() -> None:
     for codec in ("lz4", "zstd"):
         contents = open_content(name="redis-json", codec=codec, seed=4)
         model = find_reclaim("lru")
-        replay = Replay(
+        replay = model.replay(
             Scenario(
                 policy="store-raw",
                 memory_limit_bytes=200 * 4096,
@@ -219,8 +218,6 @@ def test_rewritten_sizes_by_two_codecs_are_of_the_same_page() -> None:
                 codec=codec,
                 cgroup="v1",
             ),
-            model.load(),
-            textbook=True,
             rows=ids.size,
             unique_pages=500,
         )

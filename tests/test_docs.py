@@ -289,3 +289,21 @@ def test_every_command_there_is_stands_in_the_changelog():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for command_ in app.registered_commands:
         assert f"`{command_.name or command_.callback.__name__.replace('_', '-')}`" in changelog
+
+
+def test_runs_that_are_not_at_hand_stay_in_the_agreement(tmp_path, monkeypatch):
+    docs = docs_script()
+    copy = tmp_path / "agreement.csv"
+    copy.write_bytes(docs.AGREEMENT.read_bytes())
+    monkeypatch.setattr(docs, "AGREEMENT", copy)
+    names = {"release": pl.String, "rules": pl.String}
+    before = pl.read_csv(copy, schema_overrides=names, infer_schema_length=None)
+    run = before["run"][100]
+    again = before.filter(pl.col("run") == run).with_columns(model=pl.col("model") + 1)
+    monkeypatch.setattr("tracereplay.validation.validate", lambda *_, **__: again)
+    docs.write_agreement(["somewhere"])
+    after = pl.read_csv(copy, schema_overrides=names, infer_schema_length=None)
+    assert after["run"].to_list() == before["run"].to_list()
+    assert after.filter(pl.col("run") != run).equals(before.filter(pl.col("run") != run))
+    changed = after.filter(pl.col("run") == run)["model"] - again["model"]
+    assert (changed.drop_nulls().abs() <= again["model"].drop_nulls() * 1e-6).all()

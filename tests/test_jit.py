@@ -108,8 +108,8 @@ _SIGNATURES = """
 import sys
 from tracereplay import Scenario, compare
 from tracereplay.precompile import compile_replays
-from tracereplay.reclaim import find_reclaim
-names = ["two-list", "mglru", "lru", "opt"]
+from tracereplay.reclaim import RECLAIM, find_reclaim
+names = list(RECLAIM)
 compile_replays(names)
 scenarios = [Scenario(policy="store-raw", reclaim=name, memory_limit_bytes=8 << 20) for name in names]
 compare(sys.argv[1], scenarios)

@@ -495,6 +495,10 @@ def test_ones_own_codec_is_not_mixed_with_the_bundled_one_on_random_lines(tmp_pa
         ('{"devices": {"nvme": {"read_ns": {"quantiles": [[0, 5], [1, 2]]}}}}', "ascend"),
         ('{"devices": {"nvme": {"submit_ns": 1e19}}}', "submit_ns is 1e\\+19"),
         ('{"devices": {"nvme": 5}}', "devices 'nvme' is no table of figures"),
+        (
+            '{"devices": {"nvme": {"raed_ns": 90000}}}',
+            "unknown figure raed_ns; there are behind_ns",
+        ),
     ],
 )
 def test_a_broken_table_is_one_line_that_names_the_file(tmp_path, text: str, says: str) -> None:
@@ -504,6 +508,19 @@ def test_a_broken_table_is_one_line_that_names_the_file(tmp_path, text: str, say
         load_costs(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_of_ones_own_says_what_a_read_and_a_write_take(tmp_path) -> None:
+    path = tmp_path / "costs.json"
+    for figures, says in (
+        ({"read_ns": 90_000}, "no write_ns"),
+        ({"write_ns": 90_000}, "no read_ns"),
+    ):
+        path.write_text(json.dumps({"devices": {"cxl": figures}}))
+        with pytest.raises(InputError, match=says):
+            load_costs(path, "cxl")
+    path.write_text(json.dumps({"devices": {"cxl": {"read_ns": 700, "write_ns": 900, "by": "me"}}}))
+    assert load_costs(path, "cxl").device.write_ns.mean() == 900
 
 
 def test_unknown_names_are_answered_with_near_ones(tmp_path) -> None:

@@ -11,6 +11,7 @@ import oracle
 import polars as pl
 import pytest
 from drawn import (
+    TEXTBOOK,
     chain,
     draw_mglru,
     draw_numbers,
@@ -32,7 +33,7 @@ from tracereplay.replay.state import CLASS_FIELDS, CLASS_OBJECTS, CLASS_PAGES, C
 
 SEEDS = st.integers(0, (1 << 48) - 1)
 POLICIES = st.sampled_from(tuple(oracle.POLICIES))
-TEXTBOOK = st.sampled_from(("lru", "opt"))
+TEXTBOOK_MODELS = st.sampled_from(TEXTBOOK)
 
 
 def examples(count):
@@ -178,7 +179,7 @@ def check_pool(replay, m):
 def check_swap_and_charge(replay, m, drawn):
     assert m["device_pages"] == flagged(replay, state.ON_DEVICE)
     assert m["swap_slots"] == int((replay.pages["slot"][state.FIRST_PAGE :] != 0).sum())
-    if drawn.case.reclaim in ("lru", "opt"):
+    if oracle.RECLAIM[drawn.case.reclaim]:
         return
     pool = 0
     if m["charge_pool"]:
@@ -209,7 +210,7 @@ def test_generations_pool_slots_and_charges_agree_when_recomputed(seed, policy):
 
 
 @examples(120)
-@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK)
+@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK_MODELS)
 def test_lists_pool_and_slots_of_the_textbook_models_agree_when_recomputed(seed, policy, reclaim):
     check_everything(draw_textbook(seed, policy, reclaim))
 
@@ -236,11 +237,11 @@ def check_identities(drawn):
     assert count["reclaim_freed_pages"] <= count["reclaim_scanned"]
     if case.kernel != "6.1":
         assert count["zswpin"] <= count["zswpout"]
-    if case.policy == "mixed-lru":
+    if oracle.POLICIES[case.policy].incompressible == "link":
         return
     if case.kernel != "6.1":  # 6.1 keeps an entry after its load
         assert m["stored_pages"] == count["zswpout"] - count["zswpin"] - count["zswpwb"]
-    brought = 0 if case.reclaim in ("lru", "opt") else count["zswpwb"]
+    brought = 0 if oracle.RECLAIM[case.reclaim] else count["zswpwb"]
     came = count["unique_pages"] + swap_ins + brought
     assert m["resident_pages"] == came - count["reclaim_freed_pages"]
     if (case.reclaim, case.kernel) == ("mglru", "6.1"):  # recent ones only
@@ -263,7 +264,7 @@ def test_counters_of_the_generations_add_up(seed, policy):
 
 
 @examples(120)
-@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK)
+@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK_MODELS)
 def test_counters_of_the_textbook_models_add_up(seed, policy, reclaim):
     check_identities(draw_textbook(seed, policy, reclaim))
 
@@ -310,13 +311,13 @@ def test_events_of_the_generations_add_up_to_what_is_counted(seed, policy):
 
 
 @examples(120)
-@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK)
+@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK_MODELS)
 def test_events_of_the_textbook_models_add_up_to_what_is_counted(seed, policy, reclaim):
     check_events(draw_textbook(seed, policy, reclaim))
 
 
 @examples(100)
-@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK)
+@given(seed=SEEDS, policy=POLICIES, reclaim=TEXTBOOK_MODELS)
 def test_a_textbook_model_never_goes_over_its_limit(seed, policy, reclaim):
     drawn = draw_textbook(seed, policy, reclaim)
     _, _, count = replayed(drawn)
@@ -450,7 +451,7 @@ def test_batches_of_any_size_give_the_same_tables(trace, device):
             stat_flush_ns=1_000_000,
         )
         for policy in ("store-raw", "mixed-lru", "vswap", "no-zswap")
-        for reclaim in ("two-list", "mglru", "lru", "opt")
+        for reclaim in oracle.RECLAIM
     ]
     content = "sqlite-log+10%zero"
     whole = tracereplay.compare(trace, scenarios, content=content)

@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from drawn import (
+    TEXTBOOK,
     chain,
     draw_mglru,
     draw_textbook,
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 from numba import config as numba_config
 
 from tracereplay.policies import POLICIES
+from tracereplay.reclaim import RECLAIM
 from tracereplay.replay import state
+from tracereplay.replay.settings import KERNELS
 
 GAUGES = {
     "pool_pages": lambda twin: twin.pool.pages,
@@ -100,8 +103,10 @@ SEEDS = st.integers(0, (1 << 48) - 1)
 EVERY_POLICY = tuple(POLICIES)
 
 
-def test_the_twin_knows_every_policy():
+def test_the_twin_knows_every_policy_kernel_and_reclaim_model():
     assert set(oracle.POLICIES) == set(POLICIES)
+    assert set(oracle.KERNELS) == set(KERNELS)
+    assert {name: model.textbook for name, model in RECLAIM.items()} == oracle.RECLAIM
 
 
 def examples(count):
@@ -114,7 +119,7 @@ def examples(count):
 
 
 @examples(600)
-@given(seed=SEEDS, policy=st.sampled_from(EVERY_POLICY), reclaim=st.sampled_from(("lru", "opt")))
+@given(seed=SEEDS, policy=st.sampled_from(EVERY_POLICY), reclaim=st.sampled_from(TEXTBOOK))
 def test_the_textbook_models_count_what_the_twin_counts(seed, policy, reclaim):
     drawn = draw_textbook(seed, policy, reclaim)
     note(drawn.case)
@@ -166,7 +171,7 @@ def test_what_waits_to_be_activated_is_not_reclaimed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reclaim", ["two-list", "mglru", "lru", "opt"])
+@pytest.mark.parametrize("reclaim", RECLAIM)
 @pytest.mark.parametrize("policy", EVERY_POLICY)
 def test_engine_and_twin_agree_on_thousands_of_traces(policy, reclaim):
     first = 1_000_000 * (1 + EVERY_POLICY.index(policy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tracereplay.errors import SettingsError
+from tracereplay.policies.base import Policy
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.settings import KERNELS, Scenario
 
@@ -71,3 +72,17 @@ def test_each_kernel_has_zsmalloc_and_the_ideal_allocator():
     for name, profile in KERNELS.items():
         assert profile.name == name
         assert {"zsmalloc", "ideal"} <= set(profile.allocators)
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ({"pool_full": "raw"}, "policy mine: pool_full is 'raw'; it is one of device, keep"),
+        ({"incompressible": "store"}, "incompressible is 'store'; it is one of device, keep, raw"),
+        ({"cutoff_bytes": 0}, "policy mine: cutoff_bytes is 0; 1 to 4096"),
+        ({"cutoff_bytes": 4097}, "policy mine: cutoff_bytes is 4097; 1 to 4096"),
+    ],
+)
+def test_an_answer_no_policy_can_give_is_refused(answers, says):
+    with pytest.raises(SettingsError, match=says):
+        Policy(name="mine", summary="", source="", **answers)

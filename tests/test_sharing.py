@@ -24,7 +24,7 @@ from tracereplay.replay.settings import Scenario
 from tracereplay.replay.state import DECIDED_AT, FIRST_PAGE
 
 PACKAGE = Path(tracereplay.__file__).parent
-RECLAIMS = ("two-list", "two-list", "two-list", "mglru", "lru", "opt")
+RECLAIMS = ("two-list", "two-list", *oracle.RECLAIM)
 # What a replay alone need not have, and what tells which slots were given out where none matters.
 NOT_COMPARED = {*DECIDED_AT, "decided", "soon"}
 

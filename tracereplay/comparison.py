@@ -30,7 +30,6 @@ from tracereplay.next_use import NextUses
 from tracereplay.policies import BASELINE, BOUND, POLICIES, SWAP_TO_ZRAM, find_policy
 from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
-from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, begins_table
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.sharing import Group, feed_all, group
@@ -244,10 +243,8 @@ class _Case:
         # Contents, costs of the latencies, and whether anybody asks for those.
         self.fed_with = (scenario.codec, device, counts_latency)
         self.needs_next_use = model.needs_next_use
-        self.replay = Replay(
+        self.replay = model.replay(
             scenario,
-            model.load(),
-            textbook=model.textbook,
             rows=rows,
             unique_pages=unique_pages,
             means=self.costs.means(),
@@ -297,7 +294,7 @@ def _other_phases(scenario: Scenario, trace: Trace, count: int) -> list[Scenario
     """
     if (
         not trace.has_time
-        or scenario.reclaim != "two-list"
+        or not find_reclaim(scenario.reclaim).decides_by_statistics
         or KERNELS[scenario.kernel].flush_at_reclaim
         or scenario.stat_flush_ns == 0
         or not find_policy(scenario.policy).reclaim

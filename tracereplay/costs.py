@@ -54,6 +54,20 @@ CODEC_FIGURES = (
     "decompress_ns_per_byte",
     "compress_fail_ns",  # a page that does not shrink
 )
+# Of a device, beside `channels`: requests it works on at once. It may leave out all but the time of a
+# read and of a write.
+DEVICE_TIMES = frozenset(
+    (
+        "read_ns",
+        "write_ns",
+        "extra_page_ns",  # a further page of the same request
+        "submit_ns",  # a write handed to the device
+        "request_ns",  # a request, of however many writes
+        "behind_ns",  # a read right behind writes
+        "load_extra_ns",  # of one that compresses: what it takes beyond zswap
+        "store_extra_ns",
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -455,6 +469,13 @@ def _codec(section: Mapping[str, Any]) -> dict[str, float]:
 
 def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device: str) -> Costs:
     faults, of_codec, of_device = merged["faults"], merged["codecs"], merged["devices"]
+    # Other keys may be anybody's notes; a time that is misspelt would cost nothing.
+    if unknown := {name for name in of_device if name.endswith("_ns")} - DEVICE_TIMES:
+        raise ValueError(
+            f"{device}: unknown figure {min(unknown)}; there are {', '.join(sorted(DEVICE_TIMES))}"
+        )
+    # A device that compresses answers by the codec's figures, and none at all costs nothing.
+    free = 0.0 if device == NO_DEVICE or "load_extra_ns" in of_device else None
     channels = int(_number(of_device, "channels", 1))
     if channels < 1:
         raise ValueError("channels: at least 1")
@@ -475,8 +496,8 @@ def _build(merged: Mapping[str, Any], name: str, source: str, codec: str, device
         decompress_points=_points(of_codec),
         device=Device(
             name=device,
-            read_ns=_quantiles(of_device, "read_ns", 0.0),
-            write_ns=_quantiles(of_device, "write_ns", 0.0),
+            read_ns=_quantiles(of_device, "read_ns", free),
+            write_ns=_quantiles(of_device, "write_ns", free),
             extra_page_ns=_number(of_device, "extra_page_ns", 0.0),
             submit_ns=_number(of_device, "submit_ns", 0.0),
             request_ns=_number(of_device, "request_ns", 0.0),

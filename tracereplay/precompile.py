@@ -22,7 +22,6 @@ from tracereplay._jit import is_cached, tell_compiling
 from tracereplay.costs import load_costs
 from tracereplay.latency import LatencyModel
 from tracereplay.reclaim import find_reclaim
-from tracereplay.replay.engine import Replay
 from tracereplay.replay.settings import Scenario
 from tracereplay.replay.state import EVENT
 
@@ -86,10 +85,8 @@ def compile_replays(names: Sequence[str]) -> None:
     """Compile the replay of each reclaim model, by one touch of one page, as `compare` feeds it."""
     for name in names:
         model = find_reclaim(name)
-        replay = Replay(
+        replay = model.replay(
             Scenario(policy="store-raw", reclaim=name, memory_limit_bytes=1 << 20),
-            model.load(),
-            textbook=model.textbook,
             rows=1,
             unique_pages=1,
         )

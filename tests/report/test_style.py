@@ -109,7 +109,7 @@ def test_two_policies_of_one_shape_differ_the_more(theme, sight):
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_any_two_kernels_differ_for_every_kind_of_sight(sight):
-    assert set(KERNEL_COLOURS) == set(KERNELS)
+    assert set(KERNEL_COLOURS) <= set(KERNELS)  # others are grey
     assert nearest(KERNEL_COLOURS, sight)[0] >= 0.2, nearest(KERNEL_COLOURS, sight)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
+
+from tracereplay.errors import SettingsError
+from tracereplay.units import PAGE_BYTES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,8 @@ class Policy:
         raw, is linked into the zswap order without a copy, or is treated as the kernel's release
         does: raw since 6.18, to the device before
     cutoff_bytes : results of this size and above count as incompressible
-    pool_full : a page that meets a full pool: goes to the device, or stays in memory
+    pool_full : a page that meets a full pool, or memory.zswap.max: goes to the device, or stays in
+        memory
     writeback : zswap may write entries back to the device
     backing : there is a device behind zswap
     shrinker : the dynamic shrinker writes back under memory pressure
@@ -42,3 +46,15 @@ class Policy:
     late_slots: bool = False
     synchronous: bool = False
     reclaim: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("incompressible", self.incompressible), ("pool_full", self.pool_full)):
+            known = get_args(get_type_hints(Policy)[name])
+            if value not in known:
+                raise SettingsError(
+                    f"policy {self.name}: {name} is {value!r}; it is one of {', '.join(known)}"
+                )
+        if not 1 <= self.cutoff_bytes <= PAGE_BYTES:
+            raise SettingsError(
+                f"policy {self.name}: cutoff_bytes is {self.cutoff_bytes}; 1 to {PAGE_BYTES}"
+            )

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracereplay.errors import unknown_name
+
+if TYPE_CHECKING:
+    from tracereplay.replay.engine import Replay
+    from tracereplay.replay.settings import Scenario
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +23,9 @@ class Reclaim:
     entry : "module:function" of the compiled entry
     textbook : capacity is exact, one page leaves per fault
     needs_next_use : the trace has to be read backwards first
-    walks_page_tables : it has to know where pages stand in page tables
+    walks_page_tables : it keeps generations, and has to know where pages stand in page tables
+    decides_by_statistics : with those of the cgroup as they were last flushed, so that an OOM kill can
+        hang on when that was
     """
 
     name: str
@@ -29,6 +35,20 @@ class Reclaim:
     textbook: bool = False
     needs_next_use: bool = False
     walks_page_tables: bool = False
+    decides_by_statistics: bool = False
+
+    def replay(self, scenario: Scenario, **options: Any) -> Replay:
+        """Return a replay by this model; `options` are those of Replay."""
+        from tracereplay.replay.engine import Replay
+
+        return Replay(
+            scenario,
+            self.load(),
+            textbook=self.textbook,
+            needs_next_use=self.needs_next_use,
+            generations=self.walks_page_tables,
+            **options,
+        )
 
     def load(self) -> Callable[..., Any]:
         """Return the compiled entry."""
@@ -50,6 +70,7 @@ RECLAIM: dict[str, Reclaim] = {
             "the kernel's active and inactive list, with its stale statistics",
             "mm/vmscan.c, mm/workingset.c, mm/memcontrol.c",
             "tracereplay.reclaim.two_list:replay_two_list",
+            decides_by_statistics=True,
         ),
         Reclaim(
             "mglru",

@@ -65,6 +65,8 @@ class Replay:
     scenario : what to replay
     entry : compiled entry of the reclaim model
     textbook : the model has no kernel overheads and no batches
+    needs_next_use : the model asks when a page is used next
+    generations : the model keeps generations
     rows : rows of the whole trace, for the spacing of footprint points
     unique_pages : distinct pages of the whole trace
     means : mean costs for the clock
@@ -86,6 +88,8 @@ class Replay:
         entry: Callable[..., int],
         *,
         textbook: bool = False,
+        needs_next_use: bool = False,
+        generations: bool = False,
         rows: int,
         unique_pages: int,
         means: Means | None = None,
@@ -117,7 +121,7 @@ class Replay:
         self.zswap_order = zeros_on_lines(2 * unique_pages + 2, np.uint32)
         self.events = zeros_on_lines(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS, st.SAMPLE)
-        self._keys = np.zeros(size if scenario.reclaim == "opt" else 0, np.int64)
+        self._keys = np.zeros(size if needs_next_use else 0, np.int64)
         self._isolated = np.zeros(0 if textbook else ISOLATED_ROOM, np.int64)
         self._tables: PageTables | None = None
         self._table_flags = np.zeros(0, np.uint8)
@@ -128,7 +132,12 @@ class Replay:
         self._parting = 0
         self._rows = rows
         self.machine = zeros_on_lines(1, st.MACHINE)
-        self._configure(means or Means(), textbook=textbook, vma_readahead=vma_readahead)
+        self._configure(
+            means or Means(),
+            textbook=textbook,
+            generations=generations,
+            vma_readahead=vma_readahead,
+        )
         m = self.machine[0]
         # mm/swap_state.c: a new VMA and a new kernel begin with 4 hits; where readahead follows slots,
         # other swap-ins have used those up.
@@ -164,7 +173,9 @@ class Replay:
         m["remote_stock_pages"] = remote_stock_pages
         m["usage_pages"] = remote_stock_pages
 
-    def _configure(self, means: Means, *, textbook: bool, vma_readahead: bool) -> None:
+    def _configure(
+        self, means: Means, *, textbook: bool, generations: bool, vma_readahead: bool
+    ) -> None:
         scenario, m = self.scenario, self.machine[0]
         policy = find_policy(scenario.policy)
         profile = KERNELS[scenario.kernel]
@@ -182,7 +193,6 @@ class Replay:
         cutoff = policy.cutoff_bytes
         if policy.synchronous:
             cutoff = huge_class_bytes(old=profile.zsmalloc_by_percent)
-        generations = scenario.reclaim == "mglru"
         backing = policy.backing and (scenario.device != "none" or policy.synchronous)
         values: dict[str, int] = {
             "generations": generations,

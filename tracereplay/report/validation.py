@@ -12,6 +12,8 @@ from tracereplay.units import format_count
 
 _SIDE, _MARGIN = 520, 60
 
+_OTHER_KERNEL = "#808080"  # one that has no colour of its own
+
 
 def agreement_table(frame: pl.DataFrame) -> str:
     """Return rows of `validation.validate()` as text, one block per run."""
@@ -93,7 +95,7 @@ def agreement_plot(frame: pl.DataFrame) -> str:
         ]
     for row in points.iter_rows(named=True):
         x, y = _MARGIN + at(row["kernel"]), _SIDE - _MARGIN - at(row["model"])
-        colour = KERNEL_COLOURS[row["rules"]]
+        colour = KERNEL_COLOURS.get(row["rules"], _OTHER_KERNEL)
         label = (
             f"{row['run']} {row['counter']}: kernel {row['kernel']:.0f}, model {row['model']:.0f}"
         )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracereplay.costs import Means
+from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
 from tracereplay.validation.recorded import RecordedRun, Repeat
 
@@ -91,7 +92,7 @@ def own_clock(
     None where waits decide that no mean cost tells (of the device on a real machine, of the writeback
     worker where the pool is full), and for MGLRU, which does not decide by such statistics.
     """
-    if run.scenario.reclaim != "two-list":
+    if not find_reclaim(run.scenario.reclaim).decides_by_statistics:
         return None
     machine = first_pass.replay.machine[0]
     waits = () if run.emulated else ("pswpin", "pswpout")

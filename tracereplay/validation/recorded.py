@@ -520,7 +520,9 @@ def _load_emulated(path: Path, record: dict[str, Any], release: str) -> Recorded
                 late_ns=0 if steps.size > 1 else phase * _SAMPLE_NS // READ_PHASES,
                 tie_share=phase / READ_PHASES,
             )
-            for phase in range(1 if steps.size > 1 and reclaim != "two-list" else READ_PHASES)
+            for phase in range(
+                READ_PHASES if steps.size <= 1 or RECLAIM[reclaim].decides_by_statistics else 1
+            )
         ),
         kernel_counters=(_emulated_counters(record, rows, wall_ns),),
         touches_ns=(),  # times of an emulated machine say nothing

@@ -155,7 +155,7 @@ def load_workload(run: RecordedRun) -> Workload:
         trace["touch_ns"].cast(pl.Int64).to_numpy() if "touch_ns" in trace.columns else None,
     )
     untimed = [repeat for repeat in run.replays if not repeat.times_ns.size]
-    if run.scenario.reclaim != "two-list" and not untimed:
+    if not find_reclaim(run.scenario.reclaim).decides_by_statistics and not untimed:
         return load
     touch_ns, means = _clock_costs(run)
     first_pass = _first_pass(run, load, (untimed or run.replays)[0], means)
@@ -248,9 +248,8 @@ def _replay(
         touch_ns = _EMULATED_TOUCH_NS if run.emulated else _TOUCH_NS
         scenario = dataclasses.replace(scenario, stat_flush_ns=0, touch_ns=touch_ns)
     model = find_reclaim(scenario.reclaim)
-    replay = Replay(
+    replay = model.replay(
         scenario,
-        model.load(),
         rows=load.page_ids.size,
         unique_pages=load.compressed_bytes.size,
         means=means,
