@@ -1,6 +1,6 @@
 """Runs a trace on another kernel in an emulated machine; writes what `tracereplay validate` reads.
 
-    python tests/kernel/emulated/emulate.py T.parquet --kernel FOLDER --name 6.12-lru-mine --limit 48MiB -o DIR
+    python tests/kernel/emulated/emulate.py T.parquet --kernel FOLDER --name 6.12-mine --memory 48MiB -o DIR
 
 FOLDER holds an unpacked kernel package (`apt-get download linux-image-…; dpkg -x …deb FOLDER`; of 7.2
 and later linux-binary-… and linux-modules-…).
@@ -205,7 +205,8 @@ def main() -> None:
     parser.add_argument("--touches", type=int, help="only the first so many rows")
     parser.add_argument("--kernel", type=Path, required=True, help="unpacked kernel package")
     parser.add_argument("--name", required=True)
-    parser.add_argument("--limit", type=parse_size, required=True)
+    parser.add_argument("--memory", "--limit", dest="limit", type=parse_size, required=True,
+                        help="limit of the cgroup")  # fmt: skip
     parser.add_argument("--cgroup", choices=["v1", "v2"], default="v2")
     parser.add_argument("--reclaim", choices=["two-list", "mglru"], default="two-list")
     parser.add_argument("--zswap", nargs="*", default=[], metavar="PARAMETER=VALUE",
