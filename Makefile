@@ -24,7 +24,10 @@ test-kernel: ## run what needs root and zswap on this machine's kernel, and leav
 lint: ## ruff, mypy, import layers, spelling
 	.ci/lint
 
-bench: ## ratios against libcachesim and a textbook curve (a few minutes)
+bench: ## print ratios against libcachesim and a textbook curve (minutes; pip install --group bench)
+	$(PYTHON) -m benchmarks
+
+bench-write: ## the same, and put the table into benchmarks/README.md
 	$(PYTHON) -m benchmarks --write
 
 docs: ## write the generated parts of README.md and notebooks/tables.md anew
@@ -46,4 +49,4 @@ format: ## apply the formatter and the safe fixes
 	ruff check --fix .
 	ruff format .
 
-.PHONY: agreement bench docs notebooks outputs picture help fuzz test test-slow test-nojit test-kernel lint format
+.PHONY: agreement bench bench-write docs notebooks outputs picture help fuzz test test-slow test-nojit test-kernel lint format

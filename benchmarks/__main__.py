@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--readers", nargs="*", choices=READERS, default=READERS)
     parser.add_argument("--quick", action="store_true", help="small traces, one run, no readers")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into benchmarks/README.md as well"
+    )
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.accesses, chosen.pages, chosen.runs, chosen.readers = 500_000, 50_000, 1, []
