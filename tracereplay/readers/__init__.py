@@ -7,11 +7,12 @@ in its `Report` what is no access: `report.bad(line_number, line)` for what it c
 `other_lines` for well-formed lines of another kind, `lost_events`; sets `clock`,
 `time_resolution_ns` and, where it knows better than the format, `coverage`; and says assumptions
 with `report.note(...)`. Everything else is done here, for all formats: opening and unwrapping
-(.gz, .zst, `-`), detection, limits on bad lines and lost events, writing Parquet as it comes,
-counting accesses and distinct pages, the footer. `base.text_chunks` hands out text in whole
+(.gz, .zst, .xz, .bz2, `-`), detection, limits on bad lines and lost events, writing Parquet as it
+comes, counting accesses and distinct pages, the footer. `base.text_chunks` hands out text in whole
 lines, `_scan` holds compiled scanners, `faults.FaultFold` folds events that report a fault twice.
 
-A frame must not grow with the file: yield a few hundred thousand rows at most at a time.
+A frame must not grow with the file: yield a few hundred thousand rows at most at a time, and at
+least one. A number that does not fit its column is a bad line.
 """
 
 from __future__ import annotations

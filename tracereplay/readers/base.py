@@ -42,7 +42,7 @@ class Options:
     data_only : leave out instruction fetches
     collapse : fold runs of references to the same page
     reduce_below_bytes : drop what cannot matter to an LRU memory of at least this size; 0 nothing
-    extra : further options of single formats, by name
+    allow_bad, allow_lost : go on where more than one line in a hundred is bad, or events were lost
     """
 
     pid: int | None = None
@@ -127,7 +127,8 @@ class Format:
     summary : one line for `tracereplay formats`
     coverage : which accesses it can see (schema.COVERAGES), unless the reader finds otherwise
     detect : is this head of a file mine? First of FORMATS to say yes reads it.
-    read : yields frames of `schema.ACCESSES` columns, at least `page` or `vaddr`, in order
+    read : yields frames of `schema.ACCESSES` columns, at least `page` or `vaddr`, in order; none is
+        without rows
     how_to_record : a command that makes such a capture
     """
 

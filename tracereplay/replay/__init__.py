@@ -1,7 +1,7 @@
 """Replay of one scenario: the state of the machine, the access loop, zswap, pool and device.
 
-Every rule of the model, and the kernel function it follows. Version: where nothing stands, 6.1 to
-6.18 agree. Where the model simplifies, the code says "Unlike the kernel".
+Every rule of the model, and the kernel function it follows. Version: where nothing stands, every
+profile of settings.KERNELS goes by it. Where the model simplifies, the code says "Unlike the kernel".
 
 Charging (charge.py)
     a page costs one from the stock, else a batch of 64, else one

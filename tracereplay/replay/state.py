@@ -210,7 +210,7 @@ _SETTINGS = (
     "writeback",  # zswap may write back to the device
     "has_device",
     "synchronous",  # zram: writes complete at once, the swap cache is bypassed
-    "cutoff_bytes",  # larger results count as incompressible
+    "cutoff_bytes",  # results of this size and larger count as incompressible
     "shrinker",
     "late_slots",  # virtual swap: no slot while a page is in zswap
     "pool_limit_pages",
