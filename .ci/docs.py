@@ -1,7 +1,7 @@
 """Write what the documents say from what the package is: `make docs`.
 
-Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md and notebooks/agreement.md, writes
-notebooks/tables.md from schema.py, and with `--picture` (`make picture`) draws the README's picture from a
+Fills the blocks `<!-- generated: NAME -->` … `<!-- end -->` of README.md, notebooks/agreement.md and
+notebooks/tables.md, and with `--picture` (`make picture`) draws the README's picture from a
 bundled trace. `--agreement DIR…` (`make agreement RUNS='DIR…'`) replays recorded kernel runs and writes
 notebooks/agreement.csv, of which the tables of model against kernel are made.
 `--outputs` (`make outputs`) runs the README's commands and writes what they print below them.
@@ -66,6 +66,27 @@ def policies_table() -> str:
         for one in POLICIES.values()
     ]
     return "\n".join(lines)
+
+
+def reclaim_table() -> str:
+    from tracereplay.reclaim import RECLAIM
+    from tracereplay.replay.settings import Scenario
+
+    lines = ["| reclaim | which page leaves memory | source |", "|---|---|---|"]
+    for one in RECLAIM.values():
+        default = " (default)" if one.name == Scenario.reclaim else ""
+        lines.append(f"| `{one.name}`{default} | {_cell(one.summary)} | {_cell(one.source)} |")
+    return "\n".join(lines)
+
+
+def kernels_sentence() -> str:
+    from tracereplay.replay.settings import KERNELS, Scenario, release_number
+
+    names = [
+        f"{name} (the default)" if name == Scenario.kernel else name
+        for name in sorted(KERNELS, key=release_number)
+    ]
+    return f"Whose rules apply says `--kernel`: {', '.join(names[:-1])} or {names[-1]}."
 
 
 def read_agreement() -> pl.DataFrame:
@@ -203,18 +224,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-BLOCKS = {
-    "README.md": {
-        "formats": formats_table,
-        "recording": recording_table,
-        "policies": policies_table,
-        "agreement-summary": agreement_summary,
-        "killed-summary": killed_summary,
-    },
-    "notebooks/agreement.md": {"agreement": agreement_table, "killed": killed_table},
-}
-
-
 def readme_command(text: str, name: str) -> str:
     """Return the command under `<!-- run: NAME -->`."""
     found = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)\n```", text, re.DOTALL)
@@ -289,13 +298,14 @@ def filled(name: str) -> str:
 
 
 def tables() -> str:
+    """Return what stands in the Parquet files, as schema.py has it."""
     from tracereplay import schema
 
     about = (
         f"What stands in the Parquet files; schema version {schema.SCHEMA_VERSION}. "
         "Made from `tracereplay/schema.py` by `make docs`.\n"
     )
-    parts = ["# Tables\n", about]
+    parts = [about]
     described = (
         ("accesses", schema.ACCESSES, "A trace, one row per access; `ingest` writes it. `page` is all it needs."),
         ("pages", schema.PAGES, "Compressed size per page and codec; `pages` writes it."),
@@ -320,7 +330,22 @@ def tables() -> str:
         "\n## Footer metadata of a trace\n\nKeys begin with `tracereplay.`\n\n| key | meaning |\n|---|---|"
     )
     parts += [f"| `{key}` | {_cell(meaning)} |" for key, meaning in schema.METADATA_KEYS.items()]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
+
+
+BLOCKS = {
+    "README.md": {
+        "formats": formats_table,
+        "recording": recording_table,
+        "policies": policies_table,
+        "reclaim": reclaim_table,
+        "kernels": kernels_sentence,
+        "agreement-summary": agreement_summary,
+        "killed-summary": killed_summary,
+    },
+    "notebooks/agreement.md": {"agreement": agreement_table, "killed": killed_table},
+    "notebooks/tables.md": {"tables": tables},
+}
 
 
 def draw() -> None:
@@ -380,7 +405,6 @@ def main(arguments: list[str]) -> None:
         write_agreement(arguments[arguments.index("--agreement") + 1 :])
     behind = []
     made = {ROOT / name: filled(name) for name in BLOCKS}
-    made[ROOT / "notebooks" / "tables.md"] = tables()
     for path, text in made.items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

@@ -1,5 +1,6 @@
 """README and docs say what the package is; their commands do what they say."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -7,17 +8,21 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from tracereplay import schema
+from tracereplay import __version__, costs, schema
 from tracereplay.cli import app
+from tracereplay.comparison import DEFAULT_POLICIES
+from tracereplay.content import CONTENTS
 from tracereplay.policies import POLICIES
 from tracereplay.readers import FORMATS
 from tracereplay.reclaim import RECLAIM, Reclaim
+from tracereplay.replay.settings import KERNELS
 from tracereplay.report.figures import Theme, build_figures
 from tracereplay.report.folder import read_result_folder
 from tracereplay.sweep import read_plan
@@ -307,3 +312,43 @@ def test_runs_that_are_not_at_hand_stay_in_the_agreement(tmp_path, monkeypatch):
     assert after.filter(pl.col("run") != run).equals(before.filter(pl.col("run") != run))
     changed = after.filter(pl.col("run") == run)["model"] - again["model"]
     assert (changed.drop_nulls().abs() <= again["model"].drop_nulls() * 1e-6).all()
+
+
+def test_the_version_of_the_package_is_that_of_the_project():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["version"] == __version__
+
+
+def test_the_example_of_a_cost_table_is_one(tmp_path):
+    reference = (ROOT / "notebooks" / "tables.md").read_text(encoding="utf-8")
+    (tmp_path / "lab.json").write_text(re.search(r"```json\n(.*?)```", reference, re.DOTALL)[1])
+    device = costs.load_costs(tmp_path / "lab.json", "optane").device
+    # Between the points (0, 8000), (0.5, 10000), (0.99, 20000), (1, 90000): 4500 + 7350 + 550.
+    assert device.read_ns.mean() == pytest.approx(12_400)
+    assert device.write_ns.mean() == 12_000
+    assert (device.submit_ns, device.channels, device.extra_page_ns) == (1500, 7, 0)
+
+
+def test_every_figure_of_a_cost_table_stands_in_the_reference():
+    reference = (ROOT / "notebooks" / "tables.md").read_text(encoding="utf-8")
+    of_device = {field.name for field in dataclasses.fields(costs.Device)} - {"name"}
+    bundled = json.loads(costs._BUNDLED.read_text())
+    others = {
+        name for kind in ("codecs", "devices") for one in bundled[kind].values() for name in one
+    }
+    figures = {*costs.FAULT_FIGURES, *costs.MEMORY_FIGURES, *costs.CODEC_FIGURES, *of_device}
+    for name in figures | bundled.keys() | bundled["faults"].keys() | others:
+        assert f"`{name}`" in reference, name
+
+
+def test_help_names_what_there_is_where_importing_it_takes_long():
+    words = " ".join(run("compare", "--help").stdout.split()).replace("- ", "-")
+    policies = re.search(r"`compare` takes ([^`]*), `size`", words)[1]
+    assert tuple(re.split(", | and ", policies)) == DEFAULT_POLICIES
+    contents = re.search(r"What pages hold: (.*), as bundled;", words)[1]
+    assert contents.replace(" (default)", "").split(", ") == list(CONTENTS)
+    devices = re.search(r"Swap device: (.*), a device of the table", words)[1]
+    disks = json.loads(costs._BUNDLED.read_text())["devices"].keys() - {costs.ZRAM}
+    assert set(devices.split(", ")) == disks
+    for name in (*RECLAIM, *KERNELS, *schema.CODECS, costs.ZRAM, costs.NO_DEVICE):
+        assert name in words

@@ -135,7 +135,7 @@ SUMMARY_KEYS: tuple[Column, ...] = (
     Column("trace", "String", "", "file name of the trace"),
     Column("policy", "String", "", "what becomes of a page (see `tracereplay policies`)"),
     Column("reclaim", "String", "", "which page leaves memory"),
-    Column("kernel", "String", "", "profile of semantics: 6.1, 6.12, 6.18, 7.2, 7.3"),
+    Column("kernel", "String", "", "whose rules: a release as `--kernel` takes it"),
     Column("cgroup", "String", "", "v1 or v2: what the pool is charged to"),
     Column("codec", "String", "", "compressor"),
     Column("allocator", "String", "", "pool allocator"),

@@ -6,21 +6,33 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tracereplay.policies import POLICIES
+from tracereplay.reclaim import RECLAIM
+from tracereplay.replay.settings import KERNELS, Scenario, release_number
+from tracereplay.schema import CODECS
+
 if TYPE_CHECKING:
-    from tracereplay.replay.settings import Scenario
     from tracereplay.trace import Trace
+
+_KERNELS = sorted(KERNELS, key=release_number)
+_ALLOCATORS = dict.fromkeys(one for name in _KERNELS for one in KERNELS[name].allocators)
+# What `size` searches where no policy is named.
+SIZED_POLICIES = ("no-zswap", "swap-on-reject", "store-raw")
+
+
+def _with_default(names: Iterable[str], default: str) -> str:
+    """Return names in a row, the default one marked."""
+    return ", ".join(f"{name} (default)" if name == default else name for name in names)
 
 
 def complete_policy(incomplete: str) -> Iterator[tuple[str, str]]:
     """Yield the policies that begin so, with their one line."""
-    from tracereplay.policies import POLICIES
-
     yield from (
         (policy.name, policy.summary)
         for policy in POLICIES.values()
@@ -30,8 +42,6 @@ def complete_policy(incomplete: str) -> Iterator[tuple[str, str]]:
 
 def complete_reclaim(incomplete: str) -> Iterator[tuple[str, str]]:
     """Yield the reclaim models that begin so, with their one line."""
-    from tracereplay.reclaim import RECLAIM
-
     yield from (
         (model.name, model.summary)
         for model in RECLAIM.values()
@@ -49,7 +59,9 @@ Policies = Annotated[
         "-p",
         "--policy",
         autocompletion=complete_policy,
-        help="What becomes of a page; repeatable, or `all`. See `tracereplay policies`.",
+        help="What becomes of a page; repeatable, or `all`. See `tracereplay policies`. Default: "
+        "`compare` takes no-zswap, swap-on-reject, keep-on-reject, store-raw, no-writeback and "
+        f"unlimited-memory, `size` {', '.join(SIZED_POLICIES[:-1])} and {SIZED_POLICIES[-1]}.",
     ),
 ]
 Memory = Annotated[
@@ -67,12 +79,12 @@ ReclaimModels = Annotated[
         "-r",
         "--reclaim",
         autocompletion=complete_reclaim,
-        help="Which page leaves memory: two-list (default), mglru, lru, opt; repeatable.",
+        help=f"Which page leaves memory: {_with_default(RECLAIM, Scenario.reclaim)}; repeatable.",
     ),
 ]
 Kernel = Annotated[
     str,
-    typer.Option("--kernel", help="Whose rules: 6.1, 6.12, 6.18, 7.2, 7.3."),
+    typer.Option("--kernel", help=f"Whose rules: {', '.join(_KERNELS)}."),
 ]
 Cgroup = Annotated[
     Literal["v1", "v2"],
@@ -80,11 +92,13 @@ Cgroup = Annotated[
 ]
 Codecs = Annotated[
     list[str] | None,
-    typer.Option("--codec", help="Compressor; repeatable. Default lzo."),
+    typer.Option(
+        "--codec", help=f"Compressor: {_with_default(CODECS, Scenario.codec)}; repeatable."
+    ),
 ]
 Allocator = Annotated[
     str,
-    typer.Option("--allocator", help="zsmalloc, zbud, z3fold, ideal."),
+    typer.Option("--allocator", help=f"{', '.join(_ALLOCATORS)}; not every kernel has all."),
 ]
 PoolLimit = Annotated[
     str | None,
@@ -147,12 +161,13 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Swap device: nvme, ssd, hdd, none; zram behind zswap (as swap itself: -p zram).",
+        help="Swap device: nvme, ssd, hdd, a device of the table of --costs, or none; zram behind "
+        "zswap (as swap itself: -p zram).",
     ),
 ]
 CostTable = Annotated[
     Path | None,
-    typer.Option("--costs", help="Cost table written by `calibrate`."),
+    typer.Option("--costs", help="Cost table written by `calibrate`, or by hand."),
 ]
 PageTable = Annotated[
     Path | None,
@@ -162,8 +177,9 @@ BundledContent = Annotated[
     str | None,
     typer.Option(
         "--content",
-        help="Bundled contents: redis-json, python-objects, sqlite-log, constant:SIZE, "
-        "NAME+30%raw. Default redis-json.",
+        help="What pages hold: redis-json (default), python-objects, sqlite-log, as bundled; "
+        "constant:SIZE, each page compresses to so many bytes; NAME+30%raw or NAME+20%zero, of "
+        "either, that share does not shrink or is zero.",
     ),
 ]
 RewriteEntropy = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, note, written_first
-from tracereplay.cli.options import Force, ModelOptions, Traces, with_options
+from tracereplay.cli.options import SIZED_POLICIES, Force, ModelOptions, Traces, with_options
 
 if TYPE_CHECKING:
     from tracereplay.sizing import Sizing, Target
@@ -74,9 +74,7 @@ def size(
     if out is not None:
         check_free(out, force=force)
     opened = open_trace(*trace)
-    scenarios = options.scenarios(
-        opened, policies=("no-zswap", "swap-on-reject", "store-raw"), memory=("100%",)
-    )
+    scenarios = options.scenarios(opened, policies=SIZED_POLICIES, memory=("100%",))
     with _round_bar() as progress:
         found = sizing.find_sizes(
             opened,
