@@ -1,3 +1,5 @@
+import os
+
 import numba
 import pytest
 from hypothesis import settings
@@ -15,3 +17,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("compiled")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def short_fuzz(monkeypatch):
+    """Return fuzz_readers.run(); what it changes of the readers is put back afterwards."""
+    import fuzz_readers
+
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # it takes perf away
+    for module in (fuzz_readers.delimited, fuzz_readers.lackey, fuzz_readers.perf_script):
+        monkeypatch.setattr(module, "_ROWS", module._ROWS)
+    for name in ("_ROWS", "_HELD_ROWS", "_CHUNK_BYTES"):
+        monkeypatch.setattr(fuzz_readers.perf_data, name, getattr(fuzz_readers.perf_data, name))
+    monkeypatch.setattr(fuzz_readers.damon, "_MAX_ALL_PAGES", 1 << 16)
+    return fuzz_readers.run

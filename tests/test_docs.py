@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import fuzz_readers
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -20,7 +21,7 @@ from tracereplay.cli import app
 from tracereplay.comparison import DEFAULT_POLICIES
 from tracereplay.content import CONTENTS
 from tracereplay.policies import POLICIES
-from tracereplay.readers import FORMATS
+from tracereplay.readers import FORMATS, Options, ingest
 from tracereplay.reclaim import RECLAIM, Reclaim
 from tracereplay.replay.settings import KERNELS
 from tracereplay.report.figures import Theme, build_figures
@@ -211,19 +212,19 @@ def small_trace(path):
 
 @pytest.mark.compiled
 def test_the_worked_policy_runs(tmp_path, monkeypatch):
-    module = worked_module("tracereplay/policies/half_page.py", tmp_path, monkeypatch)
+    module = worked_module("tracereplay/policies/keep_over_half.py", tmp_path, monkeypatch)
     monkeypatch.setitem(POLICIES, module.POLICY.name, module.POLICY)
     done = run(
         "compare",
         small_trace(tmp_path / "t.parquet"),
         "-p",
-        "half-page",
+        module.POLICY.name,
         "-r",
         "lru",
         "-m",
         "16KiB",
     )
-    assert re.search(r"^half-page ", done.stdout, re.MULTILINE)
+    assert re.search(r"^keep-over-half ", done.stdout, re.MULTILINE)
 
 
 def test_the_worked_format_reads_its_line(tmp_path, monkeypatch):
@@ -239,6 +240,21 @@ def test_the_worked_format_reads_its_line(tmp_path, monkeypatch):
     assert table["page"].to_list()[:2] == [0x7F001, 0x7F002]
     assert table["is_write"].to_list()[:2] == [True, False]
     assert table.height == 202
+
+
+def test_the_worked_format_survives_damaged_inputs(tmp_path, monkeypatch, short_fuzz):
+    module = worked_module("tracereplay/readers/pagelog.py", tmp_path, monkeypatch)
+    capture = b"".join(b"%d 7 0x7f%06x %c\n" % (5 * n, n * 4096, b"rw"[n % 2]) for n in range(99))
+    for where in (fuzz_readers, sys.modules["tracereplay.readers"]):
+        monkeypatch.setattr(where, "FORMATS", {"pagelog": module.FORMAT, **FORMATS})
+    monkeypatch.setattr(fuzz_readers, "ALL_TEXTS", [capture, *fuzz_readers.ALL_TEXTS])
+    said: list[str] = []
+    assert short_fuzz(["pagelog"], 500, 1, said.append) == 0, "\n".join(said)
+    assert "rows" in said[0]
+    too_large = [b"%d 1 0x1000 r" % (1 << 64), b"5 %d 0x1000 r" % (1 << 32), b"5 1 0x1%016x r" % 0]
+    (tmp_path / "c").write_bytes(capture + b"\n".join(too_large))
+    done = ingest(tmp_path / "c", tmp_path / "t.parquet", options=Options(allow_bad=True))
+    assert (done.records, done.skipped_lines) == (99, 3)
 
 
 @pytest.mark.compiled
@@ -282,7 +298,7 @@ def test_the_worked_reclaim_model_runs(tmp_path, monkeypatch):
     assert rows["lru"]["pgmajfault"] < rows["fifo"]["pgmajfault"]
 
 
-NEW = ("half_page.py", "pagelog.py", "fifo.py")
+NEW = ("keep_over_half.py", "pagelog.py", "fifo.py")
 
 
 def test_files_that_contributing_names_exist():

@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import fuzz_readers
 import pytest
 from golden_captures import CAPTURES
 from hypothesis import HealthCheck, given, settings
@@ -127,14 +126,8 @@ def test_deep_json_is_refused_like_any_junk(tmp_path):
         ingest(tmp_path / "deep", tmp_path / "t.parquet")
 
 
-def test_the_fast_fuzzer_finds_nothing_in_its_short_form(monkeypatch):
+def test_the_fast_fuzzer_finds_nothing_in_its_short_form(short_fuzz):
     """`make fuzz` in small: fifty inputs a reader, each within its limits of time and memory."""
     said: list[str] = []
-    monkeypatch.setenv("PATH", os.environ["PATH"])  # it takes perf away
-    for module in (fuzz_readers.delimited, fuzz_readers.lackey, fuzz_readers.perf_script):
-        monkeypatch.setattr(module, "_ROWS", module._ROWS)
-    for name in ("_ROWS", "_HELD_ROWS", "_CHUNK_BYTES"):
-        monkeypatch.setattr(fuzz_readers.perf_data, name, getattr(fuzz_readers.perf_data, name))
-    monkeypatch.setattr(fuzz_readers.damon, "_MAX_ALL_PAGES", 1 << 16)
-    assert fuzz_readers.run(list(FORMATS), 50, 1, said.append) == 0, "\n".join(said)
+    assert short_fuzz(list(FORMATS), 50, 1, said.append) == 0, "\n".join(said)
     assert f"{50 * len(FORMATS):,} inputs, 0 failures" in said[-1]
