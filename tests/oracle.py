@@ -66,6 +66,9 @@ class Kernel:
     second_chance: bool = True
     add_batch: int = 31
     flush_at_reclaim: bool = False
+    counts_bytes: bool = False  # 6.1: one store of a page makes a flush due
+    cost_by_pageouts: bool = False  # 6.1
+    plug_by_newest: bool = False  # 6.1
     full_walk_retry: bool = True
     map_writable: bool = True
     chain: int = 8
@@ -111,6 +114,9 @@ KERNELS = {
         second_chance=False,
         add_batch=15,
         flush_at_reclaim=True,
+        counts_bytes=True,
+        cost_by_pageouts=True,
+        plug_by_newest=True,
         full_walk_retry=False,
         map_writable=False,
         chain=4,
@@ -752,7 +758,7 @@ class Oracle:
         self.writes: list[tuple[int, Page]] = []
         self.last_write_done = 0
         self.plugged = False
-        self.held: list[Page] = []
+        self.held: list[list[Page]] = []  # requests
         self.merging = False
         self.request: list[int | None] = []  # slots of the plug's last request
         # readahead
@@ -890,9 +896,15 @@ class Oracle:
         if not self.try_charge(pages):
             self.usage += pages
 
+    def note_bytes(self, length: int) -> None:
+        """obj_cgroup_charge_zswap(): MEMCG_ZSWAP_B is a statistic of the cgroup as well."""
+        if self.kernel.counts_bytes and self.charge_pool:
+            self.updates += length
+
     def charge_object(self, length: int) -> None:
         """obj_cgroup_charge(): bytes from the stock of bytes, else whole pages."""
         self.charged += length
+        self.note_bytes(length)
         if not self.charge_pool or self.textbook:
             return
         if self.object_stock >= length:
@@ -905,6 +917,7 @@ class Oracle:
     def uncharge_object(self, length: int) -> None:
         """obj_cgroup_uncharge() -> refill_obj_stock(): more than a page of bytes becomes pages."""
         self.charged -= length
+        self.note_bytes(length)
         if not self.charge_pool or self.textbook:
             return
         self.object_stock += length
@@ -991,18 +1004,29 @@ class Oracle:
     # -- the device --------------------------------------------------------------------------------
 
     def submit(self, page: Page) -> None:
-        """Writes of a scan of the lists wait for its end, 32 at most (blk_start_plug())."""
+        """Writes of a scan of the lists wait for its end (blk_start_plug()).
+
+        Or until a request begins behind 32 others, or behind a large one: blk_add_rq_to_plug().
+        """
+        before = self.count["write_requests"]
         self.count_request(page)
         if not self.plugged:
             self.issue(page)
             return
-        self.held.append(page)
-        if len(self.held) == 32:
-            self.unplug()
+        in_holes = self.kernel.swap_clusters and self.slots is None
+        if in_holes or self.count["write_requests"] > before:
+            looked_at = self.held[-1 if self.kernel.plug_by_newest else 0] if self.held else []
+            if len(self.held) == 32 or len(looked_at) >= 32:
+                request = self.request
+                self.unplug()
+                self.request = request
+            self.held.append([])
+        self.held[-1].append(page)
 
     def count_request(self, page: Page) -> None:
         """What is beside the last request of a plug joins it (blk_attempt_plug_merge())."""
-        if self.request and page.slot in (min(self.request) - 1, max(self.request) + 1):
+        beside = self.request and page.slot in (min(self.request) - 1, max(self.request) + 1)
+        if beside and len(self.request) < 254:  # as many segments as a disk takes
             self.request.append(page.slot)
             return
         self.count["write_requests"] += 1
@@ -1013,8 +1037,9 @@ class Oracle:
     def unplug(self) -> None:
         self.request = []
         held, self.held = self.held, []
-        for page in held:
-            self.issue(page)
+        for request in held:
+            for page in request:
+                self.issue(page)
 
     def issue(self, page: Page) -> None:
         if len(self.writes) >= 256:
@@ -1212,6 +1237,7 @@ class Oracle:
             return True
         # __read_swap_cache_async() first, the entry goes once its data stands in the new page.
         self.force_charge(1)
+        self.updates += 7
         page.resident = page.swapcache = page.writeback = page.reclaim = True
         page.mapped = page.young = page.pte_dirty = page.dirty = False
         self.complete_writes()
@@ -1367,7 +1393,7 @@ class Oracle:
         if was_workingset:
             page.workingset = True
             self.count["workingset_restore_anon"] += 1
-            self.note_cost(32)
+            self.note_cost(1 if self.kernel.cost_by_pageouts else 32)
 
     # -- taking a page out: mm/vmscan.c shrink_folio_list() ------------------------------------------
 
@@ -1377,7 +1403,7 @@ class Oracle:
         page.never_mapped = False
         page.shadow_age = self.age
         self.age += 1
-        self.updates += 6
+        self.updates += 8
         self.usage -= 1
 
     def evict(self, page: Page) -> str:
@@ -1487,6 +1513,7 @@ class Oracle:
             page.workingset = True
             self.inactive.insert(0, page)
             self.count["pgdeactivate"] += 1
+            self.updates += 4
             self.now += self.costs.scan_ns
 
     def shrink_inactive_list(self, count: int) -> int:
@@ -1498,7 +1525,7 @@ class Oracle:
         for page in taken:
             page.on_lru = False
         self.count["reclaim_scanned"] += len(taken)
-        self.updates += len(taken)
+        self.updates += 3 * len(taken)
         self.pageouts = 0
         freed = 0
         staying = []
@@ -1519,7 +1546,10 @@ class Oracle:
                 self.inactive.insert(0, page)
         self.written += self.pageouts
         self.rotated += len(taken) - freed
-        self.note_cost(32 * self.pageouts + len(taken) - freed)
+        if self.kernel.cost_by_pageouts:
+            self.note_cost(self.pageouts)
+        else:
+            self.note_cost(32 * self.pageouts + len(taken) - freed)
         return freed
 
     def shrink_folio(self, page: Page) -> str:
@@ -1825,7 +1855,6 @@ class Oracle:
             self.touch(page, access)
             return
         time = access.time_ns if access.time_ns is not None else row * self.case.touch_ns
-        self.updates += 7
         self.now = time + self.lead
         began = self.now
         self.flush_if_due()
@@ -1851,6 +1880,7 @@ class Oracle:
             page.read_only = False
             page.young = page.pte_dirty = True
         elif page.resident:
+            self.updates += 3
             self.now += self.costs.minor_fault_ns
             self.count["minor_faults"] += 1
             self.forget_kept(page)
@@ -1866,6 +1896,7 @@ class Oracle:
             self.map_page(page, access.write)
         elif not page.seen:
             self.charge_for(page)
+            self.updates += 4
             self.now += self.costs.minor_fault_ns
             self.count["minor_faults"] += 1
             self.count["unique_pages"] += 1
@@ -1873,6 +1904,7 @@ class Oracle:
             self.folio_add_lru(page)
         else:
             self.count["pgmajfault"] += 1
+            self.updates += 10
             self.now += self.costs.major_fault_ns
             self.swap_in(page)
             self.map_page(page, access.write)
@@ -2267,7 +2299,7 @@ class Generations(Oracle):
                 self.leave(page)
                 taken.append(page)
         self.count["reclaim_scanned"] += len(taken)
-        self.updates += len(taken)
+        self.updates += 3 * len(taken)
         return (scanned if taken or scanned == most or self.version == 4 else 0), taken
 
     def shrink_page(self, page: Page) -> str:

@@ -115,7 +115,7 @@ from tracereplay.replay.state import (
     set_flags,
     unlink,
 )
-from tracereplay.replay.statistics import flush_if_due, flush_statistics
+from tracereplay.replay.statistics import UPDATES_PER_SCAN, flush_if_due, flush_statistics
 from tracereplay.replay.swap import (
     complete_writes,
     end_plug,
@@ -657,7 +657,7 @@ def _isolate(m: Any, pages: Any, most: Any) -> Any:
             break
     m["reclaim_scanned"] += isolated
     m["ev_scanned"] += isolated
-    m["stat_updates"] += isolated
+    m["stat_updates"] += UPDATES_PER_SCAN * isolated
     if rules < MGLRU_7_2 and isolated == 0 and scanned < most:
         return np.int64(0)
     return scanned

@@ -48,7 +48,12 @@ from tracereplay.replay.state import (
     link_head,
     set_flags,
 )
-from tracereplay.replay.statistics import flush_if_due, flush_statistics
+from tracereplay.replay.statistics import (
+    UPDATES_PER_DEACTIVATION,
+    UPDATES_PER_SCAN,
+    flush_if_due,
+    flush_statistics,
+)
 from tracereplay.replay.swap import (
     complete_writes,
     end_plug,
@@ -149,7 +154,10 @@ def _note_cost(m: Any, io: Any, rotated: Any) -> None:
     """Add to the cost of anon reclaim, with decay; mm/swap.c:lru_note_cost()."""
     if m["cost_by_statistics"]:
         return
-    m["anon_cost"] += SWAP_CLUSTER_MAX * io + rotated
+    if m["cost_by_pageouts"]:
+        m["anon_cost"] += io
+    else:
+        m["anon_cost"] += SWAP_CLUSTER_MAX * io + rotated
     if m["anon_cost"] + m["file_cost"] > (m["stat_inactive"] + m["stat_active"]) // 4:
         m["anon_cost"] //= 2
         m["file_cost"] //= 2
@@ -223,6 +231,7 @@ def _shrink_active(m: Any, state: Any, pages: Any, count: Any) -> None:
     m["inactive_pages"] += moved
     m["active_pages"] -= moved
     m["pgdeactivate"] += moved
+    m["stat_updates"] += UPDATES_PER_DEACTIVATION * moved
     m["ev_scanned"] += moved
     m["clock_ns"] += moved * m["scan_ns"]
 
@@ -269,7 +278,7 @@ def _isolate(m: Any, state: Any, pages: Any, isolated: Any, count: Any) -> Any:
         pages[INACTIVE]["prev"] = page
         pages[page]["next"] = INACTIVE
         m["inactive_pages"] -= taken
-        m["stat_updates"] += taken
+        m["stat_updates"] += UPDATES_PER_SCAN * taken
         m["reclaim_scanned"] += taken
         m["ev_scanned"] += taken
         m["pgactivate"] += activated

@@ -19,7 +19,7 @@ from tracereplay.replay.generations import MIN_NR_GENS
 from tracereplay.replay.page_tables import PageTables
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.slots import CLUSTER, new_slots
-from tracereplay.replay.swap import PLUG_PAGES, TABLE_ENDS
+from tracereplay.replay.swap import PLUG_ROOM, TABLE_ENDS
 from tracereplay.units import PAGE_BYTES
 
 EVENT_ROWS = 1 << 13  # small, so that they stay in the second-level cache
@@ -146,7 +146,7 @@ class Replay:
         m["returned_at"] = table.size
         self.classes = zeros_on_lines(table.size + st.SLOTS_RETURNED, np.int64)
         self.classes[: table.size] = table
-        self.writes = np.zeros(int(m["device_depth"]) + PLUG_PAGES, st.WRITE)
+        self.writes = np.zeros(int(m["device_depth"]) + PLUG_ROOM, st.WRITE)
         by_address = m["page_cluster"] > 0 and m["vma_readahead"]
         self.neighbours = zeros_on_lines(2 * size if by_address else 0, np.uint32)
         self.slots = self._make_slots(unique_pages)
@@ -225,6 +225,9 @@ class Replay:
             "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,
             "add_batch": profile.add_batch,
             "flush_at_reclaim": profile.flush_at_reclaim,
+            "counts_bytes": profile.counts_bytes,
+            "cost_by_pageouts": profile.cost_by_pageouts,
+            "plug_by_newest": profile.plug_by_newest,
             "full_walk_retry": profile.full_walk_retry,
             "map_writable": profile.map_writable,
             "mapped_only": profile.mapped_only,

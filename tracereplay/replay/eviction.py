@@ -45,7 +45,11 @@ from tracereplay.replay.state import (
     has,
     set_flags,
 )
-from tracereplay.replay.statistics import UPDATES_PER_EVICTION, flush_statistics
+from tracereplay.replay.statistics import (
+    UPDATES_PER_EVICTION,
+    UPDATES_PER_WRITEBACK,
+    flush_statistics,
+)
 from tracereplay.replay.swap import complete_writes, count_request, submit_write
 from tracereplay.replay.zswap import (
     KEPT_BY_POLICY,
@@ -311,6 +315,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             forget_entry(m, pages, pool, classes, page)
             return True
         force_charge(m)
+        m["stat_updates"] += UPDATES_PER_WRITEBACK
         m["resident_pages"] += 1
         state[page] = SEEN | RESIDENT
         set_flags(pages, page, SWAPCACHE | PG_WRITEBACK | PG_RECLAIM)

@@ -56,7 +56,12 @@ from tracereplay.replay.state import (
     has,
     set_flags,
 )
-from tracereplay.replay.statistics import UPDATES_PER_FAULT, flush_if_due
+from tracereplay.replay.statistics import (
+    UPDATES_PER_FIRST_TOUCH,
+    UPDATES_PER_MAP,
+    UPDATES_PER_SWAP_IN,
+    flush_if_due,
+)
 from tracereplay.replay.swap import complete_writes, neighbour, window_around
 from tracereplay.replay.zswap import forget_entry, stored_length
 
@@ -454,6 +459,7 @@ def build_loop(
             return np.int64(-1)
         m["minor_faults"] += 1
         m["clock_ns"] += m["minor_fault_ns"]
+        m["stat_updates"] += UPDATES_PER_FIRST_TOUCH
         m["unique_pages"] += 1
         m["resident_pages"] += 1
         m["mapped_pages"] += 1
@@ -477,6 +483,7 @@ def build_loop(
         is_warm: Any = False
         m["minor_faults"] += 1
         m["clock_ns"] += m["minor_fault_ns"]
+        m["stat_updates"] += UPDATES_PER_MAP
         if has(pages, page, NEVER_MAPPED):
             since = np.uint32(_faults_so_far(m) - np.int64(pages[page]["came_at"]))
             is_warm = since <= WARM_FAULTS
@@ -515,6 +522,7 @@ def build_loop(
         """
         m["pgmajfault"] += 1
         m["clock_ns"] += m["major_fault_ns"]
+        m["stat_updates"] += UPDATES_PER_SWAP_IN
         begin = np.int64(0)
         count = np.int64(1)
         if m["page_cluster"] > 0:
@@ -588,7 +596,6 @@ def build_loop(
             prefetch_ahead(m, pages, pool, neighbours, page_ids, row)
             access = first_row + row
             now = time_ns[row] if timed else access * m["touch_ns"]
-            m["stat_updates"] += UPDATES_PER_FAULT
             m["clock_ns"] = now + m["clock_lead_ns"]
             began_ns = m["clock_ns"]
             _note_time(m, samples, time_ns, first_row, access)

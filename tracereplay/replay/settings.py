@@ -31,6 +31,10 @@ class KernelProfile:
     add_batch : pages in a per-CPU batch (PAGEVEC_SIZE: 15, since 6.11 31)
     flush_at_reclaim : statistics are flushed when reclaim starts, whatever their age
         (prepare_scan_control(), 6.1; rate-limited since 6.8)
+    counts_bytes : compressed bytes count byte by byte towards the next flush (obj_cgroup_charge_zswap(),
+        6.1; memcg_state_val_in_pages() since 6.8), so that one store makes it due
+    cost_by_pageouts : what reclaim has cost are the pages it wrote (lru_note_cost(), 6.1); since 6.8 those
+        32 times, and the pages it put back
     full_walk_retry : one more round before giving up (do_try_to_free_pages(), since 6.11)
     stores_raw : a page that does not shrink is stored uncompressed (zswap_compress(), since 6.18)
     map_writable : a read fault maps an exclusive page writable (do_swap_page(), not 6.1)
@@ -41,6 +45,8 @@ class KernelProfile:
     mglru : rules of the multi-generational LRU: 6.1; 6.12 (of 6.2 to 6.13); 6.14, where a page has to be
         found accessed twice to be promoted and lru_gen_folio_seq() places it; 7.2, where a fault counts
         as an access (folio_add_lru()) and reclaim ages in between (try_to_shrink_lruvec())
+    plug_by_newest : a plug is emptied where its newest request is large (blk_add_rq_to_plug() of 6.1, whose
+        list begins with that), not its oldest
     mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
         pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
     swap_clusters : a rotational swap device is cut into clusters as well
@@ -74,6 +80,9 @@ class KernelProfile:
     second_chance: bool = True
     add_batch: int = 31
     flush_at_reclaim: bool = False
+    counts_bytes: bool = False
+    cost_by_pageouts: bool = False
+    plug_by_newest: bool = False
     full_walk_retry: bool = True
     stores_raw: bool = True
     map_writable: bool = True
@@ -133,6 +142,9 @@ KERNELS: dict[str, KernelProfile] = {
         second_chance=False,
         add_batch=15,
         flush_at_reclaim=True,
+        counts_bytes=True,
+        cost_by_pageouts=True,
+        plug_by_newest=True,
         full_walk_retry=False,
         stores_raw=False,
         map_writable=False,

@@ -227,6 +227,9 @@ _SETTINGS = (
     "no_pool_writeback",  # 6.1 zsmalloc cannot shrink
     "add_batch",  # pages a per-CPU batch holds before they join the lists
     "flush_at_reclaim",  # 6.1: statistics are flushed when reclaim starts
+    "counts_bytes",  # 6.1: compressed bytes count one by one towards the next flush
+    "cost_by_pageouts",  # 6.1: reclaim costs the pages it wrote, nothing else
+    "plug_by_newest",  # 6.1: a plug is emptied where its newest request is large, not its oldest
     "full_walk_retry",
     "read_first",  # the program reads a page before it writes to it: every fault is a read's
     "map_writable",  # a read fault maps an exclusive page writable
@@ -355,6 +358,8 @@ _STATE = (
     "io_last_ns",
     "plugged",  # reclaim holds its writes back
     "plugged_writes",
+    "plug_requests",
+    "plug_oldest",  # pages of its first request, once there is another
     "request_start",  # slots of the plug's last request; 0 without one, -1 without a plug
     "request_end",
     "worker_active",

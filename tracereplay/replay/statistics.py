@@ -6,10 +6,21 @@ from typing import Any
 
 from tracereplay._jit import apart, copied, inner
 
-# Statistics a fault or a freed page updates, near enough for the flush threshold of 64 per CPU
-# (mm/memcontrol.c:memcg_rstat_updated()): lists, mapped, swap cache, swap, events.
-UPDATES_PER_FAULT = 7
-UPDATES_PER_EVICTION = 6
+# How many updates of statistics each step is, for the thresholds behind which a reader flushes them
+# (mm/memcontrol.c:memcg_rstat_updated()). A step that moves a page between lists is two of these.
+UPDATES_PER_FIRST_TOUCH = 4  # PGFAULT, PGPGIN, a list, NR_ANON_MAPPED
+UPDATES_PER_MAP = (
+    3  # of a page in the swap cache: PGFAULT, NR_ANON_MAPPED, NR_SWAPCACHE or MEMCG_SWAP
+)
+# PGFAULT, PGMAJFAULT, PGPGIN, NR_SWAPCACHE, a list, WORKINGSET_REFAULT_ANON, NR_ANON_MAPPED, and of zswap
+# ZSWPIN, MEMCG_ZSWAP_B, MEMCG_ZSWAPPED
+UPDATES_PER_SWAP_IN = 10
+UPDATES_PER_SCAN = 3  # a list, PGSCAN, a list; the last is PGSTEAL where the page is freed
+UPDATES_PER_DEACTIVATION = 4  # a list, PGREFILL, PGDEACTIVATE, a list
+# NR_ANON_MAPPED, NR_SWAPCACHE twice, MEMCG_SWAP, PGPGOUT, and of zswap ZSWPOUT, MEMCG_ZSWAP_B, MEMCG_ZSWAPPED
+UPDATES_PER_EVICTION = 8
+# PGPGIN, NR_SWAPCACHE, a list, WORKINGSET_REFAULT_ANON, ZSWPWB, MEMCG_ZSWAP_B, MEMCG_ZSWAPPED
+UPDATES_PER_WRITEBACK = 7
 
 
 @inner

@@ -22,7 +22,10 @@ from tracereplay.replay.state import (
 )
 
 TABLE_ENDS = np.int64(1 << 31)  # in a neighbour's number: readahead does not look beyond
-PLUG_PAGES = 32  # BLK_MAX_REQUEST_COUNT requests, or BLK_PLUG_FLUSH_SIZE bytes in one
+PLUG_REQUESTS = 32  # BLK_MAX_REQUEST_COUNT
+PLUG_FLUSH_PAGES = 32  # BLK_PLUG_FLUSH_SIZE
+REQUEST_PAGES = 254  # max_segments of a virtio disk; others have 127 and more
+PLUG_ROOM = PLUG_REQUESTS * REQUEST_PAGES
 
 
 @inner
@@ -64,9 +67,10 @@ def count_request(m: Any, pages: Any, page: Any) -> None:
     block/blk-merge.c:blk_attempt_plug_merge(). The scheduler may merge more, which is not modelled.
     """
     slot = np.int64(pages[page]["slot"])
-    if slot == m["request_end"]:
+    has_room = m["request_end"] - m["request_start"] < REQUEST_PAGES
+    if slot == m["request_end"] and has_room:
         m["request_end"] = slot + 1
-    elif slot + 1 == m["request_start"]:
+    elif slot + 1 == m["request_start"] and has_room:
         m["request_start"] = slot
     else:
         m["write_requests"] += 1
@@ -81,18 +85,33 @@ def count_request(m: Any, pages: Any, page: Any) -> None:
 def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     """Submit a device write: at once, or held back until reclaim is done with the lists.
 
-    mm/vmscan.c:shrink_lruvec() plugs the queue (block/blk-mq.c:blk_add_rq_to_plug()): what a scan
-    writes does not reach the device, and so cannot be freed, before the scan is over or 32 pages
-    wait. Those stand in `writes` behind the queue itself.
+    mm/vmscan.c:shrink_lruvec() plugs the queue: what a scan writes does not reach the device, and so
+    cannot be freed, before the scan is over, or a further request comes to 32, or to a large one
+    (block/blk-mq.c:blk_add_rq_to_plug()). Those writes stand in `writes` behind the queue itself.
+
+    Where clusters that are partly used are filled first (6.13) and slots are only counted, each write is
+    taken as a request there: hardly two holes lie beside each other.
     """
+    requests = m["write_requests"]
+    newest = m["request_end"] - m["request_start"]
     count_request(m, pages, page)
     if not m["plugged"]:
         _issue_write(m, pages, writes, page)
         return
+    in_holes = m["slot_clusters"] and m["slot_room"] == 0
+    if in_holes or m["write_requests"] > requests:
+        if m["plug_requests"] == 1:
+            m["plug_oldest"] = newest
+        looked_at = newest if m["plug_by_newest"] else m["plug_oldest"]
+        is_large = m["plug_requests"] > 0 and looked_at >= PLUG_FLUSH_PAGES and not in_holes
+        if is_large or m["plug_requests"] >= PLUG_REQUESTS:
+            start, end = m["request_start"], m["request_end"]
+            issue_plugged(m, pages, writes)
+            m["request_start"] = start
+            m["request_end"] = end
+        m["plug_requests"] += 1
     writes[m["device_depth"] + m["plugged_writes"]]["page"] = page
     m["plugged_writes"] += 1
-    if m["plugged_writes"] >= PLUG_PAGES:
-        issue_plugged(m, pages, writes)
 
 
 @inner
@@ -102,6 +121,7 @@ def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
         page = np.int64(writes[m["device_depth"] + number]["page"])
         _issue_write(m, pages, writes, page)
     m["plugged_writes"] = 0
+    m["plug_requests"] = 0
     if m["request_end"] >= 0:
         start_plug(m)
 

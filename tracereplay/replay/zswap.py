@@ -103,6 +103,8 @@ def forget_entry(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> None
         pool_free(m, pages, pool, classes, page, length)
         m["pool_charged_bytes"] -= length
         uncharge_object(m, length)
+        if m["counts_bytes"] and m["charge_pool"]:
+            m["stat_updates"] += length
         if has(pages, page, RAW):
             m["stored_incompressible"] -= 1
     m["seen_pool_pages"] = m["pool_pages"]
@@ -149,6 +151,8 @@ def store(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
             return KEPT_BY_POLICY if m["incompressible"] == KEEP else REJECTED
         m["pool_charged_bytes"] += length
         charge_object(m, length)
+        if m["counts_bytes"] and m["charge_pool"]:
+            m["stat_updates"] += length
         set_flags(pages, page, IN_ZSWAP | ZSWAP_REFERENCED)
         if raw:
             set_flags(pages, page, RAW)
