@@ -135,6 +135,28 @@ def test_a_model_of_another_name_is_told_when_pages_are_used_next(trace, monkeyp
     assert opt == other
 
 
+def test_scenarios_that_do_not_fit_into_memory_take_their_turn(trace, monkeypatch):
+    policies, limits = ("store-raw", "no-zswap"), (LIMIT, 2 * LIMIT)
+    some = [  # limits and policies mixed: the order of what was asked stays
+        each
+        for policy in policies
+        for codec in ("lzo", "zstd")
+        for limit in limits
+        for each in scenarios(policy, memory_limit_bytes=limit, codec=codec)
+    ]
+    whole = tracereplay.compare(trace, some, content=CONTENT)
+    read = []
+    monkeypatch.setattr("tracereplay.comparison._room_bytes", lambda: 1.0)
+    parts = tracereplay.compare(
+        trace, some, content=CONTENT, progress=lambda *rows: read.append(rows)
+    )
+    for table in ("summary", "latency", "footprint"):
+        assert getattr(parts, table).equals(getattr(whole, table))
+    assert {**parts.run, "wall_s": 0} == {**whole.run, "wall_s": 0}
+    rows = open_trace(trace).count()[0]
+    assert read == [(turn * rows, 4 * rows) for turn in range(1, 5)]
+
+
 def test_limits_of_three_equal_digits_are_two_scenarios(trace):
     made = make_scenarios(
         open_trace(trace), policies=["store-raw"], memory=["4MiB", "4100KiB"], bounds=False

@@ -24,12 +24,14 @@ from tracereplay.costs import ZRAM, Costs, load_costs
 from tracereplay.dense import DenseIds
 from tracereplay.errors import SettingsError
 from tracereplay.files import check_free, replacing, write_table
+from tracereplay.host.machine import meminfo
 from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
 from tracereplay.next_use import NextUses
 from tracereplay.policies import BASELINE, BOUND, POLICIES, SWAP_TO_ZRAM, find_policy
 from tracereplay.precompile import Precompiling
 from tracereplay.reclaim import find_reclaim
+from tracereplay.replay.engine import held_bytes
 from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, begins_table
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.sharing import Group, feed_all, group
@@ -50,6 +52,9 @@ _TABLES = ("summary", "latency", "footprint", "codecs")
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 Progress = Callable[[int, int], None]
+
+
+_ROOM_SHARE = 0.5  # of the free memory, for the pages of all replays at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +144,8 @@ def compare(
     """Replay a trace once per scenario.
 
     The trace is read once; every batch goes through all scenarios, on as many cores as `jobs`.
-    Batches of any size give the same counts.
+    Batches of any size give the same counts. Where the pages of all scenarios do not fit into half of
+    the free memory, those of other limits take their turn, and it is read once for each turn.
 
     Parameters
     ----------
@@ -172,6 +178,30 @@ def compare(
     if not 0 <= seed < 1 << 63:
         raise SettingsError(f"seed {seed}: 0 to 2**63 - 1")
     _check_limits(trace, scenarios)
+    turns = _turns(scenarios, trace.unique_pages, flush_phases)
+    if len(turns) > 1:
+        rows = trace.count()[0]
+        results: list[Result] = []
+        for turn in turns:
+            done = rows * len(results)
+            results.append(
+                compare(
+                    trace,
+                    turn,
+                    pages=pages,
+                    content=content,
+                    costs=costs,
+                    seed=seed,
+                    jobs=jobs,
+                    flush_phases=flush_phases,
+                    rewrite_entropy=rewrite_entropy,
+                    batch_rows=batch_rows,
+                    progress=_continued(progress, done, rows * len(turns)),
+                    meanwhile=meanwhile,
+                    command=command,
+                )
+            )
+        return _joined(results, names)
     compiling = Precompiling(scenario.reclaim for scenario in scenarios)
     rows, unique_pages = trace.count()
     contents = {
@@ -218,6 +248,62 @@ def compare(
     for each in groups:
         each.finish()
     return _collect(trace, cases, shadows, contents, seed, began, command, rewrite_entropy)
+
+
+def _room_bytes() -> float:
+    """Return how much memory the replays of one turn may take."""
+    return meminfo().get("MemAvailable", 1 << 40) * 1024 * _ROOM_SHARE
+
+
+def _turns(scenarios: Sequence[Scenario], pages: int, phases: int) -> list[list[Scenario]]:
+    """Return the scenarios in parts that fit into memory; others of a limit may share a replay."""
+    alike: dict[tuple[Any, ...], list[Scenario]] = {}
+    for each in scenarios:
+        alike.setdefault((each.memory_limit_bytes, each.reclaim, each.codec), []).append(each)
+    if len(alike) == 1:
+        return [list(scenarios)]
+    room = _room_bytes()
+    turns: list[list[Scenario]] = []
+    held = 0.0
+    for together in alike.values():
+        wanted = len(together) * phases * held_bytes(pages)
+        if not turns or held + wanted > room:
+            turns.append([])
+            held = 0.0
+        turns[-1] += together
+        held += wanted
+    return turns
+
+
+def _continued(progress: Progress | None, before: int, whole: int) -> Progress | None:
+    """Return what to tell of a turn, behind the rows of those before it."""
+    if progress is None:
+        return None
+    return lambda done, _rows: progress(before + done, whole)
+
+
+def _joined(parts: Sequence[Result], names: Sequence[str]) -> Result:
+    """Return the results of all turns as one, scenarios in this order."""
+    order = {name: nth for nth, name in enumerate(names)}
+    place = pl.col("scenario").replace_strict(order, return_dtype=pl.Int64)
+    run = dict(parts[0].run)
+    run["scenarios"] = sorted(
+        (each for part in parts for each in part.run["scenarios"]),
+        key=lambda each: order[each["name"]],
+    )
+    for key, join in (("notes", list), ("content", "; ".join)):
+        told = [
+            line
+            for part in parts
+            for line in (part.run[key] if key == "notes" else part.run[key].split("; "))
+        ]
+        run[key] = join(dict.fromkeys(told))
+    run["wall_s"] = round(sum(part.run["wall_s"] for part in parts), 3)
+    tables = {
+        name: pl.concat([getattr(part, name) for part in parts]).sort(place, maintain_order=True)
+        for name in ("summary", "latency", "footprint")
+    }
+    return Result(**tables, run=run)
 
 
 class _Case:

@@ -170,11 +170,14 @@ def _columns(trace: Trace) -> dict[str, Any]:
         wanted += [
             times.drop_nulls().first().alias("first_ns"),
             times.max().alias("last_ns"),
-            (times < times.shift(1)).sum().alias("backwards"),
         ]
     if "major" in schema:
         wanted.append(pl.col("major").sum().alias("major"))
     found = frame.select(wanted).collect(engine="streaming").row(0, named=True)
+    if "time_ns" in schema:
+        # By itself: beside other expressions the engine keeps the whole column for the shift.
+        backwards = (pl.col("time_ns") < pl.col("time_ns").shift(1)).sum()
+        found["backwards"] = frame.select(backwards).collect(engine="streaming").item()
     found = {"writes": 0, "reads": 0, "backwards": 0, "major": None, **found}
     for name in ("processes", "threads", "files", "first_ns", "last_ns"):
         found.setdefault(name, None)

@@ -182,25 +182,36 @@ def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, M
     local_ids = np.empty(0, np.uint32)  # of each page id: its number within its own space
     pages_in_space = np.empty(0, np.int64)
     space_of: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
-    for batch in trace.batches(only_ids=True):
-        space_of, pids = trace.page_pids()
+    numbers: dict[int | None, int] = {}
+    of_space: list[int] = []
+    known = 0
+    for batch in trace.batches(only_ids=True, keep_keys=True):
+        _, fresh_spaces, space_pids = trace.keys_from(known)
+        of_space += [numbers.setdefault(p, len(numbers)) for p in space_pids[len(of_space) :]]
+        fresh = np.array(of_space, np.uint32)[fresh_spaces]
+        pids = list(numbers)
+        if known + fresh.size > space_of.size:
+            for array in (space_of, local_ids):
+                array.resize(max(2 * array.size, known + fresh.size), refcheck=False)
+        space_of[known : known + fresh.size] = fresh
         while len(apart) < len(pids):
             apart.append(StackDistances())
             accesses.append(0)
         pages_in_space = np.concatenate(
             [pages_in_space, np.zeros(len(pids) - pages_in_space.size, np.int64)]
         )
-        fresh = space_of[local_ids.size :]
-        fresh_ids = np.empty(fresh.size, np.uint32)
-        for space in np.unique(fresh).tolist():
-            here = np.flatnonzero(fresh == space)
-            fresh_ids[here] = np.arange(here.size) + pages_in_space[space]
-            pages_in_space[space] += here.size
-        local_ids = np.concatenate([local_ids, fresh_ids])
+        by_space = np.argsort(fresh, kind="stable")
+        counts = np.bincount(fresh, minlength=len(pids))
+        starts = np.cumsum(counts) - counts
+        ranks = np.empty(fresh.size, np.int64)
+        ranks[by_space] = np.arange(fresh.size) - starts[fresh[by_space]]
+        local_ids[known : known + fresh.size] = ranks + pages_in_space[fresh]
+        pages_in_space += counts
+        known += fresh.size
         spaces = space_of[batch.page_ids]
         ordered = np.argsort(spaces, kind="stable")
         bounds = np.searchsorted(spaces[ordered], np.arange(len(pids) + 1))
-        for space in range(len(pids)):
+        for space in np.flatnonzero(np.diff(bounds)).tolist():
             rows = ordered[bounds[space] : bounds[space + 1]]
             apart[space].add(local_ids[batch.page_ids[rows]])
             accesses[space] += (
@@ -208,10 +219,9 @@ def _count_by_pid(trace: Trace, progress: Progress | None) -> dict[int | None, M
             )
         if progress:
             progress(batch.first_row + batch.page_ids.size)
-    _, pids = trace.page_pids()
     return {
         pid: MissCounts(distances.misses(), total)
-        for pid, distances, total in zip(pids, apart, accesses, strict=True)
+        for pid, distances, total in zip(numbers, apart, accesses, strict=True)
     }
 
 

@@ -88,18 +88,18 @@ class SpaceNumbers:
         return kernel_array(column)
 
     def _of_processes(self, column: pl.Series) -> npt.NDArray[np.uint32]:
-        pids = kernel_array(column.cast(pl.UInt32))
+        column = column.cast(pl.UInt32)
+        pids = kernel_array(column)
         spaces = np.empty(pids.size, np.uint32)
         done = _number_known(pids, self._known, self._known_numbers, spaces)
         if done < pids.size:
-            numbers = {
-                pid: self._of({"pid": pid})
-                for pid in column[done:].unique(maintain_order=True).to_list()
-            }
-            known = dict(zip(self._known.tolist(), self._known_numbers.tolist(), strict=True))
-            ordered = sorted((known | numbers).items())
-            self._known = np.array([pid for pid, _ in ordered], np.uint32)
-            self._known_numbers = np.array([number for _, number in ordered], np.uint32)
+            named = column[done:].unique(maintain_order=True)
+            fresh = named.filter(~named.is_in(pl.Series(self._known).implode())).to_list()
+            numbers = [self._of({"pid": pid}) for pid in fresh]
+            known = np.concatenate([self._known, np.array(fresh, np.uint32)])
+            of_known = np.concatenate([self._known_numbers, np.array(numbers, np.uint32)])
+            order = np.argsort(known, kind="stable")
+            self._known, self._known_numbers = known[order], of_known[order]
             _number_known(pids[done:], self._known, self._known_numbers, spaces[done:])
         return spaces
 

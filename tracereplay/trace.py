@@ -171,6 +171,8 @@ class Trace:
         self, first_id: int
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], list[int | None]]:
         """Return page_keys() from an id on; of the last batch at no cost."""
+        if first_id == len(self._ids):
+            return np.empty(0, np.uint64), np.empty(0, np.uint32), self._spaces.pids
         if first_id == self._fresh[0] and len(self._ids) == first_id + self._fresh[1].size:
             return *self._fresh[1:], self._spaces.pids
         pages, spaces, pids = self.page_keys()
@@ -198,9 +200,11 @@ class Trace:
     def page_pids(self) -> tuple[npt.NDArray[np.uint32], list[int | None]]:
         """Return the index of each numbered page's pid, and the pids, each of them once."""
         _, spaces, of_space = self.page_keys()
-        pids = list(dict.fromkeys(of_space))
-        index = np.array([pids.index(pid) for pid in of_space] or [0], np.uint32)
-        return index[spaces], pids
+        numbers: dict[int | None, int] = {}
+        index = np.array(
+            [numbers.setdefault(pid, len(numbers)) for pid in of_space] or [0], np.uint32
+        )
+        return index[spaces], list(numbers)
 
     def scan(self) -> pl.LazyFrame:
         """Return all columns of all files, one file after the other, not read yet."""
@@ -208,10 +212,13 @@ class Trace:
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def batches(self, rows: int = BATCH_ROWS, *, only_ids: bool = False) -> Iterator[Batch]:
+    def batches(
+        self, rows: int = BATCH_ROWS, *, only_ids: bool = False, keep_keys: bool = False
+    ) -> Iterator[Batch]:
         """Yield the trace in order, about `rows` rows at a time; may be called again and again.
 
-        With `only_ids` the columns behind `is_write` and `time_ns` are not read.
+        With `only_ids` the columns behind `is_write` and `time_ns` are not read; with `keep_keys`
+        keys_from() tells of a batch's new pages at no cost then, too.
         """
         wanted = ["page" if "page" in self._columns else "vaddr"]
         optional = [*SPACE_COLUMNS, "run_len", *([] if only_ids else ["is_write"])]
@@ -226,7 +233,7 @@ class Trace:
                 page_ids = self._number(
                     _page_numbers(path, part),
                     self._space_numbers(path, part),
-                    keep_keys=not only_ids,
+                    keep_keys=keep_keys or not only_ids,
                 )
                 time_ns = clock.times(part["time_ns"]) if "time_ns" in part.columns else None
                 if clock.begins_anew and path not in self._begun_anew:

@@ -755,6 +755,7 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
         begin = at
         field = 0
         good = buffer[at] != HASH
+        full = False
         present = np.uint64(0)
         while good:
             while buffer[at] == BLANK or (runs and buffer[at] == TAB):
@@ -793,6 +794,9 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
                     last -= 1
                 if kind == TEXT_CODE and last > first:
                     found = intern(buffer, first, last, texts, known)
+                    if found == texts.size and rows > 0:
+                        full = True  # the next call begins with this line and an empty table
+                        break
                     good = good and found < texts.size
                     if good and found == known:
                         known += 1
@@ -814,6 +818,9 @@ def scan_delimited(buffer: Any, fields: Any, values: Any, odd: Any, texts: Any, 
                 break
             good = good and (buffer[at] == separator or (runs and buffer[at] == TAB))
             at += 1
+        if full:
+            at = begin
+            break
         while buffer[at] != NEWLINE:
             at += 1
         if good and field == fields.size:

@@ -47,7 +47,7 @@ class _Table:
         with path.open("rb") as file:
             self._is_parquet = file.read(4) == b"PAR1"
         if self._is_parquet:
-            self._file: Any = pq.ParquetFile(path)
+            self._file: Any = pq.ParquetFile(path, pre_buffer=False)
             schema = self._file.schema_arrow
             metadata = self._file.metadata.metadata
         else:

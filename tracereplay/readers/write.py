@@ -186,12 +186,9 @@ def _dictionary(column: pl.Series) -> tuple[Any, dict[str, int]]:
         return pa.DictionaryArray.from_arrays(indices, pa.array([text])), {text: len(column)}
     missing = column.is_null().to_numpy() if column.null_count() else None
     codes = column.to_physical().fill_null(0).to_numpy()
-    used = np.flatnonzero(np.bincount(codes, None if missing is None else ~missing))
-    first = [
-        int(np.argmax((codes == code) & ~missing if missing is not None else codes == code))
-        for code in used
-    ]
-    texts = [str(column[row]) for row in first]
+    used, first = np.unique(codes if missing is None else codes[~missing], return_index=True)
+    some = column if missing is None else column.drop_nulls()
+    texts = some.gather(first).cast(pl.String).to_list()
     renumber = np.zeros(int(codes.max(initial=0)) + 1, np.int32)
     renumber[used] = np.arange(used.size, dtype=np.int32)
     indices = renumber[codes]

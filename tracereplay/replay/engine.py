@@ -57,6 +57,14 @@ def _copy(to: npt.NDArray[Any], records: npt.NDArray[Any]) -> None:
     to.view(np.uint8)[:] = records.view(np.uint8)
 
 
+def held_bytes(unique_pages: int) -> int:
+    """Return about how much memory a replay of so many pages takes; that of zbud and z3fold is more."""
+    # The zswap order has two places a page, and so has the list of who is beside whom.
+    a_page = 1 + st.PAGE.itemsize + st.ZSPAGE.itemsize + 4 * np.dtype(np.uint32).itemsize
+    fixed = EVENT_ROWS * st.EVENT.itemsize + FOOTPRINT_POINTS * st.SAMPLE.itemsize
+    return unique_pages * a_page + fixed + PLUG_ROOM * st.WRITE.itemsize
+
+
 class Replay:
     """State of one scenario between batches.
 

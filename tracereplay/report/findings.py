@@ -57,6 +57,8 @@ _READAHEAD_SHARE = 0.1  # of the swap-ins, from which readahead is worth a word
 
 def printable(text: str) -> str:
     """Return the text without what could move a terminal's cursor or turn its writing direction."""
+    if text.isprintable():
+        return text
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )

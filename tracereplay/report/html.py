@@ -366,7 +366,7 @@ class _Page:
                 else ""
             )
             + f'<div class="view" role="img" aria-label="{_text(figure.question)} '
-            f'{_text(panel.title)} {_text(figure.answer)}"></div>'
+            f'{_text(panel.title)}{" " + _text(figure.answer) if len(figure.panels) == 1 else ""}"></div>'
             '<p class="empty" hidden>The filters leave nothing to show here.</p></figure>'
             for at, panel in enumerate(figure.panels)
         )
