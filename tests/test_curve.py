@@ -353,3 +353,19 @@ def test_an_empty_trace_has_no_misses_in_a_sample_either(tmp_path):
         result = runner.invoke(app, ["curve", str(path), *options])
         assert result.exit_code == 0, result.output
         assert "-1" not in result.stdout
+
+
+def test_of_many_processes_the_largest_are_printed_and_all_are_written(tmp_path):
+    pids = [pid for pid in range(1, 31) for _ in range(pid)]
+    write(
+        tmp_path / "t.parquet",
+        pid=pl.Series(pids, dtype=pl.UInt32),
+        page=pl.Series(range(len(pids)), dtype=pl.UInt64),
+    )
+    out = tmp_path / "c.parquet"
+    words = ["curve", str(tmp_path / "t.parquet"), "--by-pid", "--sizes", "4KiB", "-o", str(out)]
+    done = CliRunner().invoke(app, words)
+    lines = done.stdout.splitlines()[1:]
+    assert [int(line.split()[0]) for line in lines[:20]] == list(range(11, 31))
+    assert lines[20].startswith("the 20 processes with the most pages, of 30")
+    assert pl.read_parquet(out)["pid"].n_unique() == 30

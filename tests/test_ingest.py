@@ -568,6 +568,26 @@ def test_a_time_beyond_64_bits_is_a_bad_line(tmp_path, capture, time, digits):
     assert done.records <= whole.records
 
 
+@pytest.mark.parametrize("format", ["perf-script", "csv"])
+def test_more_names_than_a_table_holds_are_all_kept(tmp_path, format):
+    names = [f"n{at % 6_000:05}" for at in range(9_000)]
+    if format == "csv":
+        lines = ["time_ns,pid,vaddr,comm"]
+        lines += [f"{at},7,0x7f{at:06x}000,{name}" for at, name in enumerate(names)]
+    else:
+        lines = [
+            f"{name:>16} 7 [000] 10.{at:09}: page-faults: 7f{at:06x}000"
+            for at, name in enumerate(names)
+        ]
+    capture = tmp_path / "names.txt"
+    capture.write_text("\n".join(lines) + "\n")
+    options = Options(keep_comm=True)
+    done = ingest(capture, tmp_path / "t.parquet", format=format, options=options)
+    rows = pl.read_parquet(tmp_path / "t.parquet")
+    assert (done.records, done.bad_lines) == (9_000, 0)
+    assert rows["comm"].cast(pl.String).to_list() == names
+
+
 def test_a_device_number_beyond_64_bits_is_a_bad_line(tmp_path):
     lines = (CAPTURES / "fread.filemap.txt").read_bytes().splitlines(keepends=True)
     at = next(at for at, line in enumerate(lines) if b" dev" in line)

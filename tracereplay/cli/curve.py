@@ -237,6 +237,9 @@ def _sample_of(text: str) -> tuple[float, int]:
     raise SettingsError(f"--sample {text}: write 1%, or a number of pages from 256 on")
 
 
+_SHOWN_PIDS = 20
+
+
 def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -257,7 +260,11 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     parts = frame.partition_by("pid", maintain_order=True) if by_pid else [frame]
+    largest = sorted(parts, key=lambda part: -part["cold_misses"][0] if part.height else 0)
+    shown = {id(part) for part in largest[:_SHOWN_PIDS]}
     for part in parts:
+        if id(part) not in shown:
+            continue
         rows, marked = _rows_to_show(part) if every_size else (list(range(part.height)), set())
         for row in rows:
             point = part.row(row, named=True)
@@ -272,6 +279,11 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
             )
     console = Console(highlight=False, markup=False)
     console.print(table)
+    if len(parts) > _SHOWN_PIDS:
+        console.print(
+            f"the {_SHOWN_PIDS} processes with the most pages, of {len(parts):,}: -o, --format csv and "
+            "json have all"
+        )
 
 
 def _print_pools(frame: pl.DataFrame) -> None:

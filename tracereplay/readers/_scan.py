@@ -561,7 +561,11 @@ def scan_perf_script(
                 while first < name_end and buffer[first] == BLANK:
                     first += 1
                 found = intern(buffer, first, name_end, comms, known_comms)
-                if found == known_comms and found < comms.size:
+                if found == comms.size:  # full: the next call begins with this line
+                    rows -= 1
+                    at = begin
+                    break
+                if found == known_comms:
                     known_comms += 1
                 row["comm"] = np.uint16(found)
         else:
