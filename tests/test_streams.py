@@ -109,7 +109,7 @@ def test_a_page_is_made_where_nobody_has_a_home(monkeypatch):
 
     monkeypatch.setattr(tracereplay, "cache_folder", homeless)
     monkeypatch.setattr("vl_convert.javascript_bundle", lambda _: "drawn")
-    assert html.load_library() == "drawn"
+    assert html.load_library.__wrapped__() == "drawn"  # another test may have loaded it
 
 
 def test_lost_events_reach_the_caller_of_another_process():
