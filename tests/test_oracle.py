@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import oracle
 import pytest
@@ -168,6 +170,33 @@ def test_what_waits_to_be_activated_is_not_reclaimed():
         assert np.flatnonzero(unmapped).tolist() == (kept if trace is fill else [])
         assert replay.counters()["zswpout"] > 192
         assert replay.counters()["pgmajfault"] == 0
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "6.18"])
+@pytest.mark.parametrize("by_slots", [True, False])
+def test_what_a_plug_holds_goes_by_requests_of_many_pages(kernel, by_slots):
+    # Loops give runs of slots, which merge to large requests; touches at random give many small ones.
+    rng = random.Random(3)
+    pages = [*range(900), *range(900), *(rng.randrange(900) for _ in range(2_000)), *range(900)]
+    case = oracle.Case(
+        policy="no-zswap",
+        reclaim="two-list",
+        limit_bytes=500 * 4096,
+        pool_limit_pages=1000,
+        kernel=kernel,
+        cgroup="v1",
+        page_cluster=2 if by_slots else 0,
+        vma_readahead=False,
+        costs=oracle.Costs(device_write_ns=40_000, request_ns=900),
+    )
+    content = {"zero": False, "same": False, "compressed": 1000, "new_tables": 0}
+    contents = {number: dict(content) for number in range(900)}
+    rows = len(pages)
+    replay, _ = compare(with_rows(case, contents, pages, [True] * rows, [None] * rows))
+    counted = replay.counters()
+    assert counted["pswpout"] > 2_000
+    assert 32 < counted["write_requests"] < counted["pswpout"] // 2
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from drawn import feed, make_replay, with_rows
 
 from tracereplay._jit import kernel
 from tracereplay.reclaim.two_list import _inactive_is_low
-from tracereplay.replay.state import MACHINE
+from tracereplay.replay.state import MACHINE, PAGE, WRITE
+from tracereplay.replay.swap import PLUG_ROOM, start_plug, submit_write
 
 A, B, C = "ABC"
 RAW = 4096
@@ -305,3 +306,46 @@ def test_inactive_is_low_by_the_root_of_ten_times_the_gibibytes(gib, ratio):
         machine = np.zeros(1, MACHINE)
         machine["stat_inactive"], machine["stat_active"] = inactive, pages - inactive
         assert bool(is_low(machine)) is low
+
+
+@kernel
+def submit_all(machine, pages, writes, in_flight):
+    start_plug(machine[0])
+    for page in range(in_flight.size):
+        submit_write(machine[0], pages, writes, page)
+        in_flight[page] = machine[0]["io_count"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "settings", "issued"),
+    [
+        # Requests of one page each: the 33rd sends the others on their way.
+        ([1] * 33, {}, {32: 0, 33: 32}),
+        ([1] * 65, {}, {64: 32, 65: 64}),
+        # A request behind one of 128 KiB sends that; one behind 124 KiB waits.
+        ([32, 1], {}, {32: 0, 33: 32}),
+        ([31, 1, 1], {}, {33: 0}),
+        # Whether the newest is looked at (6.1) or the oldest.
+        ([1, 32, 1, 1], {"plug_by_newest": 1}, {33: 0, 34: 33, 35: 33}),
+        ([1, 32, 1, 1], {"plug_by_newest": 0}, {35: 0}),
+        # A disk takes so many segments in one request.
+        ([255], {}, {254: 0, 255: 254}),
+        # Clusters are filled in their holes (6.13), and who is beside whom is not known.
+        ([33], {"slot_clusters": 1}, {32: 0, 33: 32}),
+        ([33], {"slot_clusters": 1, "slot_room": 9}, {33: 0}),
+    ],
+)
+def test_a_plug_is_emptied_by_requests(runs, settings, issued):
+    slots = []
+    for pages in runs:
+        first = slots[-1] + 2 if slots else 1
+        slots += range(first, first + pages)
+    machine = np.zeros(1, MACHINE)
+    machine["plugged"], machine["device_depth"] = 1, 1024
+    for name, value in settings.items():
+        machine[name] = value
+    pages = np.zeros(len(slots), PAGE)
+    pages["slot"] = slots
+    in_flight = np.zeros(len(slots), np.int64)
+    submit_all(machine, pages, np.zeros(1024 + PLUG_ROOM, WRITE), in_flight)
+    assert {after: in_flight[after - 1] for after in issued} == issued
