@@ -144,11 +144,15 @@ def test_scenarios_that_do_not_fit_into_memory_take_their_turn(trace, monkeypatc
         for limit in limits
         for each in scenarios(policy, memory_limit_bytes=limit, codec=codec)
     ]
-    whole = tracereplay.compare(trace, some, content=CONTENT)
+    whole = tracereplay.compare(trace, some, content=CONTENT, rewrite_entropy=0.3)
     read = []
     monkeypatch.setattr("tracereplay.comparison._room_bytes", lambda: 1.0)
     parts = tracereplay.compare(
-        trace, some, content=CONTENT, progress=lambda *rows: read.append(rows)
+        trace,
+        some,
+        content=CONTENT,
+        rewrite_entropy=0.3,
+        progress=lambda *rows: read.append(rows),
     )
     for table in ("summary", "latency", "footprint"):
         assert getattr(parts, table).equals(getattr(whole, table))

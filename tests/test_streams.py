@@ -13,7 +13,7 @@ import pytest
 
 import tracereplay
 from tracereplay.errors import InputError, LostEventsError, OutputError, SettingsError
-from tracereplay.files import write_table
+from tracereplay.files import replacing, write_table
 from tracereplay.replay.settings import Scenario
 from tracereplay.report import html
 
@@ -69,6 +69,20 @@ def test_a_full_disk_is_one_line_and_the_table_is_shown(short, tmp_path):
     assert done.stderr.splitlines()[-1].startswith("error: c.parquet: ")
     assert "misses" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stdout", ["| true", ">/dev/full"])
+def test_a_full_disk_is_told_though_nobody_reads_the_table(short, tmp_path, stdout):
+    line = f"$T curve {short} >/dev/null; ulimit -f 1; $T curve {short} -o c.parquet {stdout}"
+    assert run(line, tmp_path).stderr.splitlines()[-1].startswith("error: c.parquet: ")
+
+
+def test_what_cannot_be_made_is_named_as_it_was_given(tmp_path):
+    with (
+        pytest.raises(OutputError, match=r"x{250}: File name too long"),
+        replacing(tmp_path / ("x" * 250)),
+    ):
+        pass
 
 
 def test_a_table_that_polars_cannot_write_is_an_output_error(tmp_path, monkeypatch):

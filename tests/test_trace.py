@@ -147,6 +147,20 @@ def test_a_file_that_yields_less_than_it_holds_is_damaged(tmp_path, monkeypatch)
         list(open_trace(path).batches())
 
 
+def test_traces_of_several_tools_are_read_together_whatever_their_whole_numbers_are(tmp_path):
+    one, other, text = (tmp_path / name for name in ("a.parquet", "b.parquet", "c.csv"))
+    length = pl.Series([2, 2], dtype=pl.UInt32)
+    pl.DataFrame({"page": pl.Series([1, 2], dtype=pl.UInt64), "run_len": length}).write_parquet(one)
+    pl.DataFrame({"page": [1, 3], "run_len": [4, 1]}).write_parquet(other)
+    text.write_text("page\n1\n2\n")
+    for paths, accesses in (((one, other), 9), ((one, text), 4), ((one, other, text), 6)):
+        trace = open_trace(*paths)
+        assert trace.accesses == accesses  # folded ones count where all files have them
+        assert inspect_trace(trace).rows == 2 * len(paths)
+        limit = Scenario(memory_limit_bytes=1 << 20, policy="no-zswap")
+        assert compare(trace, [limit]).summary["accesses"][0] == accesses
+
+
 def test_a_bare_table_says_what_was_assumed(tmp_path):
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
     trace = open_trace(tmp_path / "t.csv")

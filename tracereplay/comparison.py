@@ -54,6 +54,7 @@ _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 Progress = Callable[[int, int], None]
 
 
+_REWRITTEN = "rewritten with probability"
 _ROOM_SHARE = 0.5  # of the free memory, for the pages of all replays at once
 
 
@@ -196,7 +197,7 @@ def compare(
                     flush_phases=flush_phases,
                     rewrite_entropy=rewrite_entropy,
                     batch_rows=batch_rows,
-                    progress=_continued(progress, done, rows * len(turns)),
+                    progress=_continued(progress, done, rows, len(turns)),
                     meanwhile=meanwhile,
                     command=command,
                 )
@@ -275,11 +276,11 @@ def _turns(scenarios: Sequence[Scenario], pages: int, phases: int) -> list[list[
     return turns
 
 
-def _continued(progress: Progress | None, before: int, whole: int) -> Progress | None:
-    """Return what to tell of a turn, behind the rows of those before it."""
+def _continued(progress: Progress | None, before: int, rows: int, turns: int) -> Progress | None:
+    """Return what to tell of a turn, behind the rows of those before it; it may take turns itself."""
     if progress is None:
         return None
-    return lambda done, _rows: progress(before + done, whole)
+    return lambda done, of: progress(before + done * rows // max(of, 1), rows * turns)
 
 
 def _joined(parts: Sequence[Result], names: Sequence[str]) -> Result:
@@ -297,6 +298,7 @@ def _joined(parts: Sequence[Result], names: Sequence[str]) -> Result:
             for part in parts
             for line in (part.run[key] if key == "notes" else part.run[key].split("; "))
         ]
+        told.sort(key=lambda line: line.startswith(_REWRITTEN))  # said of all contents
         run[key] = join(dict.fromkeys(told))
     run["wall_s"] = round(sum(part.run["wall_s"] for part in parts), 3)
     tables = {
@@ -599,7 +601,7 @@ def _collect(
             "notes": trace.notes,
         },
         "content": "; ".join(each.describe() for each in contents.values())
-        + (f"; rewritten with probability {rewrite_entropy:g}" if rewrite_entropy else ""),
+        + (f"; {_REWRITTEN} {rewrite_entropy:g}" if rewrite_entropy else ""),
         "costs": {"name": first.costs.name, "source": first.costs.source},
         "scenarios": [dataclasses.asdict(case.scenario) for case in cases],
         "seed": seed,

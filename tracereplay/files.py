@@ -284,13 +284,17 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     target = Path(path).resolve()  # what a link points to is replaced, not the link
     part = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
-        part.touch(exist_ok=False)
+        try:
+            part.touch(exist_ok=False)
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
         yield part
         part.replace(target)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may be what could not be made
+            part.unlink(missing_ok=True)
 
 
 def write_table(

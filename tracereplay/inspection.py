@@ -260,8 +260,8 @@ def in_words(found: Inspection, columns: int = 0) -> list[str]:
     """Return the figures as lines of plain words, wrapped to a terminal's columns (0: as they are)."""
     share = 100 / found.rows
     lines = [
-        f"{found.trace}: {format_count(found.rows, 'row')}, {found.accesses:,} "
-        + ("access" if found.accesses == 1 else "accesses")
+        f"{found.trace}: {format_count(found.rows, 'row')}, "
+        + format_count(found.accesses, "access", "accesses")
         + (f", read as {found.format}" if found.format else ""),
         f"coverage    {found.coverage}: {found.can}",
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
 from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds, PageIds
@@ -130,14 +131,19 @@ class Trace:
 
     @property
     def accesses(self) -> int:
-        """Accesses of the whole trace, folded ones too: from the footers, or by a pass over them."""
-        if all("accesses" in footer for footer in self._footers):
-            return sum(int(footer["accesses"]) for footer in self._footers)
-        frame = self.scan()
-        rows = pl.len()
-        if "run_len" in frame.collect_schema():
-            rows = pl.col("run_len").fill_null(1).cast(pl.Int64).sum()
-        return int(frame.select(rows).collect(engine="streaming").item())
+        """Accesses of the whole trace: folded ones count where every file says how many they are."""
+        folded = "run_len" in self._columns
+        rows = pl.col("run_len").fill_null(1).cast(pl.Int64).sum() if folded else pl.len()
+        total = 0
+        for path, footer, frame in zip(self.paths, self._footers, self._frames, strict=True):
+            if folded and "accesses" in footer:
+                total += int(footer["accesses"])
+                continue
+            try:
+                total += int(frame.select(rows).collect(engine="streaming").item())
+            except READ_ERRORS as error:
+                raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
+        return total
 
     @property
     def known_unique_pages(self) -> int:
@@ -208,7 +214,12 @@ class Trace:
 
     def scan(self) -> pl.LazyFrame:
         """Return all columns of all files, one file after the other, not read yet."""
-        return pl.concat(self._frames, how="diagonal")
+        kinds = {item for frame in self._frames for item in frame.collect_schema().items()}
+        if len(kinds) == len({name for name, _ in kinds}):
+            return pl.concat(self._frames, how="diagonal")
+        # Tables of several tools: their whole numbers are of other types, which polars will not join.
+        wide = [f.with_columns(cs.integer().cast(pl.Int64, strict=False)) for f in self._frames]
+        return pl.concat(wide, how="diagonal_relaxed")
 
     # -- rows ------------------------------------------------------------------------------------
 

@@ -113,6 +113,6 @@ def _three_digits(value: float, unit: str, *, whole: bool) -> str:
     return f"{value:.0f} {unit}" if whole or abs(value) >= 99.95 else f"{value:.1f} {unit}"
 
 
-def format_count(count: int, what: str) -> str:
-    """Return "1 page" or "2,000 pages"."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+def format_count(count: int, what: str, several: str = "") -> str:
+    """Return "1 page" or "2,000 pages"; `several` where an s does not make the plural."""
+    return f"{count:,} {what if count == 1 else several or what + 's'}"

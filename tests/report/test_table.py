@@ -1,6 +1,7 @@
 """The terminal table, JSON and CSV of a made-up result."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from tracereplay.policies import POLICIES
 from tracereplay.report.codecs import codec_lines
 from tracereplay.report.findings import (
     comparison_groups,
@@ -161,6 +163,24 @@ def test_plain_swap_stands_once_where_codecs_are_compared(fake_result):
     other = same.with_columns(pgmajfault=pl.col("pgmajfault") + 1)
     both = [line.split()[1] for line in shown(plain, other, zswap) if line.startswith("no-zswap ")]
     assert {"lzo", "zstd"} <= set(both)
+
+
+def test_a_policy_of_ones_own_without_reclaim_stands_at_every_limit(fake_result, monkeypatch):
+    mine = dataclasses.replace(POLICIES["unlimited-memory"], name="mine")
+    monkeypatch.setitem(POLICIES, "mine", mine)
+    summary, latency, *rest = fake_result(("no-zswap", "unlimited-memory"), limits_mib=(48, 80))
+    bound = summary.filter(policy="unlimited-memory")
+    own = [
+        bound.with_columns(
+            scenario=pl.lit(f"mine-{mib}"),
+            policy=pl.lit("mine"),
+            memory_limit_bytes=pl.lit(mib << 20, dtype=pl.Int64),
+        )
+        for mib in (48, 80)
+    ]
+    text = rendered((pl.concat([summary, *own]), latency, *rest))
+    lines = [line for line in text.splitlines() if line.startswith("mine ")]
+    assert len([line for line in lines if " loses " not in line]) == 2
 
 
 def test_unlimited_memory_stands_once_below_every_limit(fake_result):

@@ -49,9 +49,18 @@ def written_first(show: Callable[[], None]) -> Iterator[Callable[[Path], None]]:
     wrote: list[Path] = []
     try:
         yield wrote.append
-    finally:
+    except BaseException:
+        # What is told is what the block failed by, not that nobody reads the rest.
+        with contextlib.suppress(OSError, typer.Exit, SystemExit):
+            show()
+            flush()
+        for path in wrote:
+            note(f"wrote {path}")
+        raise
+    try:
         show()
         flush()
+    finally:
         for path in wrote:
             note(f"wrote {path}")
 

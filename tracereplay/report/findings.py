@@ -14,7 +14,7 @@ import polars as pl
 
 from tracereplay.policies import BASELINE, BOUND, POLICIES
 from tracereplay.schema import SERVICES
-from tracereplay.units import PAGE_BYTES, format_duration, format_size
+from tracereplay.units import PAGE_BYTES, format_count, format_duration, format_size
 
 Row = dict[str, Any]
 Namer = Callable[[Row], str]
@@ -196,8 +196,10 @@ def _unknown_to(policy: str) -> tuple[str, ...]:
     known = POLICIES.get(policy)
     if known is None:
         return ()
-    if not known.reclaim:
+    if policy == BOUND_POLICY:  # which stands at every limit: comparison_groups()
         return ("memory_limit_bytes", *_LABEL_KEYS)
+    if not known.reclaim:
+        return _LABEL_KEYS
     if not known.zswap:
         return ("codec", "allocator", "pool_limit_bytes")
     return ("allocator", "pool_limit_bytes") if known.synchronous else ()
@@ -513,7 +515,9 @@ def namer(rows: list[Row]) -> Namer:
 
 
 def _killed_at(row: Row) -> str:
-    text = "killed" if row["finished"] else f"killed after {row['accesses']:,} accesses"
+    text = f"killed after {format_count(row['accesses'], 'access', 'accesses')}"
+    if row["finished"]:
+        text = "killed"
     if row.get("swap_full"):
         text += f" with all {format_size(row['swap_bytes_peak'])} of swap in use"
     if row["flush_phases"] > 1:

@@ -264,8 +264,7 @@ class _Page:
         trace = self.trace or {}
         facts = []
         if trace.get("accesses") is not None:
-            accesses = trace["accesses"]
-            facts.append(f"{accesses:,} access{'' if accesses == 1 else 'es'}")
+            facts.append(format_count(trace["accesses"], "access", "accesses"))
         if trace.get("unique_pages") is not None:
             pages = trace["unique_pages"]
             facts.append(f"{format_count(pages, 'page')} touched ({format_size(pages * 4096)})")

@@ -28,7 +28,7 @@ from tracereplay.report.findings import (
     verdict,
 )
 from tracereplay.schema import SCHEMA_VERSION, SERVICES
-from tracereplay.units import PAGE_BYTES, format_duration, format_size
+from tracereplay.units import PAGE_BYTES, format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -228,10 +228,12 @@ def _trace_line(rows: list[Row], run: dict[str, Any]) -> str:
         return ""
     parts = [str(trace.get("name") or rows[0]["trace"])]
     if trace.get("accesses") is not None:
-        parts.append(f"{trace['accesses']:,} accesses")
+        parts.append(format_count(trace["accesses"], "access", "accesses"))
     if trace.get("unique_pages") is not None:
         pages = trace["unique_pages"]
-        parts.append(f"{pages:,} pages ({three_digits(pages * PAGE_BYTES / _MIB)} MiB)")
+        parts.append(
+            f"{format_count(pages, 'page')} ({three_digits(pages * PAGE_BYTES / _MIB)} MiB)"
+        )
     if trace.get("coverage"):
         parts.append(f"coverage {trace['coverage']}")
     return ", ".join(printable(part) for part in parts)
