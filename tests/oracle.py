@@ -1014,7 +1014,7 @@ class Oracle:
             self.issue(page)
             return
         in_holes = self.kernel.swap_clusters and self.slots is None
-        if in_holes or self.count["write_requests"] > before:
+        if in_holes or self.count["write_requests"] > before or not self.held:
             looked_at = self.held[-1 if self.kernel.plug_by_newest else 0] if self.held else []
             if len(self.held) == 32 or len(looked_at) >= 32:
                 request = self.request

@@ -359,7 +359,8 @@ _STATE = (
     "plugged",  # reclaim holds its writes back
     "plugged_writes",
     "plug_requests",
-    "plug_oldest",  # pages of its first request, once there is another
+    "plug_oldest",  # pages of its first request, and of its last
+    "plug_newest",
     "request_start",  # slots of the plug's last request; 0 without one, -1 without a plug
     "request_end",
     "worker_active",

@@ -93,16 +93,14 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     taken as a request there: hardly two holes lie beside each other.
     """
     requests = m["write_requests"]
-    newest = m["request_end"] - m["request_start"]
     count_request(m, pages, page)
     if not m["plugged"]:
         _issue_write(m, pages, writes, page)
         return
     in_holes = m["slot_clusters"] and m["slot_room"] == 0
-    if in_holes or m["write_requests"] > requests:
-        if m["plug_requests"] == 1:
-            m["plug_oldest"] = newest
-        looked_at = newest if m["plug_by_newest"] else m["plug_oldest"]
+    # What the plug holds is counted apart: a page that mixed-lru writes begins a request, and is gone.
+    if in_holes or m["write_requests"] > requests or m["plug_requests"] == 0:
+        looked_at = m["plug_newest"] if m["plug_by_newest"] else m["plug_oldest"]
         is_large = m["plug_requests"] > 0 and looked_at >= PLUG_FLUSH_PAGES and not in_holes
         if is_large or m["plug_requests"] >= PLUG_REQUESTS:
             start, end = m["request_start"], m["request_end"]
@@ -110,6 +108,10 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
             m["request_start"] = start
             m["request_end"] = end
         m["plug_requests"] += 1
+        m["plug_newest"] = 0
+    m["plug_newest"] += 1
+    if m["plug_requests"] == 1:
+        m["plug_oldest"] = m["plug_newest"]
     writes[m["device_depth"] + m["plugged_writes"]]["page"] = page
     m["plugged_writes"] += 1
 
