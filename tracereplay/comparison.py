@@ -292,14 +292,9 @@ def _joined(parts: Sequence[Result], names: Sequence[str]) -> Result:
         (each for part in parts for each in part.run["scenarios"]),
         key=lambda each: order[each["name"]],
     )
-    for key, join in (("notes", list), ("content", "; ".join)):
-        told = [
-            line
-            for part in parts
-            for line in (part.run[key] if key == "notes" else part.run[key].split("; "))
-        ]
-        told.sort(key=lambda line: line.startswith(_REWRITTEN))  # said of all contents
-        run[key] = join(dict.fromkeys(told))
+    run["notes"] = list(dict.fromkeys(line for part in parts for line in part.run["notes"]))
+    drawn = dict.fromkeys(line for part in parts for line in part.run["content"].split("; "))
+    run["content"] = "; ".join(sorted(drawn, key=lambda line: line.startswith(_REWRITTEN)))
     run["wall_s"] = round(sum(part.run["wall_s"] for part in parts), 3)
     tables = {
         name: pl.concat([getattr(part, name) for part in parts]).sort(place, maintain_order=True)

@@ -135,7 +135,11 @@ class Trace:
         folded = "run_len" in self._columns
         rows = pl.col("run_len").fill_null(1).cast(pl.Int64).sum() if folded else pl.len()
         total = 0
-        for path, footer, frame in zip(self.paths, self._footers, self._frames, strict=True):
+        files = zip(self.paths, self._footers, self._frames, self._rows, strict=True)
+        for path, footer, frame, known_rows in files:
+            if not folded and known_rows is not None:
+                total += known_rows
+                continue
             if folded and "accesses" in footer:
                 total += int(footer["accesses"])
                 continue
@@ -354,14 +358,14 @@ class _Clock:
 
 
 def _page_numbers(path: Path, part: pl.DataFrame) -> npt.NDArray[np.uint64]:
-    column = part["page"] if "page" in part.columns else part["vaddr"]
+    name = "page" if "page" in part.columns else "vaddr"
+    column = part[name]
     if column.null_count():
         raise TraceSchemaError(
             f"{path}: column `{column.name}` has nulls; every row needs its page"
         )
-    if "page" in part.columns:
-        return kernel_array(_unsigned(path, part["page"], pl.UInt64))
-    return kernel_array(_unsigned(path, part["vaddr"], pl.UInt64) // (1 << PAGE_SHIFT))
+    numbers = _unsigned(path, column, pl.UInt64)
+    return kernel_array(numbers if name == "page" else numbers // (1 << PAGE_SHIFT))
 
 
 def _run_lengths(path: Path, part: pl.DataFrame) -> pl.Series:

@@ -54,10 +54,8 @@ def written_first(show: Callable[[], None]) -> Iterator[Callable[[Path], None]]:
         with contextlib.suppress(OSError, typer.Exit, SystemExit):
             show()
             flush()
-        for path in wrote:
-            note(f"wrote {path}")
         raise
-    try:
+    else:
         show()
         flush()
     finally:
@@ -140,11 +138,7 @@ def main() -> None:
 
 def _prepare_streams() -> None:
     """Give closed streams an end (daemons, `>&-`), and letters a terminal lacks a substitute."""
-    for name in (
-        "stdin",
-        "stdout",
-        "stderr",
-    ):  # in the order of their descriptors, lowest free first
+    for name in ("stdin", "stdout", "stderr"):  # as their descriptors: the lowest free is given
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             end = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # for good

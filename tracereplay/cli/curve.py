@@ -260,11 +260,9 @@ def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     parts = frame.partition_by("pid", maintain_order=True) if by_pid else [frame]
-    largest = sorted(parts, key=lambda part: -part["cold_misses"][0] if part.height else 0)
-    shown = {id(part) for part in largest[:_SHOWN_PIDS]}
-    for part in parts:
-        if id(part) not in shown:
-            continue
+    pages = [part["cold_misses"][0] if part.height else 0 for part in parts]
+    largest = sorted(range(len(parts)), key=lambda nth: -pages[nth])[:_SHOWN_PIDS]
+    for part in (parts[nth] for nth in sorted(largest)):
         rows, marked = _rows_to_show(part) if every_size else (list(range(part.height)), set())
         for row in rows:
             point = part.row(row, named=True)

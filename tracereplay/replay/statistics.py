@@ -9,9 +9,8 @@ from tracereplay._jit import apart, copied, inner
 # How many updates of statistics each step is, for the thresholds behind which a reader flushes them
 # (mm/memcontrol.c:memcg_rstat_updated()). A step that moves a page between lists is two of these.
 UPDATES_PER_FIRST_TOUCH = 4  # PGFAULT, PGPGIN, a list, NR_ANON_MAPPED
-UPDATES_PER_MAP = (
-    3  # of a page in the swap cache: PGFAULT, NR_ANON_MAPPED, NR_SWAPCACHE or MEMCG_SWAP
-)
+# Of a page in the swap cache: PGFAULT, NR_ANON_MAPPED, NR_SWAPCACHE or MEMCG_SWAP.
+UPDATES_PER_MAP = 3
 # PGFAULT, PGMAJFAULT, PGPGIN, NR_SWAPCACHE, a list, WORKINGSET_REFAULT_ANON, NR_ANON_MAPPED, and of zswap
 # ZSWPIN, MEMCG_ZSWAP_B, MEMCG_ZSWAPPED
 UPDATES_PER_SWAP_IN = 10

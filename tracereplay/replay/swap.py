@@ -101,7 +101,7 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     # What the plug holds is counted apart: a page that mixed-lru writes begins a request, and is gone.
     if in_holes or m["write_requests"] > requests or m["plug_requests"] == 0:
         looked_at = m["plug_newest"] if m["plug_by_newest"] else m["plug_oldest"]
-        is_large = m["plug_requests"] > 0 and looked_at >= PLUG_FLUSH_PAGES and not in_holes
+        is_large = m["plug_requests"] > 0 and looked_at >= PLUG_FLUSH_PAGES
         if is_large or m["plug_requests"] >= PLUG_REQUESTS:
             start, end = m["request_start"], m["request_end"]
             issue_plugged(m, pages, writes)

@@ -515,9 +515,9 @@ def namer(rows: list[Row]) -> Namer:
 
 
 def _killed_at(row: Row) -> str:
-    text = f"killed after {format_count(row['accesses'], 'access', 'accesses')}"
-    if row["finished"]:
-        text = "killed"
+    text = "killed"
+    if not row["finished"]:
+        text += f" after {format_count(row['accesses'], 'access', 'accesses')}"
     if row.get("swap_full"):
         text += f" with all {format_size(row['swap_bytes_peak'])} of swap in use"
     if row["flush_phases"] > 1:

@@ -137,8 +137,8 @@ def trade_off_figure(draw: Draw) -> Figure:
         "What does lower latency cost in memory?",
         _front_answer(draw),
         "Left is less memory, down is less time lost. The dashed line is the Pareto front: a "
-        "scenario off it is beaten by one on it in one of the two, and not better in the other; +n: so many others stand on the same "
-        "spot. Faint points are bounds and scenarios that were killed; neither can be on the front. "
+        "scenario off it is beaten by one on it in one of the two, and not better in the other; +n: so "
+        "many others stand on the same spot. Faint points are bounds and scenarios that were killed; neither can be on the front. "
         f"A scenario without a percentile has no point: {FEW_NOTE}.",
         "summary.parquet",
         TRADE_OFF_LINE,
