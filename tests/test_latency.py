@@ -561,22 +561,31 @@ def test_a_touch_that_hits_knows_the_faults_since_the_one_before_and_the_share_o
     assert since.device_share.tolist() == [0.5, 0]
 
 
-def made_run(costs: Costs, *, zswap: bool) -> TimedRun:
-    """Return a run whose touches take what costs say: 4,000 first touches, then loads and hits."""
+def made_run(costs: Costs, *, zswap: bool, every: int = 1, raw_share: float = 0.3) -> TimedRun:
+    """Return a run whose touches take what costs say: 4,000 first touches, then loads and hits.
+
+    Every so many touches of the beginning are a first one, those between hits of the same page.
+    """
     rng = np.random.default_rng(11)
     first, later = 4000, 36_000
-    pages = np.concatenate([np.arange(first), rng.integers(0, first, later)]).astype(np.uint32)
+    begin = first * every
+    pages = np.concatenate(
+        [np.repeat(np.arange(first), every), rng.integers(0, first, later)]
+    ).astype(np.uint32)
     rows = np.concatenate(
-        [np.arange(first), np.sort(rng.choice(np.arange(first, pages.size), 20_000, replace=False))]
+        [
+            np.arange(0, begin, every),
+            np.sort(rng.choice(np.arange(begin, pages.size), 20_000, replace=False)),
+        ]
     )
     events = np.zeros(rows.size, EVENT)
     events["access"] = rows
     events["clock_ns"] = rows * 100_000
     events["touched_pages"] = 1 << 16  # as if each page stood for many
-    back = rows >= first
+    back = rows >= begin
     if zswap:
         events["service"] = np.where(
-            back, np.where(rng.random(rows.size) < 0.3, ZSWAP_RAW, ZSWAP), 0
+            back, np.where(rng.random(rows.size) < raw_share, ZSWAP_RAW, ZSWAP), 0
         )
         events["size_bytes"] = np.where(
             events["service"] == ZSWAP, rng.choice([600, 1600, 2700]), 0
@@ -606,6 +615,58 @@ def test_a_fit_to_predicted_touches_finds_the_costs_they_were_predicted_by() -> 
     assert middle == pytest.approx(float(np.median(costs.device.read_ns.table(1001))), rel=0.05)
     assert device["request_ns"]["value"] == pytest.approx(costs.device.request_ns, rel=0.2)
     assert device["behind_ns"]["value"] == pytest.approx(costs.device.behind_ns, rel=0.2)
+
+
+def test_a_fit_finds_the_first_reclaim_where_touches_of_known_pages_come_before_it() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    run = made_run(costs, zswap=True, every=9)
+    touch_ns = run.touch_ns.copy()
+    touch_ns[100] = 40_000_000  # a pause of the machine, long before
+    at = int(run.events["access"][run.events["scanned"] > 0][0])
+    touch_ns[[at - 60 * 9, at]] = touch_ns[
+        [at, at - 60 * 9]
+    ]  # sooner, by less than a batch of charges
+    expected = fit_faults(made_run(costs, zswap=True), costs)["faults"]
+    faults = fit_faults(dataclasses.replace(run, touch_ns=touch_ns), costs)["faults"]
+    for name in ("scan_ns", "evict_misses"):
+        assert faults[name]["value"] == pytest.approx(expected[name]["value"], rel=0.1), name
+    spread = dict(faults["reclaim_spread"]["quantiles"])
+    assert 0.9 < spread[0.5] < 1.1
+
+
+def test_a_fit_without_loads_of_raw_pages_takes_what_they_tell_from_its_base() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    table = fit_faults(made_run(costs, zswap=True, raw_share=0), costs)
+    given = costs.raw["faults"]["load_misses"]
+    assert table["faults"]["load_misses"] == {"value": given["value"], "source": given["source"]}
+    found = dict(table["codecs"]["lzo"]["decompress_by_bytes"]["points"])
+    of_the_base = costs.decompress_table()
+    assert found[1600] == pytest.approx(of_the_base[1600], rel=0.1)
+
+
+def test_a_run_that_cannot_tell_costs_is_refused() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    with_zswap, plain = made_run(costs, zswap=True), made_run(costs, zswap=False)
+    slow = dataclasses.replace(with_zswap, touch_ns=with_zswap.touch_ns * 20)  # an emulator
+    faults = with_zswap.events["access"]
+    all_fault = dataclasses.replace(
+        with_zswap,
+        page_ids=with_zswap.page_ids[faults],
+        touch_ns=with_zswap.touch_ns[faults],
+        events=with_zswap.events.copy(),
+    )
+    all_fault.events["access"] = np.arange(faults.size)
+    few_writes = dataclasses.replace(plain, events=plain.events.copy())
+    few_writes.events["written"] = np.minimum(few_writes.events["written"], 4)
+    for fit, run, what in (
+        (fit_faults, plain, "loads of any one compressed size"),
+        (fit_faults, slow, "first touches of .5 to 10 us before its first reclaim"),
+        (fit_faults, all_fault, "touches of pages in memory"),
+        (fit_device, with_zswap, "reads from the device"),
+        (fit_device, few_writes, "reads in a reclaim that writes 8 pages or more"),
+    ):
+        with pytest.raises(InputError, match=f"^made: too few {what} to fit"):
+            fit(run, costs)
 
 
 def test_what_the_read_after_a_reclaim_waits_is_shared_by_the_writes_before_it() -> None:

@@ -32,6 +32,9 @@ _SLOWEST_HIT_NS = 2_000
 # are misplaced, or were interrupted.
 _LIKELY = (0.5, 3.0)
 _ENOUGH = 30  # events of a kind that a median is taken of
+# Faults between the kernel's first reclaim and the replay's; one of 32 pages in mm/memcontrol.c ends
+# anywhere within MEMCG_CHARGE_BATCH (64).
+_CHARGES_APART = 128
 # One device write of a reclaim run is worth telling from the rest where it submits some.
 _MANY_WRITES = 8
 
@@ -142,9 +145,9 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     - `minor_fault_ns`, `cold_page_ns`: first touches once reclaim frees pages that a compressor has
       just read (the faster kind), and before any reclaim; `warm_ratio`: how many are of that kind;
     - `load_misses`: loads of raw pages take a fault, a copy, and that many answers of memory, half as
-      many beside the page that faulted last;
+      many beside the page that faulted last; as in `base` where too few raw pages were loaded;
     - `decompress_by_bytes`: what loads of compressed pages take beyond that, by size;
-    - `scan_ns`: the longest touch of the first pass is the first reclaim, which looks at every page;
+    - `scan_ns`: the first reclaim looks at every page: the longest touch where the replay has it;
     - `evict_misses`: the other reclaims, by rank, against the work the replay counted;
     - the spreads: quantiles of measured over expected.
     """
@@ -157,9 +160,11 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     minor = quiet & (events["service"] == MINOR)
     cold = minor & (events["access"] < first_reclaim)
     warm = minor & (events["access"] >= first_reclaim)
-    if cold.sum() < _ENOUGH or warm.sum() < _ENOUGH:
-        raise InputError(f"{run.name}: too few first touches before or after its first reclaim")
-    cold_ns = _median(touch[cold], SLOW_TOUCH_NS / 2, 10 * SLOW_TOUCH_NS)
+    usual = touch[cold]
+    usual = usual[(usual > SLOW_TOUCH_NS / 2) & (usual < 10 * SLOW_TOUCH_NS)]
+    _need(run, usual.size, "first touches of .5 to 10 us before its first reclaim")
+    _need(run, int(warm.sum()), "first touches after its first reclaim")
+    cold_ns = float(np.median(usual))
     faults["minor_fault_ns"] = _faster_kind(touch[warm], cold_ns)
     faults["cold_page_ns"] = max(cold_ns - faults["minor_fault_ns"], 0.0)
     between = faults["minor_fault_ns"] + faults["cold_page_ns"] / 2
@@ -171,13 +176,12 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
 
     raw = quiet & (events["service"] == ZSWAP_RAW)
     fixed = faults["major_fault_ns"] + base.device.load_extra_ns
-    if raw.sum() < _ENOUGH:
-        raise InputError(f"{run.name}: too few loads of raw pages to fit costs to")
     # A new page is needed as well: warm or not, as for first touches.
     fixed += (1 - faults["warm_ratio"]) * faults["cold_page_ns"]
     answers = memory * (1.0 - BESIDE_SHARE * events["near"])
-    waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
-    faults["load_misses"] = max(float(np.median(waits[waits > 0])), 0.0)
+    if raw.sum() >= _ENOUGH:
+        waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
+        faults["load_misses"] = max(float(np.median(waits[waits > 0])), 0.0)
     packed = quiet & (events["service"] == ZSWAP)
     rest = touch - fixed - faults["load_misses"] * answers
     points = []
@@ -185,6 +189,7 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
         of = packed & (events["size_bytes"] == size)
         if of.sum() >= _ENOUGH:
             points.append([size, round(max(float(np.median(rest[of & (touch > fixed)])), 0.0), 1)])
+    _need(run, _ENOUGH if points else 0, "loads of any one compressed size")
     codec = {name: value for name, value in base.raw["codecs"].items() if name != RANDOM_LINES}
     codec["decompress_by_bytes"] = {"points": _extended(points, base), "source": where}
     codec["decompress_spread"] = {"value": 1.0, "source": "in fault_spread"}
@@ -218,17 +223,17 @@ def _fit_reclaim(
     """Return scan_ns and evict_misses; add reclaim_spread."""
     events = run.events[run.events["service"] != BACKGROUND]
     reclaims = events[events["scanned"] > 0]
-    if reclaims.size < _ENOUGH:
-        raise InputError(f"{run.name}: too few reclaims to fit costs to")
-    first_pass = int(np.flatnonzero(np.bincount(run.page_ids) > 0).size)
-    longest = float(run.touch_ns[: first_pass + 1].max())
+    _need(run, reclaims.size, "reclaims")
+    longest_at = _first_reclaim(run, events)
+    longest = float(run.touch_ns[longest_at])
     first = reclaims[int(reclaims["scanned"].argmax())]
     # What is left once the pages that the first reclaim frees are paid for is looking at the rest.
     trial = dict(faults, scan_ns=0.0, evict_misses=0.0, reclaim_ns=0.0)
-    scan_ns = max(longest - _work(first[None], base, trial)[0], 0.0) / float(first["scanned"])
-    others = np.sort(run.touch_ns[run.touch_ns > 8 * load_ns]).astype(np.float64)
-    others = others[others < longest]
+    scan_ns = max(longest - float(_work(first[None], base, trial)[0]), 0.0) / float(first["scanned"])
+    others: Floats = np.delete(run.touch_ns, longest_at).astype(np.float64)
+    others = np.sort(others[others > 8 * load_ns])
     count = min(others.size, reclaims.size - 1)
+    _need(run, count, "touches as long as a reclaim")
     # By rank: the longest touches against the reclaims with the most work, whatever their places.
     measured = others[-count:] - load_ns
     trial["scan_ns"] = scan_ns
@@ -236,13 +241,23 @@ def _fit_reclaim(
     fixed = _work(reclaims, base, trial)
     memory = base.memory_ns(reclaims["touched_pages"].astype(np.float64) * PAGE_BYTES)
     answers = _through_zswap(reclaims) * memory
-    middle = float(np.median(measured))
-    misses = max((middle - float(np.median(fixed))) / float(np.median(answers)), 0.0)
+    misses = max((_middle(measured) - _middle(fixed)) / _middle(answers), 0.0)
     shares = (np.arange(measured.size) + 0.5) / measured.size
     expected = np.quantile(fixed + misses * answers, shares)
     ratio = np.clip(measured / expected, *_LIKELY)
     spreads["reclaim_spread"] = _pairs(np.quantile(ratio, GRID))
     return {"scan_ns": scan_ns, "evict_misses": misses, "reclaim_ns": 0.0}
+
+
+def _first_reclaim(run: TimedRun, events: npt.NDArray[Any]) -> int:
+    """Return which touch was the first reclaim: the longest among the faults where the replay has it.
+
+    They are as far apart as two batches of charges, and memory charged for the page tables.
+    """
+    at = int((events["scanned"] > 0).argmax())
+    near = events["access"][max(at - _CHARGES_APART, 0) : at + _CHARGES_APART + 1]
+    begin, end = int(near[0]), int(near[-1]) + 1
+    return begin + int(run.touch_ns[begin:end].argmax())
 
 
 def _through_zswap(events: npt.NDArray[Any]) -> Floats:
@@ -271,6 +286,7 @@ def _fit_touches(run: TimedRun, costs: Costs) -> dict[str, Any]:
     since = faults_since(run.page_ids, events)
     times = run.touch_ns[since.rows]
     kept = times < _SLOWEST_HIT_NS
+    _need(run, int(kept.sum()), "touches of pages in memory")
     steps = TouchCurve.step(since.faults[kept])
     rows: list[list[list[float]]] = []
     for step in range(TouchCurve.STEPS):
@@ -304,16 +320,16 @@ def fit_device(run: TimedRun, costs: Costs) -> dict[str, Any]:
     fault_ns = costs.faults["major_fault_ns"]
     quiet = quiet[quiet > 4 * SLOW_TOUCH_NS]
     quiet = quiet[: max(quiet.size - int(reclaims.sum()), 1)]
-    if quiet.size < _ENOUGH:
-        raise InputError(f"{run.name}: too few reads from the device to fit costs to")
+    _need(run, quiet.size, "reads from the device")
     read_ns = float(np.median(quiet))
     busy = events[reclaims & reads & (events["written"] >= _MANY_WRITES)]
-    longest = np.sort(touch[events["access"] >= events["access"][reads].min()])[-busy.size :]
+    _need(run, busy.size, f"reads in a reclaim that writes {_MANY_WRITES} pages or more")
+    later = np.sort(touch[events["access"] >= events["access"][reads].min()])
+    longest = later[-busy.size :]
     writing = events[reclaims & reads & (events["requests"] > 0)]
-    later = touch[events["access"] >= events["access"][reads].min()]
     request_ns, behind_ns = 0.0, 0.0
     if writing.size >= _ENOUGH:
-        behind = np.sort(later)[-writing.size :] - read_ns
+        behind = later[-writing.size :] - read_ns
         request_ns, behind_ns = _fit_requests(writing, behind, costs)
     long = np.flatnonzero(run.touch_ns > 4 * SLOW_TOUCH_NS)
     after = np.flatnonzero(run.touch_ns[long] >= longest.min())[:-1] + 1
@@ -359,19 +375,26 @@ def _fit_requests(
     return max(float(each), 0.0), max(float(behind), 0.0)
 
 
+def _need(run: TimedRun, count: int, what: str) -> None:
+    if count < _ENOUGH:
+        raise InputError(f"{run.name}: too few {what} to fit costs to; name another run")
+
+
 def _timed(run: TimedRun) -> tuple[npt.NDArray[Any], Floats]:
     events = run.events[run.events["service"] != BACKGROUND]
     return events, run.touch_ns[events["access"]].astype(np.float64)
 
 
-def _median(times: Floats, low: float, high: float) -> float:
-    return float(np.median(times[(times > low) & (times < high)]))
+def _middle(values: Floats) -> float:
+    """Return the mean of the middle half: steadier than the median where values come in steps."""
+    quarter = values.size // 4
+    return float(np.sort(values)[quarter : values.size - quarter].mean())
 
 
 def _faster_kind(times: Floats, slower_ns: float) -> float:
     """Return the median of the faster of two kinds: what lies nearer to the fastest than to the other."""
     fastest = float(np.quantile(times, 0.01))
-    return _median(times, 0.0, max((fastest + slower_ns) / 2, 1.01 * fastest))
+    return float(np.median(times[times < max((fastest + slower_ns) / 2, 1.01 * fastest)]))
 
 
 def _extended(points: list[list[float]], base: Costs) -> list[list[float]]:

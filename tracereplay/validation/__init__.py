@@ -315,7 +315,7 @@ def fit_costs(
     """Return a cost table fitted to the touch times of one run with zswap, and one without.
 
     The run with zswap gives faults, reclaim and decompression, the one without gives the device;
-    either may be missing. The rules stand in touch_times.
+    either may be missing: the disk is that of the bundled table then. The rules stand in touch_times.
 
     Parameters
     ----------
@@ -363,6 +363,9 @@ def fit_costs(
             costs = with_sections(costs, table)
         else:
             table["devices"] = {_TIMED_DEVICE: fit_device(timed, costs)}
+    if "devices" not in table:
+        table["devices"] = {_TIMED_DEVICE: load_costs(RECORDED, _TIMED_DEVICE).raw["devices"]}
+        table["source"] += f"; {_TIMED_DEVICE} from the bundled table ({RECORDED})"
     return table
 
 
