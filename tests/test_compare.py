@@ -271,17 +271,22 @@ def test_settings_that_a_kernel_does_not_have_are_noted(trace):
 
 @pytest.mark.parametrize("kernel", ["6.1", "6.12", "6.18", "7.3"])
 def test_slots_that_only_the_swap_cache_holds_are_no_reason_to_kill(tmp_path, kernel):
-    """Pages read back keep their slots until swap is half full; then more pages come."""
+    """Pages read back keep their slots until swap is half full; then more pages come.
+
+    With fewer slots to spare than pages under write some are killed, by the kernel as well: Linux
+    6.18.44 did so in 2 of 15 such runs, four times as large.
+    """
     rng = np.random.default_rng(1)
-    grown, first, limit = 900, 600, 410
+    grown, first, limit, spare = 900, 600, 410, 200
     pages = [np.arange(first), rng.integers(0, first, 6000), np.arange(first, grown)]
     pages = np.concatenate([*pages, rng.integers(0, grown, 10_000)])
-    pl.DataFrame({"page": pages}).write_parquet(tmp_path / "t.parquet")
+    reads = np.zeros(pages.size, np.bool_)
+    pl.DataFrame({"page": pages, "is_write": reads}).write_parquet(tmp_path / "t.parquet")
     some = scenarios(
         "no-zswap",
         kernel=kernel,
         memory_limit_bytes=limit * 4096,
-        swap_bytes=(grown - limit + 40) * 4096,
+        swap_bytes=(grown - limit + spare) * 4096,
         page_cluster=0,
         stat_flush_ns=0,
     )
