@@ -80,6 +80,52 @@ def test_the_truth_lies_within_the_error_bar_at_95_percent_of_the_sizes(name, kn
     assert np.mean(np.concatenate(inside)) >= 0.9
 
 
+CLIFFS = {
+    "five loops": (
+        np.concatenate(
+            [
+                np.arange(40_000) % pages + 30_000 * nth
+                for nth, pages in enumerate((700, 2000, 5000, 9000, 14_000))
+            ]
+        ),
+        (693, 1960, 4900, 8900, 13_860),
+    ),
+    "one-time pages beside a loop": (
+        np.where(np.arange(ROWS) % 10 == 0, 10_000 + np.arange(ROWS), np.arange(ROWS) % 3000),
+        (2700, 2970, 3400),
+    ),
+    "scan past a hot set": (
+        np.where(
+            np.arange(ROWS) % 4 == 0,
+            4000 + np.arange(ROWS) // 4 % 20_000,
+            np.random.default_rng(4).integers(0, 4000, ROWS),
+        ),
+        (20_000, 23_500, 23_760),
+    ),
+    "nearly all pages": (zipf(1.0, 30_000), (21_000, 21_500)),
+}
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", CLIFFS)
+@pytest.mark.parametrize("known", [True, False])
+def test_the_truth_lies_within_the_error_bar_beside_a_cliff(name, known):
+    """At each size by itself; a sample whose cliff falls on the other side has to span it."""
+    page_ids, sizes = numbered(CLIFFS[name][0]), np.array(CLIFFS[name][1])
+    unique = int(page_ids.max()) + 1
+    exact = StackDistances(unique)
+    exact.add(page_ids)
+    truth = exact.misses()[sizes]
+    inside = []
+    for seed in range(60):
+        sample = SampledDistances(0.0, 1000, seed)
+        sample.add(page_ids)
+        found = sample.estimate(sizes, unique if known else None)
+        inside.append((found.low <= truth + 1) & (truth - 1 <= found.high))
+    # Of sixty at 95 %, fewer than 51 once in a thousand.
+    assert (np.sum(inside, axis=0) >= 51).all(), np.mean(inside, axis=0)
+
+
 @pytest.mark.compiled
 def test_the_error_bar_is_no_wider_than_the_error_asks_for():
     page_ids = numbered(zipf(1.0, 60_000))

@@ -41,6 +41,7 @@ Capacities = npt.NDArray[np.int64]
 PARTS = 64
 LEAST_DISTANCE = 16  # below so many sampled pages a distance says too little
 DEFAULT_PAGES = 8192  # a sample is not thinned below this, whatever its rate
+_UNSEEN = 3.0  # misses that a sample with none of a kind leaves possible at 95 %: -ln .05
 _STUDENT = 1.998  # 97.5 % at PARTS - 1 degrees of freedom
 _NORMAL = 1.960
 _WHOLE = 1 << 32
@@ -121,6 +122,12 @@ def _tally(hashes: Any, distances: Any, rate: Any, histogram: Any, of_parts: Any
             true_distance = np.float64(distances[row] / rate + 1.0)
             bin_of_it = (true_distance.view(np.int64) >> _BIN_SHIFT) - _FIRST_BIN
             of_parts[hashes[row] & np.uint32(PARTS - 1), bin_of_it] += 1.0
+
+
+def _sum_of_errors(first: Floats, second: Floats, alike: Floats) -> Floats:
+    """Return the error of a sum of two; `alike` is their correlation."""
+    error: Floats = np.sqrt(first**2 + second**2 + 2 * alike * first * second)
+    return error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,34 +297,53 @@ class SampledDistances:
         found = misses_at(capacities_pages, whole)
         # Without replacement: towards the whole footprint every distance is known.
         reach = np.clip(1 - capacities_pages / whole, 0, 1)
-        sway = _NORMAL * np.sqrt(capacities_pages * missing * reach * whole / sampled)
-        spread = _STUDENT * self._standard_error(capacities_pages, whole, missing)
-        spread[reach == 0] = 0
-        down = spread + found - misses_at(capacities_pages + sway, whole)
-        up = spread + misses_at(np.maximum(capacities_pages - sway, 0), whole) - found
         if unique_pages is None:
+            reach = np.ones(capacities_pages.size)
+        sway = _NORMAL * np.sqrt(capacities_pages * missing * reach * whole / sampled)
+        here, smaller, larger = (
+            _STUDENT * (reach > 0) * self._standard_error(sizes, whole, missing)
+            for sizes in (
+                capacities_pages.astype(np.float64),
+                np.maximum(capacities_pages - sway, 0),
+                capacities_pages + sway,
+            )
+        )
+        # Beside a cliff of the curve the error at its other side is the one that counts.
+        fewest = misses_at(capacities_pages + sway, whole)
+        most = misses_at(np.maximum(capacities_pages - sway, 0), whole)
+        down = np.maximum(here, larger) + found - fewest
+        unseen = _UNSEEN * missing * (reach > 0) * whole / sampled
+        up = np.maximum(np.maximum(here, smaller), unseen) + most - found
+        if unique_pages is None:
+            # The number of pages is off as well, and towards all of them by the same as the distances.
             off = _NORMAL * np.sqrt(missing / sampled)
-            down = np.hypot(down, found - misses_at(capacities_pages, whole * (1 - off)))
-            up = np.hypot(up, misses_at(capacities_pages, whole * (1 + off)) - found)
-        least, most = unique_pages or sampled, self.accesses
+            alike = np.sqrt(np.minimum(capacities_pages / whole, 1))
+            down = _sum_of_errors(down, off * fewest, alike)
+            up = _sum_of_errors(up, off * most, alike)
+        bounds = unique_pages or sampled, self.accesses
         return Estimate(
-            np.clip(found, least, most),
-            np.clip(found - down, least, most),
-            np.clip(found + up, least, most),
+            np.clip(found, *bounds),
+            np.clip(found - down, *bounds),
+            np.clip(found + up, *bounds),
         )
 
-    def _standard_error(self, capacities: Capacities, whole: float, missing: float) -> Floats:
-        """Return the standard error that comes from which pages are in the sample."""
+    def _standard_error(self, capacities: Floats, whole: float, missing: float) -> Floats:
+        """Return the standard error that comes from which pages are in the sample.
+
+        The larger of those at both edges of a bin: a cliff may stand anywhere in it.
+        """
         sampled = self.sampled_pages
         _, _, hashes = self._sampled_keys()
         pages = np.bincount(hashes & np.uint32(PARTS - 1), minlength=PARTS)
         reuses = np.zeros((PARTS, _BINS + 2))
         reuses[:, :_BINS] = np.cumsum(self._of_parts[:, ::-1], axis=1)[:, ::-1]
-        place = (capacities + 1.0).view(np.int64) - (_FIRST_BIN << _BIN_SHIFT)
+        binned = capacities * (sampled / self.rate / whole)  # distances were binned by the rate
+        place = (binned + 1.0).view(np.int64) - (_FIRST_BIN << _BIN_SHIFT)
         below = np.minimum(place >> _BIN_SHIFT, _BINS)
-        share = (place & ((1 << _BIN_SHIFT) - 1)) / (1 << _BIN_SHIFT)
-        misses = reuses[:, below] * (1 - share) + reuses[:, below + 1] * share
-        residuals = misses - pages[:, None] * (misses.sum(axis=0) / sampled)
-        variance = PARTS / (PARTS - 1) * (residuals**2).sum(axis=0) * missing
-        error: Floats = np.sqrt(variance) * whole / sampled
+        squares = np.zeros(capacities.size)
+        for edge in (below, below + 1):
+            misses = reuses[:, edge]
+            residuals = misses - pages[:, None] * (misses.sum(axis=0) / sampled)
+            squares = np.maximum(squares, (residuals**2).sum(axis=0))
+        error: Floats = np.sqrt(PARTS / (PARTS - 1) * squares * missing) * whole / sampled
         return error
