@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from concurrent.futures import Future
 
 import numpy as np
@@ -240,6 +242,27 @@ def test_a_combination_that_cannot_be_fails_alone(place):
     assert done.exit_code == 1
     assert "failed: kernel 6.18 has no allocator 'zbud'" in done.stderr
     assert "2 of 4 jobs failed" in done.stderr
+
+
+def test_the_hash_of_the_model_is_of_all_that_a_comparison_imports():
+    code = """
+import sys
+import tracereplay.comparison
+from tracereplay.comparison import model_files
+
+hashed = {str(path) for path in model_files()}
+for name, module in sorted(sys.modules.items()):
+    path = getattr(module, "__file__", None)
+    # Of the host only how much memory is free: what of it is used says when, not what.
+    if name.startswith("tracereplay") and not name.startswith("tracereplay.host"):
+        print(name, path in hashed)
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    found = dict(line.split() for line in out.splitlines())
+    assert {"tracereplay.next_use", "tracereplay.trace", "tracereplay.replay.engine"} < set(found)
+    assert set(found.values()) == {"True"}, found
 
 
 def test_results_of_another_model_are_not_done(place):

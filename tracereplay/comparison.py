@@ -611,20 +611,28 @@ def _collect(
     )
 
 
-_MODEL = ("replay", "reclaim", "policies", "data")
-_MODEL_FILES = ("comparison.py", "content.py", "costs.py", "latency.py", "metrics.py", "units.py")
+# What only brings the inputs here, or shows what came out.
+_NOT_MODEL = ("cli", "host", "readers", "report", "validation")
+
+
+def model_files() -> list[Path]:
+    """Return what a result follows from besides its inputs: sources and bundled tables."""
+    package = Path(__file__).parent
+    return sorted(
+        path
+        for path in package.rglob("*")
+        if path.suffix in (".py", ".json", ".parquet")
+        and path.relative_to(package).parts[0] not in _NOT_MODEL
+    )
 
 
 @functools.cache
 def model_hash() -> str:
-    """Return a hash of all that a result follows from besides its inputs: sources and bundled tables."""
+    """Return a hash of model_files()."""
     package = Path(__file__).parent
-    files = [path for name in _MODEL for path in (package / name).rglob("*") if path.is_file()]
-    files += [package / name for name in _MODEL_FILES]
     digest = hashlib.sha256()
-    for path in sorted(files):
-        if path.suffix in (".py", ".json", ".parquet"):
-            digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    for path in model_files():
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
