@@ -45,6 +45,35 @@ def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
 
 
 @pytest.mark.compiled
+def test_a_damaged_cache_is_compiled_anew(tmp_path):
+    """As a power cut may leave it: empty, cut short, or zeros."""
+    (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    command = [sys.executable, "-m", "tracereplay", "curve", str(tmp_path / "t.csv")]
+    runs = []
+    for _ in range(3):
+        if len(runs) == 1:
+            for kind in ("*.nbc", "*.nbi"):
+                files = sorted((tmp_path / "cache").rglob(kind))
+                assert len(files) >= 3
+                for nth, path in enumerate(files):
+                    path.write_bytes((b"", path.read_bytes()[:100], bytes(5000))[nth % 3])
+        runs.append(
+            subprocess.run(
+                command,
+                env=environment,
+                cwd=PACKAGE.parent,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        )
+    assert ["compiling" in run.stderr for run in runs] == [True, True, False]
+    assert len({run.stdout for run in runs}) == 1
+
+
+@pytest.mark.compiled
 def test_where_nothing_can_be_written_kernels_are_compiled_each_time(tmp_path):
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
     copy = tmp_path / "tracereplay"

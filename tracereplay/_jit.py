@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -304,10 +305,16 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             rtsys.initialize(target_context)
-            return self._load_overload(sig, target_context)
+            try:
+                return self._load_overload(sig, target_context)
+            except Exception:  # unpickling what a power cut left raises nearly anything
+                with contextlib.suppress(OSError):
+                    self.flush()
+                return None
 
         def save_overload(self, sig: Any, data: Any) -> None:
-            with contextlib.suppress(OSError):  # no room: it is compiled again the next time
+            # No room, or a damaged index that cannot be replaced: compiled again the next time.
+            with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
                 super().save_overload(sig, data)
 
     # What an operator does to numbers is looked up among all that strings, sets and lists make of it:
