@@ -317,6 +317,7 @@ def tables() -> str:
         ("sampled curve", schema.SAMPLED_CURVE, "The same from a sample of the pages."),
         ("reuse distances", schema.REUSE_DISTANCES, "Hits by stack distance; `curve --distances` prints it."),
         ("pool curve", schema.POOL_CURVE, "The same with a compressed pool behind the memory."),
+        ("agreement", schema.AGREEMENT, "A recorded run's counters beside the model's; `validate --format csv` or `json` prints it."),
     )  # fmt: skip
     for name, columns, meaning in described:
         parts.append(

@@ -7,7 +7,7 @@ import pytest
 from tracereplay.errors import SettingsError
 from tracereplay.policies.base import Policy
 from tracereplay.reclaim import find_reclaim
-from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.replay.settings import KERNELS, Scenario, stores_raw
 
 
 def scenario(**settings):
@@ -68,9 +68,10 @@ def test_the_pool_limit_is_a_fifth_of_the_machine_in_whole_pages():
     assert scenario(pool_limit_bytes=5).pool_limit == 5
 
 
-def test_each_kernel_has_zsmalloc_and_the_ideal_allocator():
+def test_each_kernel_has_zsmalloc_and_the_ideal_allocator_and_stores_raw_as_its_release():
     for name, profile in KERNELS.items():
         assert profile.name == name
+        assert profile.stores_raw == stores_raw(name)
         assert {"zsmalloc", "ideal"} <= set(profile.allocators)
 
 

@@ -489,8 +489,21 @@ def test_a_run_that_spilled_into_other_swap_or_has_a_codec_without_costs_is_told
     (tmp_path / "loop.json").write_text(json.dumps(record))
     validate([tmp_path], skipped=said.append)
     assert len(said) == 2
-    assert said[0].startswith("no costs of lz4")
-    assert "100 pages went to other swap areas" in said[1]
+    assert "100 pages went to other swap areas" in said[0]
+    assert said[1].startswith("no costs of lz4")
+
+
+def test_a_shrinker_run_of_a_release_that_refused_what_its_rules_store_is_told(tmp_path):
+    record = json.loads((RUNS / "linux-6.18" / "loop.json").read_text())
+    for suffix in (".trace.parquet", ".pages.parquet"):
+        (tmp_path / f"loop{suffix}").symlink_to(RUNS / "linux-6.18" / f"loop{suffix}")
+    record["kernel"] = "6.17.3"
+    record["settings"]["shrinker"] = "Y"
+    (tmp_path / "loop.json").write_text(json.dumps(record))
+    said = []
+    validate([tmp_path], skipped=said.append)
+    assert "Linux 6.17 has no rules of its own" in said[0]
+    assert said[1] == "loop: what does not shrink is stored as by Linux 6.18"
 
 
 def test_percentiles_of_every_repeat_stand_where_the_recorder_kept_them(tmp_path):

@@ -307,7 +307,7 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
             rtsys.initialize(target_context)
             try:
                 return self._load_overload(sig, target_context)
-            except Exception:  # unpickling what a power cut left raises nearly anything
+            except Exception:  # noqa: BLE001  # unpickling what a power cut left: nearly any
                 with contextlib.suppress(OSError):
                     self.flush()
                 return None

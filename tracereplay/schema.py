@@ -287,6 +287,30 @@ POOL_CURVE: tuple[Column, ...] = (
     Column("zswpwb", "Int64", "pages", "pages the pool wrote back to make room"),
 )
 
+# What `validate` prints: one row per recorded run and counter.
+AGREEMENT: tuple[Column, ...] = (
+    Column("run", "String", "", "name of the recorded run"),
+    Column("counter", "String", "", "as the kernel names it, or `touch_…_ns`"),
+    Column("kernel", "Float64", "", "mean over the repeats that ended alike", nullable=True),
+    Column("model", "Float64", "", "mean over the replays that ended so", nullable=True),
+    Column("error", "Float64", "", "model / kernel - 1", nullable=True),
+    Column("kernel_min", "Float64", "", "least of the repeats", nullable=True),
+    Column("kernel_max", "Float64", "", "most of the repeats", nullable=True),
+    Column("model_min", "Float64", "", "least of the replays", nullable=True),
+    Column(
+        "model_max",
+        "Float64",
+        "",
+        "most of the replays; both over the ends of the writeback worker's timing, too",
+        nullable=True,
+    ),
+    Column("release", "String", "", "kernel of the run"),
+    Column("reclaim", "String", "", "which page leaves memory"),
+    Column("cgroup", "String", "", "v1 or v2"),
+    Column("rules", "String", "", "kernel whose rules the replays follow"),
+    Column("policy", "String", "", "what the settings of the run are in the model"),
+)
+
 CODECS = ("lzo", "lzo-rle", "lz4", "zstd", "deflate")
 
 PAGES: tuple[Column, ...] = (

@@ -103,6 +103,8 @@ class KernelProfile:
     allocators: tuple[str, ...] = ("zsmalloc", "ideal")
 
 
+_STORES_RAW = (6, 18)  # commit dca4437a5861
+
 KERNELS: dict[str, KernelProfile] = {
     # Reclaim passes over pages that nobody mapped since 6.16, pageout().
     "6.18": KernelProfile(name="6.18", since=(6, 16)),
@@ -181,6 +183,11 @@ def nearest_kernel(release: str) -> str:
     number = release_number(release)
     older = [profile for profile in KERNELS.values() if profile.since <= number]
     return max(older, key=lambda profile: profile.since).name
+
+
+def stores_raw(release: str) -> bool:
+    """Tell whether a release stores uncompressed what does not shrink; zswap_compress()."""
+    return release_number(release) >= _STORES_RAW
 
 
 def unknown_kernel(release: str) -> SettingsError:

@@ -21,7 +21,8 @@ from tracereplay.costs import RECORDED, SCHEMA, ZRAM, Costs, load_costs, with_se
 from tracereplay.errors import InputError, SettingsError, unknown_name
 from tracereplay.policies import find_policy
 from tracereplay.reclaim import RECLAIM
-from tracereplay.replay.settings import KERNELS, unknown_kernel
+from tracereplay.replay.settings import KERNELS, stores_raw, unknown_kernel
+from tracereplay.schema import AGREEMENT, polars_schema
 from tracereplay.touch_times import fit_device, fit_faults, predict_touches, slow_touches
 from tracereplay.units import format_count
 from tracereplay.validation.recorded import (
@@ -76,13 +77,11 @@ def validate(
 
     Returns
     -------
-    one row per run and counter: run, counter, kernel (mean over the repeats that finished), model
-    (mean over its own), error (model/kernel - 1), kernel_min, kernel_max, model_min, model_max (where
-    the writeback worker ran also over both ends of its timing, replay.engine.WORKER_TIMING),
-    release, reclaim, cgroup, rules (the kernel of the replay), policy (what the run's settings
-    are in the model). `oom_events` is the share of repeats that were killed. Runs whose
-    touches were timed have TOUCH_COUNTERS too: percentiles over the touches of every repeat, or of
-    the one whose times were kept where the others' are not recorded, and the sum of every repeat.
+    one row per run and counter, schema AGREEMENT; the model's spread is over both ends of the
+    writeback worker's timing too (replay.engine.WORKER_TIMING) where it ran. `oom_events` is the
+    share of repeats that were killed. Runs whose touches were timed have TOUCH_COUNTERS too:
+    percentiles over the touches of every repeat, or of the one whose times were kept where the
+    others' are not recorded, and the sum of every repeat.
 
     Raises
     ------
@@ -96,6 +95,52 @@ def validate(
     for name in counters or ():
         if name not in (*COUNTERS, *TOUCH_COUNTERS):
             raise unknown_name("counter", name, [*COUNTERS, *TOUCH_COUNTERS])
+    runs = _runs_to_replay(folders, run, kernel, skipped)
+    rows: list[dict[str, Any]] = []
+    prices = {
+        (run.scenario.codec, run.scenario.policy): touch_costs(run, costs)
+        for run in runs
+        if not run.emulated and run.touches_ns
+    }
+    for codec in sorted(
+        {codec for (codec, _), each in prices.items() if not each.decompress_points}
+    ):
+        skipped(
+            f"no costs of {codec} on pages like the recorder's: touch times go by those of real pages"
+        )
+    workers = jobs or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: deque[tuple[RecordedRun, Workload, list[Future[dict[str, float]]]]] = deque()
+        for each in runs:
+            load = load_workload(each)
+            tasks = [
+                pool.submit(
+                    _replay_beside,
+                    each,
+                    load,
+                    repeat,
+                    prices.get((each.scenario.codec, each.scenario.policy)),
+                )
+                if nth == each.timed_repeat and load.touch_ns is not None
+                else pool.submit(replay_repeat, each, load, repeat)
+                for nth, repeat in enumerate(each.replays)
+            ]
+            under_way.append((each, load, tasks))
+            if len(under_way) > workers:  # as many traces in memory as keep all busy
+                rows += _finish(*under_way.popleft(), pool)
+        while under_way:
+            rows += _finish(*under_way.popleft(), pool)
+    frame = pl.DataFrame(rows, schema=polars_schema(AGREEMENT))
+    return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
+
+
+def _runs_to_replay(
+    folders: Iterable[str | Path],
+    run: str | None,
+    kernel: str | None,
+    skipped: Callable[[str], None],
+) -> list[RecordedRun]:
+    """Return the runs that can be replayed; the others, and what is known of them, go to `skipped`."""
     paths = [path for path in find_runs(folders, skipped) if run is None or run in path.stem]
     if not paths:
         raise InputError(f"no recorded run has {run!r} in its name")
@@ -122,64 +167,18 @@ def validate(
             skipped(
                 f"Linux {release} has no rules of its own: replayed by the nearest, those of {rules}"
             )
-    rows: list[dict[str, Any]] = []
-    prices = {
-        (run.scenario.codec, run.scenario.policy): touch_costs(run, costs)
-        for run in runs
-        if not run.emulated and run.touches_ns
-    }
-    for codec in sorted(
-        {codec for (codec, _), each in prices.items() if not each.decompress_points}
-    ):
-        skipped(
-            f"no costs of {codec} on pages like the recorder's: touch times go by those of real pages"
-        )
+    for each in runs:
+        rules = each.scenario.kernel
+        if stores_raw(rules) != stores_raw(each.release) and each.scenario.policy == "shrinker":
+            stored = "stored" if stores_raw(rules) else "refused"
+            skipped(f"{each.name}: what does not shrink is {stored} as by Linux {rules}")
     for each in runs:
         if each.spilled_pages > _FEW_PAGES:
             skipped(
                 f"{each.name}: its swap was full, and {each.spilled_pages:,} pages went to other swap "
                 "areas, which the model does not have"
             )
-    workers = jobs or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        under_way: deque[tuple[RecordedRun, Workload, list[Future[dict[str, float]]]]] = deque()
-        for each in runs:
-            load = load_workload(each)
-            tasks = [
-                pool.submit(
-                    _replay_beside,
-                    each,
-                    load,
-                    repeat,
-                    prices.get((each.scenario.codec, each.scenario.policy)),
-                )
-                if nth == each.timed_repeat and load.touch_ns is not None
-                else pool.submit(replay_repeat, each, load, repeat)
-                for nth, repeat in enumerate(each.replays)
-            ]
-            under_way.append((each, load, tasks))
-            if len(under_way) > workers:  # as many traces in memory as keep all busy
-                rows += _finish(*under_way.popleft(), pool)
-        while under_way:
-            rows += _finish(*under_way.popleft(), pool)
-    schema: dict[str, Any] = {
-        "run": pl.String,
-        "counter": pl.String,
-        "kernel": pl.Float64,
-        "model": pl.Float64,
-        "error": pl.Float64,
-        "kernel_min": pl.Float64,
-        "kernel_max": pl.Float64,
-        "model_min": pl.Float64,
-        "model_max": pl.Float64,
-        "release": pl.String,
-        "reclaim": pl.String,
-        "cgroup": pl.String,
-        "rules": pl.String,
-        "policy": pl.String,
-    }
-    frame = pl.DataFrame(rows, schema=schema)
-    return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
+    return runs
 
 
 def _finish(
@@ -243,35 +242,36 @@ def compare_counters(
             kernel = kernel or [each[name] for each in run.kernel_counters if name in each]
             # A killed run is compared as far as it came, where the kernel's were all killed too.
             model = [counters[name] for counters in alike]
-        kernel_mean = float(np.mean(kernel)) if kernel else None
-        model_mean = float(np.mean(model)) if model else None
         spread = list(model)
         if name not in ("oom_events", "oom_at_touch"):
             spread += [counters[name] for counters in ends]
-        if name != "oom_events" and not kernel_mean and not model_mean:
-            continue
-        rows.append(
-            {
-                "run": run.name,
-                "counter": name,
-                "kernel": kernel_mean,
-                "model": model_mean,
-                "error": model_mean / kernel_mean - 1
-                if kernel_mean and model_mean is not None
-                else None,
-                "kernel_min": float(min(kernel)) if kernel else None,
-                "kernel_max": float(max(kernel)) if kernel else None,
-                "model_min": float(min(spread)) if spread else None,
-                "model_max": float(max(spread)) if spread else None,
-                **_conditions(run),
-            }
-        )
+        row = _row(run, name, kernel, model, spread)
+        if row["kernel"] or row["model"] or name == "oom_events":
+            rows.append(row)
     timed = modelled[run.timed_repeat]
     return rows + (_compare_touches(run, timed) if timed["finished"] else [])
 
 
-def _conditions(run: RecordedRun) -> dict[str, str]:
+def _row(
+    run: RecordedRun,
+    counter: str,
+    kernel: Sequence[float],
+    model: Sequence[float],
+    spread: Sequence[float],
+) -> dict[str, Any]:
+    """Return a row of AGREEMENT; `spread` is of the model."""
+    kernel_mean = float(np.mean(kernel)) if kernel else None
+    model_mean = float(np.mean(model)) if model else None
     return {
+        "run": run.name,
+        "counter": counter,
+        "kernel": kernel_mean,
+        "model": model_mean,
+        "error": model_mean / kernel_mean - 1 if kernel_mean and model_mean is not None else None,
+        "kernel_min": float(min(kernel)) if kernel else None,
+        "kernel_max": float(max(kernel)) if kernel else None,
+        "model_min": float(min(spread)) if spread else None,
+        "model_max": float(max(spread)) if spread else None,
         "release": run.release,
         "reclaim": run.scenario.reclaim,
         "cgroup": run.scenario.cgroup,
@@ -291,21 +291,7 @@ def _compare_touches(run: RecordedRun, beside: dict[str, float]) -> list[dict[st
             kernel = [float(total) for total in run.touches_ns]
         elif run.slow_touches:
             kernel = [repeat[name] for repeat in run.slow_touches]
-        mean = float(np.mean(kernel))
-        rows.append(
-            {
-                "run": run.name,
-                "counter": name,
-                "kernel": mean,
-                "model": model,
-                "error": model / mean - 1,
-                "kernel_min": min(kernel),
-                "kernel_max": max(kernel),
-                "model_min": model,
-                "model_max": model,
-                **_conditions(run),
-            }
-        )
+        rows.append(_row(run, name, kernel, [model], [model]))
     return rows
 
 

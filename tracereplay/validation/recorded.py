@@ -27,6 +27,7 @@ from tracereplay.replay.settings import (
     Scenario,
     nearest_kernel,
     release_number,
+    stores_raw,
     unknown_kernel,
 )
 from tracereplay.units import PAGE_BYTES
@@ -67,7 +68,6 @@ FLUSH_PHASES = 20  # phases of the periodic flush, where no read of the statisti
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
 _NS_PER_US = 1000
-_STORES_RAW = (6, 18)  # zswap_compress(), commit dca4437a5861
 _SAMPLE_NS = 102_000_000  # between two reads of the statistics in the emulated runs
 _READS_AFTER = 1_000  # further reads, where the task was killed
 # mm/memcontrol.c:FLUSH_TIME is 2 s; a timer that far off waits for the next 32 ms of its wheel where a
@@ -448,7 +448,7 @@ def _policy(
         return "no-writeback"
     if shrinker:
         return "shrinker"
-    return "store-raw" if release_number(release) >= _STORES_RAW else "swap-on-reject"
+    return "store-raw" if stores_raw(release) else "swap-on-reject"
 
 
 def _max_bytes(text: str) -> int | None:
