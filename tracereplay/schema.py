@@ -105,7 +105,13 @@ ACCESSES: tuple[Column, ...] = (
 
 LATENCY: tuple[Column, ...] = (
     Column("scenario", "String", "", "name of the scenario, as in `summary`"),
-    Column("service", "String", "", "what answered the touch: " + ", ".join(SERVICES)),
+    Column(
+        "service",
+        "String",
+        "",
+        f"what answered the touch: {', '.join(SERVICES)}; minor is a first touch, and on 6.1 the first "
+        "write to a page that a read brought back",
+    ),
     Column("latency_ns_low", "Int64", "ns", "low edge of the bucket, inclusive"),
     Column("latency_ns_high", "Int64", "ns", "high edge of the bucket, exclusive"),
     Column("count", "Int64", "touches", "touches in this bucket"),
@@ -157,7 +163,12 @@ SUMMARY_COUNTS: tuple[Column, ...] = (
     Column("swpin_zero", "Int64", "pages", "zero pages filled in again"),
     Column("swpout_zero", "Int64", "pages", "zero pages dropped by the zero map"),
     Column("swap_ra", "Int64", "pages", "pages read ahead"),
-    Column("swap_ra_hit", "Int64", "pages", "of these, touched before they left"),
+    Column(
+        "swap_ra_hit",
+        "Int64",
+        "pages",
+        "touched in the swap cache with the mark of readahead, which pages under write bear too",
+    ),
     Column("workingset_refault_anon", "Int64", "pages", "pages brought back after reclaim"),
     Column(
         "workingset_activate_anon", "Int64", "pages", "of these, put on the active list at once"
@@ -184,7 +195,12 @@ SUMMARY_MEMORY: tuple[Column, ...] = (
     Column("stored_pages_mean", "Int64", "pages", "pages in zswap, mean over rows"),
     Column("stored_pages_peak", "Int64", "pages", "pages in zswap, peak"),
     Column("device_bytes_peak", "Int64", "bytes", "data on the swap device, peak"),
-    Column("swap_bytes_peak", "Int64", "bytes", "swap slots taken, peak: swap as large is enough"),
+    Column(
+        "swap_bytes_peak",
+        "Int64",
+        "bytes",
+        "swap slots taken, peak; twice as much swap changes nothing, just as much may kill",
+    ),
     Column("footprint_bytes_mean", "Int64", "bytes", "resident + pool, mean over rows"),
     Column("footprint_bytes_peak", "Int64", "bytes", "resident + pool, peak"),
 )
