@@ -23,7 +23,8 @@ class Reclaim:
     entry : "module:function" of the compiled entry
     textbook : capacity is exact, one page leaves per fault
     needs_next_use : the trace has to be read backwards first
-    walks_page_tables : it keeps generations, and has to know where pages stand in page tables
+    keeps_generations : its lists are those of generations.py, where a page goes whose write has ended
+    walks_page_tables : it has to know where pages stand in page tables
     decides_by_statistics : with those of the cgroup as they were last flushed, so that an OOM kill can
         hang on when that was
     """
@@ -34,6 +35,7 @@ class Reclaim:
     entry: str
     textbook: bool = False
     needs_next_use: bool = False
+    keeps_generations: bool = False
     walks_page_tables: bool = False
     decides_by_statistics: bool = False
 
@@ -46,7 +48,8 @@ class Reclaim:
             self.load(),
             textbook=self.textbook,
             needs_next_use=self.needs_next_use,
-            generations=self.walks_page_tables,
+            keeps_generations=self.keeps_generations,
+            walks_page_tables=self.walks_page_tables,
             **options,
         )
 
@@ -77,6 +80,7 @@ RECLAIM: dict[str, Reclaim] = {
             "the kernel's multi-generational LRU, with page table walks and look-arounds",
             "mm/vmscan.c (lru_gen_*), mm/workingset.c, include/linux/mm_inline.h",
             "tracereplay.reclaim.mglru:replay_mglru",
+            keeps_generations=True,
             walks_page_tables=True,
         ),
         Reclaim(

@@ -74,7 +74,8 @@ class Replay:
     entry : compiled entry of the reclaim model
     textbook : the model has no kernel overheads and no batches
     needs_next_use : the model asks when a page is used next
-    generations : the model keeps generations
+    keeps_generations : the model's lists are those of generations.py
+    walks_page_tables : the model looks pages up in page tables
     rows : rows of the whole trace, for the spacing of footprint points
     unique_pages : distinct pages of the whole trace
     means : mean costs for the clock
@@ -97,7 +98,8 @@ class Replay:
         *,
         textbook: bool = False,
         needs_next_use: bool = False,
-        generations: bool = False,
+        keeps_generations: bool = False,
+        walks_page_tables: bool = False,
         rows: int,
         unique_pages: int,
         means: Means | None = None,
@@ -131,6 +133,7 @@ class Replay:
         self.samples = np.zeros(FOOTPRINT_POINTS, st.SAMPLE)
         self._keys = np.zeros(size if needs_next_use else 0, np.int64)
         self._isolated = np.zeros(0 if textbook else ISOLATED_ROOM, np.int64)
+        self._walks_page_tables = walks_page_tables
         self._tables: PageTables | None = None
         self._table_flags = np.zeros(0, np.uint8)
         self._marks = np.zeros(MARKS, np.uint32)
@@ -143,7 +146,7 @@ class Replay:
         self._configure(
             means or Means(),
             textbook=textbook,
-            generations=generations,
+            keeps_generations=keeps_generations,
             vma_readahead=vma_readahead,
         )
         m = self.machine[0]
@@ -182,7 +185,7 @@ class Replay:
         m["usage_pages"] = remote_stock_pages
 
     def _configure(
-        self, means: Means, *, textbook: bool, generations: bool, vma_readahead: bool
+        self, means: Means, *, textbook: bool, keeps_generations: bool, vma_readahead: bool
     ) -> None:
         scenario, m = self.scenario, self.machine[0]
         policy = find_policy(scenario.policy)
@@ -203,7 +206,7 @@ class Replay:
             cutoff = huge_class_bytes(old=profile.zsmalloc_by_percent)
         backing = policy.backing and (scenario.device != "none" or policy.synchronous)
         values: dict[str, int] = {
-            "generations": generations,
+            "generations": keeps_generations,
             "mglru_rules": _MGLRU_RULES[profile.mglru],
             "limit_pages": limit // PAGE_BYTES,
             "limit_bytes": limit,
@@ -265,7 +268,7 @@ class Replay:
         m["slot_clusters"] = profile.swap_clusters
         m["request_start"] = m["request_end"] = -1
         m["fifo_at"] = m["kept_at"] = m["order_end"] = 1
-        if generations:
+        if keeps_generations:
             m["max_seq"] = MIN_NR_GENS + 1  # mm/vmscan.c:lru_gen_init_lruvec()
 
     def _make_slots(self, unique_pages: int) -> npt.NDArray[np.uint32]:
@@ -446,7 +449,7 @@ class Replay:
 
     def _lookup(self) -> Any:
         """Return what the reclaim model looks pages up in: keys of a heap, or page tables."""
-        if not self.machine[0]["generations"]:
+        if not self._walks_page_tables:
             return self._keys if self.machine[0]["textbook"] else self._isolated
         if self._tables is None:
             self._tables = PageTables(self.state.size)

@@ -270,7 +270,7 @@ _SETTINGS = (
     "touch_ns",  # time of one touch in a trace without a clock
     "sample_every",
     "cpus",
-    "generations",  # the reclaim model is mglru
+    "generations",  # the lists are those of generations.py
     "mglru_rules",  # MGLRU_6_1, MGLRU_6_12, MGLRU_6_14, MGLRU_7_2
     "rewrite_threshold",  # of 2^32: share of written pages that come out with other contents
     "rewrite_seed",
