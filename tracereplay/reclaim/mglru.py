@@ -87,6 +87,17 @@ from tracereplay.replay.generations import (
     would_join_oldest,
 )
 from tracereplay.replay.loop import build_loop
+from tracereplay.replay.page_tables import (
+    ENTRIES,
+    LEAF_PLACES,
+    LEAF_SHIFT,
+    LEAVES_SHIFT,
+    MARKED,
+    PLACES,
+    TABLE_FLAGS,
+    TABLE_LEAVES,
+    TABLE_SHIFT,
+)
 from tracereplay.replay.state import (
     ISOLATED,
     LINKED,
@@ -125,7 +136,9 @@ from tracereplay.replay.swap import (
 
 MIN_LRU_BATCH = 64  # BITS_PER_LONG
 MAX_LRU_BATCH = 64 * MIN_LRU_BATCH
-_TABLE_PAGES = 512  # PTRS_PER_PTE
+_LEAF_ENTRIES = 1 << LEAF_SHIFT
+_LEAVES = 1 << LEAVES_SHIFT  # of a table
+_TABLE_ENTRIES = 1 << TABLE_SHIFT  # PTRS_PER_PTE
 _PER_LINE = 8  # page table entries in a cache line: suitable_to_scan()
 _MARKS = 32  # where marked pages begin, behind the batch of folio_activate()
 _TICK_NS = 4_000_000  # CONFIG_HZ=250
@@ -310,7 +323,7 @@ def _activate_later(m: Any, pages: Any, marks: Any, page: Any) -> None:
 def _drain(m: Any, pages: Any, tables: Any) -> None:
     """Empty both batches; mm/swap.c:lru_add_drain()."""
     drain_pending(m, pages)
-    _drain_activations(m, pages, tables[5])
+    _drain_activations(m, pages, tables[MARKED])
     note_sizes(m, pages)
 
 
@@ -324,6 +337,27 @@ def _is_held(m: Any, marks: Any, page: Any) -> Any:
 
 
 @inner
+def _entry_of(tables: Any, page: Any) -> Any:
+    """Return the page table that maps a page, and which of its entries does."""
+    place = np.int64(tables[PLACES][page])
+    leaf_place = np.int64(tables[LEAF_PLACES][place >> LEAF_SHIFT])
+    nth = leaf_place & (_LEAVES - 1)
+    return leaf_place >> LEAVES_SHIFT, (nth << LEAF_SHIFT) + (place & (_LEAF_ENTRIES - 1))
+
+
+@inner
+def _leaf_at(tables: Any, table: Any, nth: Any) -> Any:
+    """Return one of the leaves of a table, 0 where nothing is known of it."""
+    return np.int64(tables[TABLE_LEAVES][(table << LEAVES_SHIFT) + nth])
+
+
+@inner
+def _page_at(tables: Any, leaf: Any, entry: Any) -> Any:
+    """Return the page that an entry of a leaf maps, 0 where none is known."""
+    return np.int64(tables[ENTRIES][(leaf << LEAF_SHIFT) + entry])
+
+
+@inner
 def _note_table(m: Any, table_flags: Any, table: Any, seq: Any) -> None:
     """Let the walk before generation `seq` + 1 come by a table; update_bloom_filter()."""
     bit = 1 << (seq & 1)
@@ -334,22 +368,19 @@ def _note_table(m: Any, table_flags: Any, table: Any, seq: Any) -> None:
 @inner
 def _look_around(m: Any, state: Any, pages: Any, tables: Any, page: Any) -> None:
     """Promote what is accessed among the 64 page table entries around a page found accessed."""
-    places, entries, leaf_places, table_leaves, table_flags, marks = tables
-    rules = m["mglru_rules"]
-    place = np.int64(places[page])
-    if place == 0:
+    if tables[PLACES][page] == 0:
         return
-    leaf_place = np.int64(leaf_places[place >> 5])
-    table = leaf_place >> 4
-    at = ((leaf_place & 15) << 5) + (place & 31)
+    marks = tables[MARKED]
+    rules = m["mglru_rules"]
+    table, at = _entry_of(tables, page)
     half = MIN_LRU_BATCH // 2
-    start: Any = min(max(at - half, 0), _TABLE_PAGES - MIN_LRU_BATCH)
+    start: Any = min(max(at - half, 0), _TABLE_ENTRIES - MIN_LRU_BATCH)
     young = np.int64(0 if rules == MGLRU_6_1 else 1)
     marked: Any = np.int64(0)
     youngest = head_of(m["max_seq"])
     for entry in range(start, start + MIN_LRU_BATCH):
-        leaf = np.int64(table_leaves[(table << 4) + (entry >> 5)])
-        other = np.int64(entries[(leaf << 5) + (entry & 31)])
+        leaf = _leaf_at(tables, table, entry >> LEAF_SHIFT)
+        other = _page_at(tables, leaf, entry & (_LEAF_ENTRIES - 1))
         if other == 0 or not state[other] & YOUNG:
             continue
         off_list = has(pages, other, OFF_LIST)
@@ -372,7 +403,7 @@ def _look_around(m: Any, state: Any, pages: Any, tables: Any, page: Any) -> None
                 clear_flags(pages, other, PG_REFERENCED | PG_WORKINGSET)
                 _activate_later(m, pages, marks, other)
     if young * _PER_LINE >= MIN_LRU_BATCH:
-        _note_table(m, table_flags, table, m["max_seq"])
+        _note_table(m, tables[TABLE_FLAGS], table, m["max_seq"])
     if marked == 0:
         return
     # 6.1: with a walk at hand, or for as many as a batch holds, only the number changes.
@@ -390,15 +421,15 @@ def _look_around(m: Any, state: Any, pages: Any, tables: Any, page: Any) -> None
 @inner
 def _is_accessed_table(state: Any, tables: Any, table: Any) -> Any:
     """Test and clear the accessed bit of a table's entry: set where one of its pages was looked up."""
-    entries, table_leaves, table_flags = tables[1], tables[3], tables[4]
+    table_flags = tables[TABLE_FLAGS]
     accessed = table_flags[table] & TABLE_YOUNG
     table_flags[table] &= ~np.uint8(TABLE_YOUNG)
-    for slot in range(16):
-        leaf = np.int64(table_leaves[(table << 4) + slot])
+    for nth in range(_LEAVES):
+        leaf = _leaf_at(tables, table, nth)
         if leaf == 0:
             continue
-        for at in range(leaf << 5, (leaf + 1) << 5):
-            page = np.int64(entries[at])
+        for entry in range(_LEAF_ENTRIES):
+            page = _page_at(tables, leaf, entry)
             if page and state[page] & MAPPED:
                 accessed |= state[page] & TABLE_YOUNG
                 state[page] = state[page] & ~np.uint8(TABLE_YOUNG)
@@ -408,15 +439,14 @@ def _is_accessed_table(state: Any, tables: Any, table: Any) -> Any:
 @inner
 def _walk_table(m: Any, state: Any, pages: Any, tables: Any, table: Any) -> Any:
     """Promote the accessed pages of one table; return how many there were; walk_pte_range()."""
-    entries, table_leaves = tables[1], tables[3]
     reworked = m["mglru_rules"] >= MGLRU_6_14
     young = np.int64(0)
-    for slot in range(16):
-        leaf = np.int64(table_leaves[(table << 4) + slot])
+    for nth in range(_LEAVES):
+        leaf = _leaf_at(tables, table, nth)
         if leaf == 0:
             continue
-        for at in range(leaf << 5, (leaf + 1) << 5):
-            page = np.int64(entries[at])
+        for entry in range(_LEAF_ENTRIES):
+            page = _page_at(tables, leaf, entry)
             if page == 0 or not state[page] & YOUNG:
                 continue
             if reworked and has(pages, page, OFF_LIST):
@@ -450,7 +480,7 @@ def _walk_page_tables(m: Any, state: Any, pages: Any, tables: Any, can_swap: Any
     """
     if not _ran_since_walk(m):
         return
-    table_flags = tables[4]
+    table_flags = tables[TABLE_FLAGS]
     now = np.uint8(1 << (m["max_seq"] & 1))
     later = np.uint8(1 << ((m["max_seq"] + 1) & 1))
     first = m["walks"] == 0
@@ -467,7 +497,7 @@ def _walk_page_tables(m: Any, state: Any, pages: Any, tables: Any, can_swap: Any
             continue
         if everywhere or table_flags[table] & now:
             young = _walk_table(m, state, pages, tables, table)
-            if young * _PER_LINE >= _TABLE_PAGES:
+            if young * _PER_LINE >= _TABLE_ENTRIES:
                 _note_table(m, table_flags, table, m["max_seq"] + 1)
 
 
@@ -703,13 +733,12 @@ def _shrink_page(
         if rules < MGLRU_6_14:
             clear_flags(pages, page, PG_REFERENCED)
         table_young = state[page] & TABLE_YOUNG if state[page] & MAPPED else 0
-        m["is_held"] = _is_held(m, tables[5], page)
+        m["is_held"] = _is_held(m, tables[MARKED], page)
         fate = _evict(m, state, pages, pool, classes, writes, slots, page)
         m["is_held"] = False
         if table_young:
-            table_flags = tables[4]
-            place = np.int64(tables[0][page])
-            table_flags[np.int64(tables[2][place >> 5]) >> 4] |= np.uint8(TABLE_YOUNG)
+            table, _ = _entry_of(tables, page)
+            tables[TABLE_FLAGS][table] |= np.uint8(TABLE_YOUNG)
         if fate == FREED:
             twice = _is_twice(m, pages, page)
             if has(pages, page, PG_WORKINGSET):
