@@ -21,7 +21,6 @@ from tracereplay.replay.charge import (
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
 from tracereplay.replay.statistics import flush_statistics
 
-SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 MAX_RECLAIM_RETRIES = 16
 OOM_REAPER_DELAY_NS = 2_000_000_000  # mm/oom_kill.c: 2 * HZ

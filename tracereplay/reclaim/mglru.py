@@ -60,7 +60,6 @@ from tracereplay._jit import inner, kernel, prefetch
 from tracereplay.reclaim.charging import (
     DEF_PRIORITY,
     LEVEL_NS,
-    SWAP_CLUSTER_MAX,
     build_charging,
     note_reclaim,
 )
@@ -99,6 +98,7 @@ from tracereplay.replay.page_tables import (
     TABLE_SHIFT,
 )
 from tracereplay.replay.state import (
+    ACTIVATING_AT,
     ISOLATED,
     LINKED,
     MAPPED,
@@ -106,6 +106,7 @@ from tracereplay.replay.state import (
     MGLRU_6_12,
     MGLRU_6_14,
     MGLRU_7_2,
+    MIN_LRU_BATCH,
     OFF_LIST,
     PENDING,
     PG_ACTIVE,
@@ -117,6 +118,7 @@ from tracereplay.replay.state import (
     PRESSED,
     RETURNED,
     SLOT_MET,
+    SWAP_CLUSTER_MAX,
     TABLE_YOUNG,
     YOUNG,
     clear_flags,
@@ -134,13 +136,11 @@ from tracereplay.replay.swap import (
     wait_for_write,
 )
 
-MIN_LRU_BATCH = 64  # BITS_PER_LONG
 MAX_LRU_BATCH = 64 * MIN_LRU_BATCH
 _LEAF_ENTRIES = 1 << LEAF_SHIFT
 _LEAVES = 1 << LEAVES_SHIFT  # of a table
 _TABLE_ENTRIES = 1 << TABLE_SHIFT  # PTRS_PER_PTE
 _PER_LINE = 8  # page table entries in a cache line: suitable_to_scan()
-_MARKS = 32  # where marked pages begin, behind the batch of folio_activate()
 _TICK_NS = 4_000_000  # CONFIG_HZ=250
 _NEVER_SCAN = np.int64(-1)
 
@@ -300,7 +300,7 @@ def _set_refs(m: Any, pages: Any, page: Any) -> Any:
 def _drain_activations(m: Any, pages: Any, marks: Any) -> None:
     """Move the pages of the batch to the youngest end; mm/swap.c:lru_activate()."""
     for at in range(m["activating"]):
-        page = np.int64(marks[at])
+        page = np.int64(marks[ACTIVATING_AT + at])
         if has(pages, page, OFF_LIST | PG_ACTIVE):  # isolated, or gone, meanwhile
             continue
         leave_generation(pages, page)
@@ -313,7 +313,7 @@ def _drain_activations(m: Any, pages: Any, marks: Any) -> None:
 @inner
 def _activate_later(m: Any, pages: Any, marks: Any, page: Any) -> None:
     """Put a page in the batch of folio_activate()."""
-    marks[m["activating"]] = page
+    marks[ACTIVATING_AT + m["activating"]] = page
     m["activating"] += 1
     if m["activating"] >= m["add_batch"]:
         _drain_activations(m, pages, marks)
@@ -332,7 +332,7 @@ def _is_held(m: Any, marks: Any, page: Any) -> Any:
     """Tell whether a page is in the batch of folio_activate(), which holds it (folio_get())."""
     held: Any = False
     for at in range(m["activating"]):
-        held = held or np.int64(marks[at]) == page
+        held = held or np.int64(marks[ACTIVATING_AT + at]) == page
     return held
 
 
@@ -397,7 +397,7 @@ def _look_around(m: Any, state: Any, pages: Any, tables: Any, page: Any) -> None
             set_flags(pages, other, PG_REFERENCED)
         elif head_named(pages, other) != youngest:
             if rules == MGLRU_6_1:
-                marks[_MARKS + marked] = other
+                marks[marked] = other
                 marked += 1
             else:
                 clear_flags(pages, other, PG_REFERENCED | PG_WORKINGSET)
@@ -408,7 +408,7 @@ def _look_around(m: Any, state: Any, pages: Any, tables: Any, page: Any) -> None
         return
     # 6.1: with a walk at hand, or for as many as a batch holds, only the number changes.
     for mark in range(marked):
-        other = np.int64(marks[_MARKS + mark])
+        other = np.int64(marks[mark])
         if m["mm_walk"] or marked >= m["add_batch"]:
             _promote(m, pages, other)
         else:

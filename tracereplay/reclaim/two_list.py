@@ -15,7 +15,6 @@ from tracereplay._jit import apart, copied, inner, kernel, prefetch
 from tracereplay.reclaim.charging import (
     DEF_PRIORITY,
     LEVEL_NS,
-    SWAP_CLUSTER_MAX,
     build_charging,
     note_reclaim,
 )
@@ -31,9 +30,12 @@ from tracereplay.replay.eviction import (
 from tracereplay.replay.loop import build_loop
 from tracereplay.replay.slots import no_slot_left
 from tracereplay.replay.state import (
+    ACTIVATED_AT,
     ACTIVE,
     INACTIVE,
     JOINED_PAGES,
+    KEPT_AT,
+    LEFT_AT,
     OFF_LIST,
     PENDING,
     PG_ACTIVE,
@@ -42,6 +44,7 @@ from tracereplay.replay.state import (
     PG_WORKINGSET,
     PG_WRITEBACK,
     PRESSED,
+    SWAP_CLUSTER_MAX,
     YOUNG,
     clear_flags,
     has,
@@ -64,8 +67,6 @@ from tracereplay.replay.swap import (
 
 _INACTIVE_RING = np.int64(1)
 _ACTIVE_RING = np.int64(2)
-# Parts of `isolated` behind the pages themselves, 32 entries each.
-_LEFT, _ACTIVATED, _KEPT = (np.int64(nth * SWAP_CLUSTER_MAX) for nth in (1, 2, 3))
 
 
 @inner
@@ -255,7 +256,7 @@ def _isolate(m: Any, state: Any, pages: Any, isolated: Any, count: Any) -> Any:
     while taken < count and page != INACTIVE:
         _prefetch_later(state, pages, page)
         isolated[taken] = page
-        isolated[_LEFT + left] = taken
+        isolated[LEFT_AT + left] = taken
         flags = np.int64(pages[page]["low_flags"])
         if (flags | in_turn) & PG_WRITEBACK:
             set_flags(pages, page, OFF_LIST)
@@ -268,9 +269,9 @@ def _isolate(m: Any, state: Any, pages: Any, isolated: Any, count: Any) -> Any:
             flags &= ~PG_REFERENCED
             pages[page]["low_flags"] = flags | young * PG_REFERENCED | again * PG_ACTIVE
             left += 1 ^ young
-            isolated[_ACTIVATED + activated] = page
+            isolated[ACTIVATED_AT + activated] = page
             activated += again
-            isolated[_KEPT + kept] = page
+            isolated[KEPT_AT + kept] = page
             kept += young ^ again
         page = np.int64(pages[page]["prev"])
         taken += 1
@@ -307,7 +308,7 @@ def _shrink_list(
     seen = np.int64(0)
     nth = np.int64(0)
     while nth < left:
-        at = isolated[_LEFT + nth]
+        at = isolated[LEFT_AT + nth]
         page = isolated[at]
         nth += 1
         m["clock_ns"] += (at + 1 - seen) * m["scan_ns"]
@@ -357,9 +358,9 @@ def _sort_once_more(pages: Any, isolated: Any, taken: Any) -> Any:
         if page:
             clear_flags(pages, page, OFF_LIST)
             again = np.int64(pages[page]["low_flags"]) // PG_ACTIVE & 1
-            isolated[_ACTIVATED + activated] = page
+            isolated[ACTIVATED_AT + activated] = page
             activated += again
-            isolated[_KEPT + kept] = page
+            isolated[KEPT_AT + kept] = page
             kept += 1 ^ again
     return activated, kept
 
@@ -386,11 +387,11 @@ def _shrink_inactive(
     freed, gone = _shrink_list(m, state, pages, pool, classes, writes, slots, isolated, taken, left)
     if freed + gone < left:  # some stay
         activated, kept = _sort_once_more(pages, isolated, taken)
-    _join(pages, ACTIVE, _ACTIVE_RING, m["joined_active"], isolated, _ACTIVATED, activated)
+    _join(pages, ACTIVE, _ACTIVE_RING, m["joined_active"], isolated, ACTIVATED_AT, activated)
     m["joined_active"] += activated
     m["active_pages"] += activated
     m["nonresident_age"] += activated
-    _join(pages, INACTIVE, _INACTIVE_RING, m["joined_inactive"], isolated, _KEPT, kept)
+    _join(pages, INACTIVE, _INACTIVE_RING, m["joined_inactive"], isolated, KEPT_AT, kept)
     m["joined_inactive"] += kept
     m["inactive_pages"] += kept
     m["vmscan_written"] += m["pageouts"]

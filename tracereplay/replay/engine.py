@@ -35,8 +35,6 @@ _MGLRU_RULES = {
     "6.14": st.MGLRU_6_14,
     "7.2": st.MGLRU_7_2,
 }
-ISOLATED_ROOM = 4 * 32  # reclaim/two_list.py:_shrink_inactive()
-MARKS = 32 + 64  # a full per-CPU batch, and the pages that one look around marks
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
 
 
@@ -132,11 +130,12 @@ class Replay:
         self.events = zeros_on_lines(EVENT_ROWS, st.EVENT)
         self.samples = np.zeros(FOOTPRINT_POINTS, st.SAMPLE)
         self._keys = np.zeros(size if needs_next_use else 0, np.int64)
-        self._isolated = np.zeros(0 if textbook else ISOLATED_ROOM, np.int64)
+        self._isolated = np.zeros(0 if textbook else st.ISOLATED_ROOM, np.int64)
         self._walks_page_tables = walks_page_tables
         self._tables: PageTables | None = None
         self._table_flags = np.zeros(0, np.uint8)
-        self._marks = np.zeros(MARKS, np.uint32)
+        batch = KERNELS[scenario.kernel].add_batch
+        self._marks = np.zeros(st.ACTIVATING_AT + batch, np.uint32)
         self.tlb = np.zeros(tlb_entries, np.uint32)
         self.finished = True
         self.position = 0

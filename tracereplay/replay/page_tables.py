@@ -17,7 +17,8 @@ TABLE_SHIFT = 9  # log2 of PTRS_PER_PTE on x86-64
 LEAVES_SHIFT = TABLE_SHIFT - LEAF_SHIFT
 
 # Parts of the look-up of a reclaim model that walks page tables, in this order: the four arrays of
-# PageTables; uint8, shape (tables,), bits that the model keeps of each; uint32, pages it has marked.
+# PageTables; uint8, shape (tables,), bits that the model keeps of each; uint32, pages it marks
+# (state.ACTIVATING_AT).
 PLACES, ENTRIES, LEAF_PLACES, TABLE_LEAVES, TABLE_FLAGS, MARKED = range(6)
 
 UInt32s = npt.NDArray[np.uint32]

@@ -198,6 +198,18 @@ FLUSH = np.dtype(
 
 WRITE = np.dtype([("done_ns", np.int64), ("page", np.uint32)], align=True)
 
+# ---- arrays of the reclaim models themselves, which the engine makes -------------------------------
+
+SWAP_CLUSTER_MAX = 32  # include/linux/swap.h: pages the two lists scan at a time
+# Of such a scan (two_list.py:_isolate()): its pages, which of them are left, to activate, to keep.
+LEFT_AT, ACTIVATED_AT, KEPT_AT, ISOLATED_ROOM = (
+    np.int64(nth * SWAP_CLUSTER_MAX) for nth in (1, 2, 3, 4)
+)
+MIN_LRU_BATCH = 64  # include/linux/mmzone.h, BITS_PER_LONG
+# What mglru marks among so many entries around a page; behind that the batch of folio_activate(),
+# `add_batch` pages.
+ACTIVATING_AT = np.int64(MIN_LRU_BATCH)
+
 # ---- the machine: settings, state and counters of one scenario -------------------------------------
 
 _SETTINGS = (
