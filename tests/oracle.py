@@ -76,7 +76,7 @@ class Kernel:
     header: int = 0
     poor_counter: str | None = "reject_compress_fail"
     mapped_only: bool = True
-    swap_clusters: bool = True
+    slot_clusters: bool = True
     cost_by_statistics: bool = False
     yields: bool = False
     lone_worker_ns: int = 2_000_000
@@ -100,7 +100,7 @@ KERNELS = {
         stores_raw=False,
         generations=2,
         mapped_only=False,
-        swap_clusters=False,
+        slot_clusters=False,
         yields=True,
         lone_worker_ns=0,
     ),
@@ -124,7 +124,7 @@ KERNELS = {
         header=8,
         poor_counter=None,
         mapped_only=False,
-        swap_clusters=False,
+        slot_clusters=False,
         yields=True,
         lone_worker_ns=0,
     ),
@@ -768,7 +768,7 @@ class Oracle:
         self.ra_window = 0
         if self.ra_max > 1 and not case.vma_readahead:
             room = min(self.total_slots, 16 * len(contents) + 512) + 1
-            self.slots = Clusters(room) if self.kernel.swap_clusters else Runs(room)
+            self.slots = Clusters(room) if self.kernel.slot_clusters else Runs(room)
         self.ra_before: int | None = None if case.vma_readahead else 0
         # clock
         self.now = 0
@@ -1013,7 +1013,7 @@ class Oracle:
         if not self.plugged:
             self.issue(page)
             return
-        in_holes = self.kernel.swap_clusters and self.slots is None
+        in_holes = self.kernel.slot_clusters and self.slots is None
         if in_holes or self.count["write_requests"] > before or not self.held:
             looked_at = self.held[-1 if self.kernel.plug_by_newest else 0] if self.held else []
             if len(self.held) == 32 or len(looked_at) >= 32:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tracereplay.errors import SettingsError
 from tracereplay.policies.base import Policy
 from tracereplay.reclaim import find_reclaim
-from tracereplay.replay.settings import KERNELS, Scenario, stores_raw
+from tracereplay.replay.engine import PROFILE_ONLY
+from tracereplay.replay.settings import KERNELS, KernelProfile, Scenario, stores_raw
 
 
 def scenario(**settings):
@@ -73,6 +76,30 @@ def test_each_kernel_has_zsmalloc_and_the_ideal_allocator_and_stores_raw_as_its_
         assert profile.name == name
         assert profile.stores_raw == stores_raw(name)
         assert {"zsmalloc", "ideal"} <= set(profile.allocators)
+
+
+def machine_of(kernel):
+    model = find_reclaim("two-list")
+    return model.replay(scenario(kernel=kernel), rows=1, unique_pages=1, one_cpu=True).machine[0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_machine_knows_every_rule_of_its_kernel(kernel):
+    rules = {field.name for field in dataclasses.fields(KernelProfile)} - PROFILE_ONLY
+    machine = machine_of(kernel)
+    assert not PROFILE_ONLY & set(machine.dtype.names)
+    for rule in rules:
+        assert machine[rule] == getattr(KERNELS[kernel], rule), rule
+
+
+def test_a_rule_that_no_machine_knows_is_no_rule(monkeypatch):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Newer(KernelProfile):
+        unheard_of: bool = True
+
+    monkeypatch.setitem(KERNELS, "6.18", Newer(name="6.18", since=(6, 16)))
+    with pytest.raises(ValueError, match="unheard_of"):
+        machine_of("6.18")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tracereplay.replay import state as st
 from tracereplay.replay.allocators import class_table, huge_class_bytes
 from tracereplay.replay.generations import MIN_NR_GENS
 from tracereplay.replay.page_tables import PageTables
-from tracereplay.replay.settings import KERNELS, Scenario
+from tracereplay.replay.settings import KERNELS, KernelProfile, Scenario
 from tracereplay.replay.slots import CLUSTER, new_slots
 from tracereplay.replay.swap import PLUG_ROOM, TABLE_ENDS
 from tracereplay.units import PAGE_BYTES
@@ -36,6 +36,28 @@ _MGLRU_RULES = {
     "7.2": st.MGLRU_7_2,
 }
 _INCOMPRESSIBLE = {"device": st.TO_DEVICE, "keep": st.KEEP, "raw": st.STORE_RAW, "link": st.LINK}
+
+
+# What a profile says that no machine has by this name: _configure() and __init__() make settings of it.
+PROFILE_ONLY = frozenset(
+    (
+        "name",
+        "since",
+        "allocators",
+        "lone_worker_ns",
+        "mglru",
+        "stores_raw",
+        "yields",
+        "zsmalloc_by_percent",
+        "zsmalloc_writeback",
+    )
+)
+
+
+def _rules(profile: KernelProfile) -> dict[str, int]:
+    """Return what a profile says, as settings of the machine."""
+    names = {field.name for field in dataclasses.fields(profile)} - PROFILE_ONLY
+    return {name: getattr(profile, name) for name in sorted(names)}
 
 
 def _sizes(
@@ -205,6 +227,7 @@ class Replay:
             cutoff = huge_class_bytes(old=profile.zsmalloc_by_percent)
         backing = policy.backing and (scenario.device != "none" or policy.synchronous)
         values: dict[str, int] = {
+            **_rules(profile),
             "generations": keeps_generations,
             "mglru_rules": _MGLRU_RULES[profile.mglru],
             "limit_pages": limit // PAGE_BYTES,
@@ -225,26 +248,8 @@ class Replay:
             if scenario.zswap_max_bytes is None or scenario.cgroup == "v1" or policy.synchronous
             else scenario.zswap_max_bytes // PAGE_BYTES,
             "allocator": allocator,
-            "zeromap": profile.zeromap,
             "same_filled": profile.same_filled or policy.synchronous,
-            "exclusive_loads": profile.exclusive_loads,
-            "strict_limit": profile.strict_limit,
-            "slot_cache": profile.slot_cache,
-            "second_chance": profile.second_chance,
-            "worker_whole_page": profile.worker_whole_page,
             "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,
-            "add_batch": profile.add_batch,
-            "flush_at_reclaim": profile.flush_at_reclaim,
-            "counts_bytes": profile.counts_bytes,
-            "cost_by_pageouts": profile.cost_by_pageouts,
-            "plug_by_newest": profile.plug_by_newest,
-            "full_walk_retry": profile.full_walk_retry,
-            "map_writable": profile.map_writable,
-            "mapped_only": profile.mapped_only,
-            "cost_by_statistics": profile.cost_by_statistics,
-            "walk_batch": profile.walk_batch,
-            "shrinker_flushes": profile.shrinker_flushes,
-            "swapin_drains": profile.swapin_drains,
             "throttle_sane": scenario.cgroup == "v2",
             "swappiness": scenario.swappiness,
             "page_cluster": 0 if policy.synchronous or textbook else scenario.page_cluster,
@@ -252,7 +257,6 @@ class Replay:
             "flush_period_ns": scenario.stat_flush_ns,
             "swap_slots_total": swap_slots,
             "textbook": textbook,
-            "header_bytes": profile.header_bytes,
             "device_depth": 256,
             "touch_ns": scenario.touch_ns,
             "watched_cutoff_bytes": cutoff,
@@ -264,7 +268,6 @@ class Replay:
             m[name] = int(value)
         phase = scenario.stat_flush_phase_ns
         m["next_flush_ns"] = scenario.stat_flush_ns if phase is None else phase
-        m["slot_clusters"] = profile.swap_clusters
         m["request_start"] = m["request_end"] = -1
         m["fifo_at"] = m["kept_at"] = m["order_end"] = 1
         if keeps_generations:

@@ -49,7 +49,7 @@ class KernelProfile:
         list begins with that), not its oldest
     mapped_only : a dirty page that readahead brought in and nobody mapped is activated, not written:
         pageout() takes it for no anonymous page (folio_test_anon(), since 6.16)
-    swap_clusters : a rotational swap device is cut into clusters as well
+    slot_clusters : a rotational swap device is cut into clusters as well
         (mm/swapfile.c:cluster_alloc_swap_entry(), since 6.13)
     cost_by_statistics : what reclaim has cost is read from statistics, as old as those are
         (prepare_scan_control(), 7.3), not noted at once (mm/swap.c:lru_note_cost())
@@ -92,7 +92,7 @@ class KernelProfile:
     header_bytes: int = 0
     mglru: Literal["6.1", "6.12", "6.14", "7.2"] = "6.14"
     mapped_only: bool = True
-    swap_clusters: bool = True
+    slot_clusters: bool = True
     cost_by_statistics: bool = False
     yields: bool = False
     lone_worker_ns: int = 2_000_000
@@ -128,7 +128,7 @@ KERNELS: dict[str, KernelProfile] = {
         stores_raw=False,
         mglru="6.12",
         mapped_only=False,
-        swap_clusters=False,
+        slot_clusters=False,
         yields=True,
         lone_worker_ns=0,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
@@ -156,7 +156,7 @@ KERNELS: dict[str, KernelProfile] = {
         header_bytes=8,
         mglru="6.1",
         mapped_only=False,
-        swap_clusters=False,
+        slot_clusters=False,
         yields=True,
         lone_worker_ns=0,
         allocators=("zsmalloc", "zbud", "z3fold", "ideal"),
