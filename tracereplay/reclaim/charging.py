@@ -42,8 +42,8 @@ def note_reclaim(m: Any, freed: Any, before: Any, pool_before: Any) -> None:
 def build_charging(reclaim: Any) -> tuple[Any, Any]:
     """Return (charge, make_room) for a reclaim model.
 
-    reclaim(m, state, pages, pool, classes, writes, slots, times) frees 32 pages or more where it
-    can, and returns how many; `times` is (flush times, what the model looks pages up in).
+    reclaim(m, state, pages, pool, classes, writes, slots, beside) frees 32 pages or more where it
+    can, and returns how many; `beside` is (flushes, lookup), as in replay.loop.build_loop().
     """
 
     @apart
@@ -55,7 +55,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
     ) -> Any:
         """Reclaim until a page can be charged; False is an OOM kill.
 
@@ -69,7 +69,7 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         is_dying: Any = False
         killed_ns = np.int64(0)
         while True:
-            freed = reclaim(m, state, pages, pool, classes, writes, slots, times)
+            freed = reclaim(m, state, pages, pool, classes, writes, slots, beside)
             if is_dying and m["clock_ns"] >= killed_ns + OOM_REAPER_DELAY_NS:
                 return False
             if m["usage_pages"] < m["limit_pages"]:  # mem_cgroup_margin()
@@ -103,12 +103,12 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
     ) -> Any:
         """Charge one page, reclaiming where the limit is met; False is an OOM kill."""
         if try_charge(m):
             return True
-        return charge_by_reclaim(m, state, pages, pool, classes, writes, slots, times)
+        return charge_by_reclaim(m, state, pages, pool, classes, writes, slots, beside)
 
     @apart
     def charge_tables(
@@ -119,14 +119,14 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
     ) -> Any:
         """Charge the page tables that a first touch of this address needs."""
         bits = state[page]
         for table in (NEW_TABLE, NEW_MIDDLE):
             if bits & table:
-                if not charge(m, state, pages, pool, classes, writes, slots, times):
+                if not charge(m, state, pages, pool, classes, writes, slots, beside):
                     return False
                 m["table_pages"] += 1
         return True
@@ -140,14 +140,14 @@ def build_charging(reclaim: Any) -> tuple[Any, Any]:
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
     ) -> Any:
         """Charge the page of a fault, and the page tables its address needs first."""
         if state[page] & (NEW_TABLE | NEW_MIDDLE) and not charge_tables(
-            m, state, pages, pool, classes, writes, slots, times, page
+            m, state, pages, pool, classes, writes, slots, beside, page
         ):
             return False
-        return charge(m, state, pages, pool, classes, writes, slots, times)
+        return charge(m, state, pages, pool, classes, writes, slots, beside)
 
     return charge, make_room

@@ -997,7 +997,7 @@ def _reclaim(
     classes: Any,
     writes: Any,
     slots: Any,
-    times: Any,
+    beside: Any,
 ) -> Any:
     """Reclaim 32 pages or more where possible; mm/vmscan.c:do_try_to_free_pages()."""
     m["reclaim_runs"] += 1
@@ -1007,13 +1007,13 @@ def _reclaim(
     rounds = 2 if m["full_walk_retry"] else 1
     for _ in range(rounds):
         for step in range(DEF_PRIORITY + 1):
-            flush_if_due(m, times[0])
+            flush_if_due(m, beside[0])
             if m["flush_period_ns"] == 0:
                 flush_statistics(m)
             m["clock_ns"] += LEVEL_NS
             priority = DEF_PRIORITY - step
             freed += _shrink(
-                m, state, pages, pool, classes, writes, slots, times[1], priority, freed
+                m, state, pages, pool, classes, writes, slots, beside[1], priority, freed
             )
             m["decided"] |= PRESSED
             if m["shrinker"]:
@@ -1055,11 +1055,11 @@ def charge_pages(
     classes: Any,
     writes: Any,
     slots: Any,
-    times: Any,
+    beside: Any,
     count: int,
 ) -> Any:
     """Charge pages that no trace touches (page cache of the task), reclaiming for them."""
     for done in range(count):
-        if not _charge(m[0], state, pages, pool, classes, writes, slots, times):
+        if not _charge(m[0], state, pages, pool, classes, writes, slots, beside):
             return done
     return count

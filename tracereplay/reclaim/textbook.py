@@ -36,12 +36,12 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
     ) -> Any:
         if charged_bytes(m) + PAGE_BYTES <= m["limit_bytes"]:
             return True
-        keys = times[1]
+        keys = beside[1]
         m["reclaim_runs"] += 1
         before = charged_bytes(m)
         pool_before = m["pool_charged_bytes"]

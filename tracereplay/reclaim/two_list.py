@@ -409,7 +409,7 @@ def _shrink_lruvec(
     classes: Any,
     writes: Any,
     slots: Any,
-    times: Any,
+    beside: Any,
     priority: Any,
 ) -> Any:
     """Scan both lists at one priority; return how many pages were freed."""
@@ -443,7 +443,7 @@ def _shrink_lruvec(
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
-        freed += _shrink_inactive(m, state, pages, pool, classes, writes, slots, times[1], step)
+        freed += _shrink_inactive(m, state, pages, pool, classes, writes, slots, beside[1], step)
         if active > 0:
             step = min(active, SWAP_CLUSTER_MAX)
             active -= step
@@ -456,7 +456,7 @@ def _shrink_lruvec(
     m["plugged"] = 0
     issue_plugged(m, pages, writes)
     end_plug(m)
-    flush_if_due(m, times[0])
+    flush_if_due(m, beside[0])
     if _inactive_is_low(m) and m["swap_slots_total"] > 0:
         _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)
     return freed
@@ -471,7 +471,7 @@ def _reclaim(
     classes: Any,
     writes: Any,
     slots: Any,
-    times: Any,
+    beside: Any,
 ) -> Any:
     """Reclaim 32 pages or more where possible; mm/vmscan.c:do_try_to_free_pages()."""
     m["reclaim_runs"] += 1
@@ -483,21 +483,21 @@ def _reclaim(
     freed = np.int64(0)
     while True:
         for step in range(DEF_PRIORITY + 1):
-            flush_if_due(m, times[0])
+            flush_if_due(m, beside[0])
             if m["flush_period_ns"] == 0 or (
                 m["flush_at_reclaim"] and m["stat_updates"] > CHARGE_BATCH * (m["cpus"] + 1)
             ):
                 flush_statistics(m)
             m["clock_ns"] += LEVEL_NS
             freed += _shrink_lruvec(
-                m, state, pages, pool, classes, writes, slots, times, DEF_PRIORITY - step
+                m, state, pages, pool, classes, writes, slots, beside, DEF_PRIORITY - step
             )
             m["decided"] |= PRESSED
             if m["shrinker"]:
                 _shrink_slab(m, state, pages, pool, classes, writes, slots, DEF_PRIORITY - step)
             if freed >= SWAP_CLUSTER_MAX:
                 break
-        flush_if_due(m, times[0])
+        flush_if_due(m, beside[0])
         m["refaults_snapshot"] = m["stat_activate"]
         if freed:
             break
@@ -552,11 +552,11 @@ def charge_pages(
     classes: Any,
     writes: Any,
     slots: Any,
-    times: Any,
+    beside: Any,
     count: int,
 ) -> Any:
     """Charge pages that no trace touches (page cache of the task), reclaiming for them."""
     for done in range(count):
-        if not _charge(m[0], state, pages, pool, classes, writes, slots, times):
+        if not _charge(m[0], state, pages, pool, classes, writes, slots, beside):
             return done
     return count

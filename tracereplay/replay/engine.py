@@ -450,7 +450,10 @@ class Replay:
         self._tables = tables
 
     def _lookup(self) -> Any:
-        """Return what the reclaim model looks pages up in: keys of a heap, or page tables."""
+        """Return what the reclaim model looks pages up in, or puts them in while it decides.
+
+        Page tables (page_tables.py), the keys of a heap, or the pages of one scan.
+        """
         if not self._walks_page_tables:
             return self._keys if self.machine[0]["textbook"] else self._isolated
         if self._tables is None:

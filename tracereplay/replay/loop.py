@@ -264,7 +264,11 @@ def prefetch_ahead(m: Any, pages: Any, pool: Any, neighbours: Any, page_ids: Any
 def build_loop(
     on_hit: Any, make_room: Any, refault: Any, add: Any, drain: Any, run_worker: Any
 ) -> Any:
-    """Return the access loop of a reclaim model; see `replay_accesses` inside."""
+    """Return the access loop of a reclaim model; see `replay_accesses` inside.
+
+    `beside` is (flushes, lookup) throughout: when the statistics are flushed, FLUSH, and what the model
+    looks pages up in.
+    """
 
     @inner
     def pass_hits(
@@ -322,7 +326,7 @@ def build_loop(
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
     ) -> Any:
         """Bring a page into the swap cache; return the service, -1 where there is no room.
@@ -334,7 +338,7 @@ def build_loop(
             return np.int64(SWAP_CACHE)
         m["incoming"] = page
         requests = m["ev_requests"]
-        has_room = make_room(m, state, pages, pool, classes, writes, slots, times, page)
+        has_room = make_room(m, state, pages, pool, classes, writes, slots, beside, page)
         m["incoming"] = 0
         if not has_room:
             return np.int64(-1)
@@ -362,11 +366,11 @@ def build_loop(
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
     ) -> Any:
         """Bring in a page of a window: bring_in() once for all, not copied to each place."""
-        return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
+        return np.int64(bring_in(m, state, pages, pool, classes, writes, slots, beside, page))
 
     @apart
     def read_around(
@@ -378,7 +382,7 @@ def build_loop(
         writes: Any,
         slots: Any,
         neighbours: Any,
-        times: Any,
+        beside: Any,
         page: Any,
         begin: Any,
         count: Any,
@@ -417,7 +421,7 @@ def build_loop(
                     continue
             if other == page:
                 service = bring_neighbour(
-                    m, state, pages, pool, classes, writes, slots, times, page
+                    m, state, pages, pool, classes, writes, slots, beside, page
                 )
                 if service < 0:
                     return service
@@ -425,7 +429,8 @@ def build_loop(
                 pages, other, IN_ZSWAP | ON_DEVICE | IN_ZEROMAP
             ):
                 from_pool = has(pages, other, IN_ZSWAP)
-                if bring_neighbour(m, state, pages, pool, classes, writes, slots, times, other) < 0:
+                came = bring_neighbour(m, state, pages, pool, classes, writes, slots, beside, other)
+                if came < 0:
                     return np.int64(-1)  # this charge may kill as well (GFP_HIGHUSER_MOVABLE)
                 set_flags(pages, other, PG_READAHEAD)
                 m["swap_ra"] += 1
@@ -434,9 +439,9 @@ def build_loop(
                 else:
                     m["ev_read_ahead"] += 1
         if m["swapin_drains"]:
-            drain(m, pages, times[1])  # lru_add_drain()
+            drain(m, pages, beside[1])  # lru_add_drain()
         if not state[page] & RESIDENT:  # reclaimed again for one of the others
-            service = bring_neighbour(m, state, pages, pool, classes, writes, slots, times, page)
+            service = bring_neighbour(m, state, pages, pool, classes, writes, slots, beside, page)
         return service
 
     @copied
@@ -448,14 +453,14 @@ def build_loop(
         classes: Any,
         writes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
     ) -> Any:
         """Give a page that was never touched; return the service, -1 where there is no room.
 
         mm/memory.c:do_anonymous_page().
         """
-        if not make_room(m, state, pages, pool, classes, writes, slots, times, page):
+        if not make_room(m, state, pages, pool, classes, writes, slots, beside, page):
             return np.int64(-1)
         m["minor_faults"] += 1
         m["clock_ns"] += m["minor_fault_ns"]
@@ -475,7 +480,7 @@ def build_loop(
         pool: Any,
         classes: Any,
         slots: Any,
-        times: Any,
+        beside: Any,
         page: Any,
         write: Any,
     ) -> Any:
@@ -498,7 +503,7 @@ def build_loop(
         if m["vma_readahead"]:
             m["ra_prev"] = page
         if write and m["swapin_drains"] and has(pages, page, OFF_LIST):
-            drain(m, pages, times[1])
+            drain(m, pages, beside[1])
         _map(m, state, pages, pool, classes, slots, page, write)
         return is_warm
 
@@ -512,7 +517,7 @@ def build_loop(
         writes: Any,
         slots: Any,
         neighbours: Any,
-        times: Any,
+        beside: Any,
         page: Any,
         write: Any,
     ) -> Any:
@@ -538,19 +543,21 @@ def build_loop(
                     writes,
                     slots,
                     neighbours,
-                    times,
+                    beside,
                     page,
                     begin,
                     count,
                 )
             )
         else:
-            service = np.int64(bring_in(m, state, pages, pool, classes, writes, slots, times, page))
+            service = np.int64(
+                bring_in(m, state, pages, pool, classes, writes, slots, beside, page)
+            )
         if service < 0:
             return service
         in_batch = has(pages, page, OFF_LIST)
         if write and in_batch and m["swapin_drains"] and not m["synchronous"]:
-            drain(m, pages, times[1])  # to see whether anybody else holds the page
+            drain(m, pages, beside[1])  # to see whether anybody else holds the page
         _map(m, state, pages, pool, classes, slots, page, write)
         return service
 
@@ -568,15 +575,17 @@ def build_loop(
     ) -> Any:
         """Replay rows of a batch until its end, an OOM kill, or a full event buffer; return rows done.
 
-        batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses, heap keys)
-            int64 or empty, neighbours uint32 or empty (swap.py:_address_window()), flushes FLUSH, first
-            row in the trace, first row to replay)
+        batch : (page_ids uint32, is_write bool, time_ns int64 or empty, (next uses int64 or empty,
+            lookup), neighbours uint32 or empty (swap.py:_address_window()), flushes FLUSH, first row
+            in the trace, first row to replay)
+        lookup : arrays of the reclaim model itself. A textbook model: int64, keys of a heap, or empty;
+            two-list: int64, the pages of one scan (state.LEFT_AT); mglru: a tuple (page_tables.PLACES)
         slots : uint32, see slots.new_slots(); empty where readahead does not follow slots
         out : (events EVENT, samples SAMPLE, tlb uint32: pages whose translation is cached,
             direct-mapped, a power of two; empty where that is not modelled)
         """
         page_ids, is_write, time_ns, ahead, neighbours, flushes, first_row, start = batch
-        times = (flushes, ahead[1])
+        beside = (flushes, ahead[1])
         events, samples, tlb = out
         has_tlb = tlb.size > 0
         tlb_mask = np.int64(tlb.size - 1)
@@ -620,11 +629,11 @@ def build_loop(
                 state[page] = (bits & ~np.uint8(READ_ONLY)) | ACCESSED | PTE_DIRTY
             elif bits & RESIDENT:
                 service = np.int64(SWAP_CACHE)
-                is_warm = map_cached(m, state, pages, pool, classes, slots, times, page, write)
+                is_warm = map_cached(m, state, pages, pool, classes, slots, beside, page, write)
             else:
                 if not bits & SEEN:
                     service = np.int64(
-                        map_new(m, state, pages, pool, classes, writes, slots, times, page)
+                        map_new(m, state, pages, pool, classes, writes, slots, beside, page)
                     )
                 else:
                     if has(pages, page, IN_ZSWAP):
@@ -639,7 +648,7 @@ def build_loop(
                             writes,
                             slots,
                             neighbours,
-                            times,
+                            beside,
                             page,
                             write,
                         )
