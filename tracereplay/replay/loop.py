@@ -267,7 +267,21 @@ def build_loop(
     """Return the access loop of a reclaim model; see `replay_accesses` inside.
 
     `beside` is (flushes, lookup) throughout: when the statistics are flushed, FLUSH, and what the model
-    looks pages up in.
+    looks pages up in. The hooks, all of them @inner, @copied or @apart:
+
+    on_hit(pages, page, ahead, row) : each touch, of a page that faulted once it is mapped; `ahead` is
+        (next uses, lookup). Returns nothing.
+    make_room(m, state, pages, pool, classes, writes, slots, beside, page) : before a page comes into
+        memory, also one that is read ahead: charges it, and what its address needs, and has others
+        leave where the limit is met. Returns False where that fails: an OOM kill, which ends the replay.
+    refault(m, pages, page) : a page that was evicted is in memory again, on no list yet; the model counts
+        it and sets the flags that decide where it belongs. Returns nothing.
+    add(m, pages, page) : puts a page on a list, a new one, a refaulted one, or one that a policy has
+        held apart from the lists (LINKED). Returns nothing.
+    drain(m, pages, lookup) : puts the pages of per-CPU batches on their lists where a fault asks for
+        that, lru_add_drain(). Returns nothing.
+    run_worker(m, state, pages, pool, classes, writes, slots) : before a fault, while the writeback worker
+        has work: does what it had time for by now. build_eviction() returns it.
     """
 
     @inner
