@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner, kernel
-from tracereplay.reclaim.textbook import build_textbook, no_batch
+from tracereplay.reclaim.textbook import build_textbook, count_refault, no_batch
 from tracereplay.replay.eviction import build_eviction
 from tracereplay.replay.loop import build_loop
 
@@ -76,11 +76,6 @@ def _add(m: Any, pages: Any, page: Any) -> None:
 
 
 @inner
-def _refault(m: Any, pages: Any, page: Any) -> None:
-    m["workingset_refault_anon"] += 1
-
-
-@inner
 def _take(m: Any, pages: Any, keys: Any) -> Any:
     size = m["heap_size"]
     if size == 0:
@@ -96,14 +91,9 @@ def _take(m: Any, pages: Any, keys: Any) -> Any:
     return page
 
 
-@inner
-def _put_back(m: Any, pages: Any, page: Any) -> None:
-    _add(m, pages, page)
-
-
-_evict, _run_worker, _shrink_slab = build_eviction(_refault, _add)
-_make_room = build_textbook(_evict, _shrink_slab, _take, _put_back)
-_replay_accesses = build_loop(_on_hit, _make_room, _refault, _add, no_batch, _run_worker)
+_evict, _run_worker, _shrink_slab = build_eviction(count_refault, _add)
+_make_room = build_textbook(_evict, _shrink_slab, _take, _add)
+_replay_accesses = build_loop(_on_hit, _make_room, count_refault, _add, no_batch, _run_worker)
 
 
 @kernel

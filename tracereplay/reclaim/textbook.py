@@ -1,4 +1,4 @@
-"""What exact LRU and Belady's bound share: making room for one page at a time."""
+"""What textbook models share: making room for one page at a time, and a list from young to old."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from tracereplay._jit import inner
 from tracereplay.reclaim.charging import note_reclaim
 from tracereplay.replay.charge import charged_bytes
 from tracereplay.replay.eviction import ACTIVATE, OFF_LRU, forget_page
-from tracereplay.replay.state import PG_ACTIVE, PRESSED, clear_flags
+from tracereplay.replay.state import (
+    INACTIVE,
+    PG_ACTIVE,
+    PRESSED,
+    clear_flags,
+    link_head,
+    unlink,
+)
 from tracereplay.units import PAGE_BYTES
 
 
@@ -19,12 +26,36 @@ def no_batch(m: Any, pages: Any, lookup: Any) -> None:
     """Do nothing: a textbook model has no per-CPU batch to drain."""
 
 
-def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> Any:
-    """Return `make_room` for a model that orders pages by `take` and `put_back`.
+@inner
+def count_refault(m: Any, pages: Any, page: Any) -> None:
+    """Count a page that was evicted and is back; where it belongs does not depend on that."""
+    m["workingset_refault_anon"] += 1
 
-    take(m, pages, keys) removes and returns the victim (0 where there is none); put_back(m, pages, page)
-    returns one that a policy keeps. A fault finds no room when every resident page was offered
-    once and stayed: that is the OOM kill.
+
+@inner
+def add_youngest(m: Any, pages: Any, page: Any) -> None:
+    """Put a page at the young end of the list."""
+    link_head(pages, INACTIVE, page)
+    m["inactive_pages"] += 1
+
+
+@inner
+def take_oldest(m: Any, pages: Any, keys: Any) -> Any:
+    """Take the page at the old end of the list; 0 where there is none."""
+    page = np.int64(pages[INACTIVE]["prev"])
+    if page == INACTIVE:
+        return np.int64(0)
+    unlink(pages, page)
+    m["inactive_pages"] -= 1
+    return page
+
+
+def build_textbook(evict: Any, shrink_slab: Any, take: Any, add: Any) -> Any:
+    """Return `make_room` for a model that orders pages by `take` and `add`.
+
+    take(m, pages, keys) removes and returns the victim (0 where there is none); add(m, pages, page),
+    the loop's hook, puts back one that a policy keeps. A fault finds no room when every resident page
+    was offered once and stayed: that is the OOM kill.
     """
 
     @inner
@@ -60,7 +91,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, put_back: Any) -> An
             if fate == ACTIVATE:
                 m["pgactivate"] += 1
                 clear_flags(pages, victim, PG_ACTIVE)
-                put_back(m, pages, victim)
+                add(m, pages, victim)
             elif fate != OFF_LRU:
                 forget_page(m, state, pages, victim)
                 freed += 1
