@@ -144,17 +144,23 @@ def _inverted(m: Any, pages: Any, pool: Any, page: Any) -> Any:
 
 
 @inner
-def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
-    """Send a page of memory to the device; FREED where the write is synchronous, else WRITING."""
-    if m["fifo_pages"] > 0:
-        m["lru_inversions"] += 1  # what zswap holds was reclaimed earlier
+def _send(m: Any, pages: Any, page: Any) -> None:
+    """Note that the device gets a page: the write is submitted, and from now on the device holds it."""
     if not has(pages, page, ON_DEVICE):
         m["device_pages"] += 1
         m["device_pages_peak"] = max(m["device_pages_peak"], m["device_pages"])
     set_flags(pages, page, ON_DEVICE)
     m["pswpout"] += 1
-    m["ev_written"] += 1
     m["clock_ns"] += m["submit_ns"]
+
+
+@inner
+def write_to_device(m: Any, pages: Any, writes: Any, page: Any) -> Any:
+    """Send a page of memory to the device; FREED where the write is synchronous, else WRITING."""
+    if m["fifo_pages"] > 0:
+        m["lru_inversions"] += 1  # what zswap holds was reclaimed earlier
+    _send(m, pages, page)
+    m["ev_written"] += 1
     if m["synchronous"] or m["textbook"]:
         if not m["synchronous"]:
             count_request(m, pages, page)
@@ -291,24 +297,18 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return False
         if _inverted(m, pages, pool, page):
             m["lru_inversions"] += 1
-        if not has(pages, page, ON_DEVICE):
-            m["device_pages"] += 1
-            m["device_pages_peak"] = max(m["device_pages_peak"], m["device_pages"])
+        _send(m, pages, page)
         m["zswpwb"] += 1
-        m["pswpout"] += 1
         m["ev_written_back"] += 1
-        m["clock_ns"] += m["submit_ns"]
         if linked:
             # mixed-lru: written straight from the page, without a copy.
             forget_entry(m, pages, pool, classes, page)
             clear_flags(pages, page, PG_DIRTY)
-            set_flags(pages, page, ON_DEVICE)
             count_request(m, pages, page)
             forget_page(m, state, pages, page)
             return True
         m["ev_written_back_bytes"] += stored_length(m, pages, page)
         m["clock_ns"] += m["load_ns"]
-        set_flags(pages, page, ON_DEVICE)
         if m["textbook"] or m["synchronous"]:
             if not m["synchronous"]:
                 count_request(m, pages, page)
