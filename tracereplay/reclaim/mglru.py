@@ -64,9 +64,9 @@ from tracereplay.reclaim.charging import (
     note_reclaim,
 )
 from tracereplay.replay.charge import charged_bytes
-from tracereplay.replay.eviction import ACTIVATE as KEEP_ACTIVE
 from tracereplay.replay.eviction import (
     FREED,
+    KEEP_ACTIVE,
     KEPT_LOCKED,
     OFF_LRU,
     activate_page,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tracereplay._jit import inner
-from tracereplay.reclaim.charging import note_reclaim
+from tracereplay.reclaim.charging import DEF_PRIORITY, note_reclaim
 from tracereplay.replay.charge import charged_bytes
-from tracereplay.replay.eviction import ACTIVATE, OFF_LRU, forget_page
+from tracereplay.replay.eviction import KEEP_ACTIVE, OFF_LRU, forget_page
 from tracereplay.replay.state import (
     INACTIVE,
     PG_ACTIVE,
@@ -88,7 +88,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, add: Any) -> Any:
             m["ev_scanned"] += 1
             m["clock_ns"] += m["scan_ns"]
             fate = evict(m, state, pages, pool, classes, writes, slots, victim)
-            if fate == ACTIVATE:
+            if fate == KEEP_ACTIVE:
                 m["pgactivate"] += 1
                 clear_flags(pages, victim, PG_ACTIVE)
                 add(m, pages, victim)
@@ -97,7 +97,7 @@ def build_textbook(evict: Any, shrink_slab: Any, take: Any, add: Any) -> Any:
                 freed += 1
             m["decided"] |= PRESSED
             if m["shrinker"]:
-                shrink_slab(m, state, pages, pool, classes, writes, slots, 12)
+                shrink_slab(m, state, pages, pool, classes, writes, slots, DEF_PRIORITY)
             if charged_bytes(m) + PAGE_BYTES <= m["limit_bytes"]:
                 found = True
                 break

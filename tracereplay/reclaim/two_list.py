@@ -19,9 +19,9 @@ from tracereplay.reclaim.charging import (
     note_reclaim,
 )
 from tracereplay.replay.charge import CHARGE_BATCH, charged_bytes
-from tracereplay.replay.eviction import ACTIVATE as KEEP_ACTIVE
 from tracereplay.replay.eviction import (
     FREED,
+    KEEP_ACTIVE,
     OFF_LRU,
     activate_page,
     build_eviction,

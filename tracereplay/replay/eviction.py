@@ -65,7 +65,7 @@ from tracereplay.replay.zswap import (
 from tracereplay.replay.zswap_order import join_order, leave_order, oldest_entry, oldest_kept
 from tracereplay.units import PAGE_BYTES
 
-FREED, ACTIVATE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
+FREED, KEEP_ACTIVE, WRITING, OFF_LRU, KEPT_LOCKED = range(5)
 WORKER_FAILURES = 16  # MAX_RECLAIM_RETRIES
 ZPOOL_TRIES = 8  # mm/zbud.c:zbud_zpool_shrink(), mm/z3fold.c:z3fold_zpool_shrink()
 # One step of the worker looks for the next cgroup in the whole hierarchy and sums the pool.
@@ -480,7 +480,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
     ) -> Any:
         """Unmap a page and put its data somewhere; say what becomes of the page.
 
-        Returns FREED (the caller forgets it), ACTIVATE (it stays, at the active end), WRITING (it
+        Returns FREED (the caller forgets it), KEEP_ACTIVE (it stays, at the active end), WRITING (it
         stays until the device has it), OFF_LRU (it stays, in the zswap order), or KEPT_LOCKED (it
         stays in the swap cache: pageout() and __remove_mapping() leave what somebody else holds).
         mm/vmscan.c:shrink_folio_list() from the swap slot on, mm/page_io.c:swap_writeout().
@@ -490,7 +490,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 _forget_returned(m, pages, pool, classes, page)
             # Virtual swap names a page without a place on the device.
             if not (pages[page]["slot"] or m["late_slots"] or alloc_slot(m, pages, slots, page)):
-                return ACTIVATE
+                return KEEP_ACTIVE
             set_flags(pages, page, SWAPCACHE | PG_DIRTY)
             is_last = m["swap_slots"] == m["swap_slots_total"] and not m["late_slots"]
             if is_last and m["slots_kept"] > 0:
@@ -516,7 +516,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             m["ev_dropped"] += 1
             return FREED
         if has(pages, page, NEVER_MAPPED) and m["mapped_only"]:
-            return ACTIVATE
+            return KEEP_ACTIVE
         clear_flags(pages, page, PG_DIRTY)
         size = np.int64(pages[page]["size"])
         if size == 0 and m["zeromap"]:
@@ -575,11 +575,11 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 return OFF_LRU
             if action == KEPT_BY_POLICY:
                 keep_page(m, pages, pool, page)
-                return ACTIVATE
+                return KEEP_ACTIVE
         m["decided"] |= DEVICE_MET | SLOT_MET
         if not m["has_device"] or not (pages[page]["slot"] or alloc_slot(m, pages, slots, page)):
             keep_page(m, pages, pool, page)
-            return ACTIVATE
+            return KEEP_ACTIVE
         m["pageouts"] += 1
         return write_to_device(m, pages, writes, page)
 
