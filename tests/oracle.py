@@ -62,7 +62,9 @@ class Kernel:
     zeromap: bool = True
     same_filled: bool = False
     exclusive_loads: bool = True
-    old_limits: bool = False
+    strict_limit: bool = False  # 6.1: full only above the limit
+    slot_cache: bool = False  # 6.1: freed slots, and their entries, go 64 at a time
+    worker_whole_page: bool = False  # 6.1: one run frees one page of the allocator
     second_chance: bool = True
     add_batch: int = 31
     flush_at_reclaim: bool = False
@@ -110,7 +112,9 @@ KERNELS = {
         zeromap=False,
         same_filled=True,
         exclusive_loads=False,
-        old_limits=True,
+        strict_limit=True,
+        slot_cache=True,
+        worker_whole_page=True,
         second_chance=False,
         add_batch=15,
         flush_at_reclaim=True,
@@ -986,7 +990,7 @@ class Oracle:
 
     def free_swap(self, page: Page) -> None:
         """folio_free_swap(): the slot goes, and whatever held its data."""
-        if self.kernel.old_limits and page.slot is not None and not page.linked:
+        if self.kernel.slot_cache and page.slot is not None and not page.linked:
             # free_swap_slot(): 64 at a time, and the entries go with them.
             if len(self.returned) == 64:
                 for other in self.returned:
@@ -1087,7 +1091,7 @@ class Oracle:
     def reached_limit(self) -> tuple[bool, bool]:
         """Return (refuse, wake the worker)."""
         pool = self.pool_pages
-        if self.kernel.old_limits:
+        if self.kernel.strict_limit:
             # zswap_update_total_size() is called where an entry is stored or freed, not where the
             # worker frees a page after that.
             pool = self.seen_pool + self.linked_count
@@ -1124,7 +1128,7 @@ class Oracle:
         """Return stored, refused, keep, or link."""
         if self.worker_on:
             self.run_worker()
-        if self.kernel.old_limits and page.in_zswap:
+        if self.kernel.strict_limit and page.in_zswap:
             self.forget_entry(page)  # __frontswap_store(): a dup goes first
         refused = "keep" if self.rules.full == "keep" else "refused"
         most = self.case.zswap_max_pages if self.case.cgroup == "v2" else None
@@ -1135,10 +1139,10 @@ class Oracle:
                 self.flush()
             if self.charged // PAGE >= most:
                 shrunk = False
-                if not self.kernel.old_limits and self.rules.writeback:
+                if self.kernel.second_chance and self.rules.writeback:
                     shrunk = self.walk_batch()
                 if not shrunk:
-                    if self.full and not self.kernel.old_limits:
+                    if self.full and not self.kernel.strict_limit:
                         self.wake_worker()
                     return refused
         full, wake = self.reached_limit()
@@ -1206,7 +1210,8 @@ class Oracle:
 
     def write_back(self, page: Page) -> bool:
         """zswap_writeback_entry(). Unlike the kernel, charging its page never reclaims."""
-        per_entry = not self.kernel.old_limits  # 6.1 counts runs of the worker that freed nothing
+        # 6.1 counts runs of the worker that freed nothing.
+        per_entry = not self.kernel.worker_whole_page
         if page.resident and not page.linked:
             self.count["reject_reclaim_fail"] += per_entry
             self.met_swap_cache = True
@@ -1258,7 +1263,7 @@ class Oracle:
 
         A batch costs 1 us; an entry written back also the reclaim of one page for its copy.
         """
-        if self.worker_on and self.kernel.old_limits and self.worker_time <= self.now:
+        if self.worker_on and self.kernel.worker_whole_page and self.worker_time <= self.now:
             self.worker_on = False
             here = self.now
             if not self.zpool_shrink():
@@ -1409,7 +1414,7 @@ class Oracle:
     def evict(self, page: Page) -> str:
         """Return freed, activate, keep, writing, or linked."""
         if not page.swapcache:
-            if self.kernel.old_limits:
+            if self.kernel.slot_cache:
                 self.returned = [None if other is page else other for other in self.returned]
                 if page.in_zswap:
                     self.forget_entry(page)

@@ -19,7 +19,7 @@ from tracereplay._jit import inner
 INACTIVE = np.int64(0)
 ACTIVE = np.int64(1)
 PENDING = np.int64(8)  # the per-CPU batch: on no LRU list yet
-ISOLATED = np.int64(9)  # taken off the lists by reclaim
+ISOLATED = np.int64(9)  # taken off the lists by reclaim (mglru)
 RETURNED = np.int64(10)  # what stays of the isolated pages (mglru)
 GENERATIONS = np.int64(4)  # four heads, by generation number modulo 4 (mglru)
 FIRST_PAGE = 16
