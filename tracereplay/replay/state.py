@@ -325,6 +325,7 @@ _STATE = (
     "anon_cost",
     "file_cost",
     "vmscan_rotated",  # pages reclaim looked at and did not free
+    "pageouts",  # stores and writes of the scan in hand (two-list)
     "vmscan_written",  # stores and writes by reclaim: NR_VMSCAN_WRITE
     "costed_rotated",  # of these, and of restored pages, what the costs have in them (7.3)
     "costed_io",
@@ -392,7 +393,6 @@ _STATE = (
     "next_sample",
     "last_access",
     "heap_size",
-    "priority",
     "force_deactivate",
     "skipped_deactivate",
     "incoming",
@@ -428,7 +428,6 @@ _STATE = (
     "workingset_protected",
     "workingset_avg_refaulted",
     "workingset_avg_total",
-    "pageouts",
 )
 COUNTERS = (
     "accesses",
