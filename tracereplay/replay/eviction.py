@@ -468,6 +468,40 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
                 m["worker_failures"] = 0
 
     @inner
+    def offer(
+        m: Any,
+        state: Any,
+        pages: Any,
+        pool: Any,
+        classes: Any,
+        writes: Any,
+        slots: Any,
+        page: Any,
+    ) -> Any:
+        """Offer a page to zswap within its limits; return what store() does; mm/zswap.c:zswap_store()."""
+        if m["worker_active"]:
+            run_worker(m, state, pages, pool, classes, writes, slots)
+        if m["strict_limit"] and has(pages, page, IN_ZSWAP):
+            forget_entry(m, pages, pool, classes, page)  # __frontswap_store(): a dup goes first
+        limited = m["zswap_max_pages"] < NEVER
+        if limited and m["zswap_max_pages"] > 0:
+            flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
+        if limited and m["pool_charged_bytes"] // PAGE_BYTES >= m["zswap_max_pages"]:
+            m["decided"] |= POOL_MET
+            # shrink_memcg() once; the store goes on if it wrote something back.
+            can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
+            if not (can_walk and shrink_memcg(m, state, pages, pool, classes, writes, slots)):
+                if m["zswap_full"] and not m["strict_limit"]:
+                    wake_worker(m)  # every refusal does while the pool is full
+                return full_action(m)
+        full, wake = is_full(m)
+        if wake:
+            wake_worker(m)
+        if full:
+            return full_action(m)
+        return store(m, pages, pool, classes, page)
+
+    @inner
     def evict(
         m: Any,
         state: Any,
@@ -530,33 +564,9 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             give_up_late_slot(m, pages, slots, page)
             return FREED
         clear_flags(pages, page, IN_ZEROMAP)
-        action = np.int64(-1)
         m["decided"] |= EVICTED
         if m["zswap_enabled"]:
-            if m["worker_active"]:
-                run_worker(m, state, pages, pool, classes, writes, slots)
-            if m["strict_limit"] and has(pages, page, IN_ZSWAP):
-                forget_entry(m, pages, pool, classes, page)  # __frontswap_store(): a dup goes first
-            limited = m["zswap_max_pages"] < NEVER
-            if limited and m["zswap_max_pages"] > 0:
-                flush_statistics(m)  # obj_cgroup_may_zswap() wants exact numbers
-            if limited and m["pool_charged_bytes"] // PAGE_BYTES >= m["zswap_max_pages"]:
-                m["decided"] |= POOL_MET
-                action = full_action(m)
-                # shrink_memcg() once; the store goes on if it wrote something back.
-                can_walk = m["zswap_max_pages"] > 0 and m["second_chance"] and m["writeback"]
-                if can_walk and shrink_memcg(m, state, pages, pool, classes, writes, slots):
-                    action = np.int64(-1)
-                elif m["zswap_full"] and not m["strict_limit"]:
-                    wake_worker(m)  # every refusal does while the pool is full
-            if action < 0:
-                full, wake = is_full(m)
-                if full:
-                    action = full_action(m)
-                if wake:
-                    wake_worker(m)
-            if action < 0:
-                action = store(m, pages, pool, classes, page)
+            action = offer(m, state, pages, pool, classes, writes, slots, page)
             if action == STORED:
                 m["pageouts"] += 1
                 if has(pages, page, ON_DEVICE):
