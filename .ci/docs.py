@@ -315,8 +315,8 @@ def tables() -> str:
         ("codecs", schema.CODEC_TRADE, "Per policy and memory limit what each codec saves and costs; `compare --out` writes it where several ran."),
         ("curve", schema.CURVE, "Misses at every memory size; `curve` prints it."),
         ("sampled curve", schema.SAMPLED_CURVE, "The same from a sample of the pages."),
-        ("reuse distances", schema.REUSE_DISTANCES, "Hits by stack distance; `curve --distances` prints it."),
         ("pool curve", schema.POOL_CURVE, "The same with a compressed pool behind the memory."),
+        ("reuse distances", schema.REUSE_DISTANCES, "Hits by stack distance; `curve --distances` prints it."),
         ("agreement", schema.AGREEMENT, "A recorded run's counters beside the model's; `validate --format csv` or `json` prints it."),
     )  # fmt: skip
     for name, columns, meaning in described:
