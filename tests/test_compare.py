@@ -536,6 +536,11 @@ def test_every_option_of_the_model_reaches_the_scenario(trace):
     assert (one.stat_flush_ns, one.touch_ns, one.memory_limit_bytes) == (10**9, 333, 1 << 20)
 
 
+def test_options_that_are_not_given_are_the_defaults_of_a_scenario(trace):
+    (one,) = ModelOptions(policy=[Scenario.policy]).scenarios(open_trace(trace), memory=("1MiB",))
+    assert one == Scenario(memory_limit_bytes=1 << 20)
+
+
 def test_an_unknown_reclaim_model_among_options_is_one_line(trace):
     with pytest.raises(SettingsError, match="unknown reclaim model 'lur'; did you mean lru"):
         make_scenarios(open_trace(trace), reclaim=["lur"])

@@ -9,6 +9,7 @@ import typer
 
 from tracereplay.cli.app import app, note, written_first
 from tracereplay.cli.options import Force
+from tracereplay.replay.settings import Scenario
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +70,7 @@ def curve(
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option("--codec", help="With --pool: compressor, lzo by default."),
+        typer.Option("--codec", help=f"With --pool: compressor, {Scenario.codec} by default."),
     ] = None,
     pages: Annotated[
         Path | None,
@@ -194,7 +195,7 @@ def _pool_curve(
     from tracereplay import miss_curve
     from tracereplay.content import open_content
 
-    contents = open_content(pages, content, codec or "lzo", seed)
+    contents = open_content(pages, content, codec or Scenario.codec, seed)
     limits = _sizes_in_bytes(pool, trace)
     frame = miss_curve.pool_curve(
         trace, sizes or [], limits, contents, policy=policy or "store-raw"

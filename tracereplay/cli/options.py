@@ -14,7 +14,12 @@ import typer
 
 from tracereplay.policies import POLICIES
 from tracereplay.reclaim import RECLAIM
-from tracereplay.replay.settings import KERNELS, Scenario, release_number
+from tracereplay.replay.settings import (
+    DEFAULT_POOL_PERCENT,
+    KERNELS,
+    Scenario,
+    release_number,
+)
 from tracereplay.schema import CODECS
 
 if TYPE_CHECKING:
@@ -104,7 +109,8 @@ PoolLimit = Annotated[
     str | None,
     typer.Option(
         "--pool-limit",
-        help="Limit of the zswap pool: a size, or a percentage of --ram. Default 20%.",
+        help="Limit of the zswap pool: a size, or a percentage of --ram. "
+        f"Default {DEFAULT_POOL_PERCENT}%.",
     ),
 ]
 Ram = Annotated[
@@ -212,25 +218,25 @@ class ModelOptions:
 
     policy: Policies = None
     reclaim: ReclaimModels = None
-    kernel: Kernel = "6.18"
-    cgroup: Cgroup = "v2"
+    kernel: Kernel = Scenario.kernel
+    cgroup: Cgroup = Scenario.cgroup
     codec: Codecs = None
-    allocator: Allocator = "zsmalloc"
+    allocator: Allocator = Scenario.allocator
     pool_limit: PoolLimit = None
     ram: Ram = "16GiB"
-    accept_threshold: AcceptThreshold = 90
+    accept_threshold: AcceptThreshold = Scenario.accept_threshold_percent
     zswap_max: ZswapMax = None
     swap_size: SwapSize = None
-    page_cluster: PageCluster = 3
-    swappiness: Swappiness = 60
+    page_cluster: PageCluster = Scenario.page_cluster
+    swappiness: Swappiness = Scenario.swappiness
     stat_flush: StatFlush = "2s"
     flush_phases: FlushPhases = 5
-    device: Device = "nvme"
+    device: Device = Scenario.device
     costs: CostTable = None
     pages: PageTable = None
     content: BundledContent = None
     rewrite_entropy: RewriteEntropy = 0.0
-    touch_ns: TouchNs = 100
+    touch_ns: TouchNs = Scenario.touch_ns
     seed: Seed = 0
     jobs: Jobs = None
 
