@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +16,9 @@ from typer.core import TyperGroup
 import tracereplay
 from tracereplay import __version__
 from tracereplay.errors import TracereplayError
+
+if TYPE_CHECKING:
+    from tracereplay.comparison import Result
 
 
 def stderr_console() -> Any:
@@ -28,6 +31,44 @@ def stderr_console() -> Any:
 def note(text: str) -> None:
     """Print one line of talk on stderr."""
     stderr_console().print(text)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, per_second: str = "") -> Iterator[Callable[[int, int], None] | None]:
+    """Show how much is done, and of how much, on stderr where it is a terminal; nothing elsewhere.
+
+    per_second : what is counted by the million, where its rate is shown as well
+    """
+    if not sys.stderr.isatty():  # asked first: half of what rich takes to import is the bar
+        yield None
+        return
+    from rich.progress import Progress, TextColumn
+
+    columns = list(Progress.get_default_columns())
+    if per_second:
+        columns.append(TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def update(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed or 0
+            rate = f"{speed / 1e6:.1f} M {per_second}/s"
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield update
+
+
+def print_result(format: str, result: Result, as_table: Callable[[Any], None]) -> None:
+    """Print a comparison as JSON or CSV, or have `as_table` print it on a console."""
+    from tracereplay.report import table
+
+    if format == "table":
+        from rich.console import Console
+
+        as_table(Console())
+        return
+    to_text = table.to_json if format == "json" else table.to_csv
+    typer.echo(to_text(result.summary, result.latency, result.run).rstrip("\n"))
 
 
 def flush() -> None:

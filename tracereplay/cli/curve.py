@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tracereplay.cli.app import app, note, written_first
-from tracereplay.cli.options import Force
+from tracereplay.cli.options import Force, OutputFormat
 from tracereplay.replay.settings import Scenario
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ def curve(
             help="Draw the curve there, as .svg or .png, with the knees marked.",
         ),
     ] = None,
-    format: Annotated[
-        Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print."),
-    ] = "table",
+    format: OutputFormat = "table",
     force: Force = False,
 ) -> None:
     """Misses of an exact LRU at every memory size.

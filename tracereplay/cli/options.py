@@ -209,6 +209,9 @@ Jobs = Annotated[
     int | None,
     typer.Option("-j", "--jobs", min=1, help="Scenarios side by side."),
 ]
+OutputFormat = Annotated[
+    Literal["table", "json", "csv"], typer.Option("--format", help="What to print.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tracereplay.cli.app import app, note
+from tracereplay.cli.app import app, note, progress_bar
 from tracereplay.cli.options import Force
-
-
-@contextmanager
-def page_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """Show pages done on stderr where it is a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pages", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @app.command(epilog='Example: tracereplay pages "$(pidof redis-server)" -o redis.pages.parquet')
@@ -71,7 +54,7 @@ def pages(
     check_free(out, force=force)
     columns, left_out = choose_columns(codec or ())
     with closing(open_source(source, swapped=swapped, file_pages=file_pages)) as opened:
-        with page_bar() as progress:
+        with progress_bar("pages") as progress:
             frame = measure_pages(
                 opened, columns, sample=sample, seed=seed, threads=jobs, progress=progress
             )

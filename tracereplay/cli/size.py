@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracereplay.cli.app import app, note, written_first
-from tracereplay.cli.options import SIZED_POLICIES, Force, ModelOptions, Traces, with_options
+from tracereplay.cli.app import app, note, progress_bar, written_first
+from tracereplay.cli.options import (
+    SIZED_POLICIES,
+    Force,
+    ModelOptions,
+    OutputFormat,
+    Traces,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from tracereplay.sizing import Sizing, Target
-
-
-@contextmanager
-def _round_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """Show rounds of the search on stderr where it is a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("rounds", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @app.command(epilog="Example: tracereplay size web.parquet --target 'p99<50us' -p store-raw")
@@ -54,10 +45,7 @@ def size(
         Path | None,
         typer.Option("-o", "--out", help="Write the curve it saw (Parquet)."),
     ] = None,
-    format: Annotated[
-        Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print."),
-    ] = "table",
+    format: OutputFormat = "table",
     force: Force = False,
 ) -> None:
     """Find the smallest memory that meets every target.
@@ -75,7 +63,7 @@ def size(
         check_free(out, force=force)
     opened = open_trace(*trace)
     scenarios = options.scenarios(opened, policies=SIZED_POLICIES, memory=("100%",))
-    with _round_bar() as progress:
+    with progress_bar("rounds") as progress:
         found = sizing.find_sizes(
             opened,
             targets,

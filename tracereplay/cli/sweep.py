@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracereplay.cli.app import app, flush, note, written_first
+from tracereplay.cli.app import app, flush, note, print_result, written_first
+from tracereplay.cli.options import OutputFormat
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -57,10 +58,7 @@ def sweep(
             "afterwards joins what they wrote.",
         ),
     ] = False,
-    format: Annotated[
-        Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print."),
-    ] = "table",
+    format: OutputFormat = "table",
     force: Annotated[bool, typer.Option("--force", help="Run jobs that are done, too.")] = False,
 ) -> None:
     """Compare many traces and settings by a plan.
@@ -71,6 +69,7 @@ def sweep(
     from tracereplay import sweep as sweeping
     from tracereplay.errors import TracereplayError
     from tracereplay.report.html import write_html
+    from tracereplay.report.table import render_winners
 
     planned = sweeping.read_plan(plan, out)
     left = [job for job in planned if force or not sweeping.is_done(job)]
@@ -97,13 +96,15 @@ def sweep(
         result = sweeping.join(done, ["tracereplay", *sys.argv[1:]])
         for line in result.run["notes"]:
             note(f"note: {line}")
-        frames = (result.summary, result.latency, result.footprint)
-        with written_first(
-            lambda: _print(format, result.summary, result.latency, result.run)
-        ) as wrote:
+        frames = (result.summary, result.latency, result.footprint, result.run)
+
+        def as_table(console: Any) -> None:
+            render_winners(result.summary, result.latency, console)
+
+        with written_first(lambda: print_result(format, result, as_table)) as wrote:
             for path in result.write(out, force=True):
                 wrote(path)
-            write_html(out / "report.html", *frames, result.run, force=True)
+            write_html(out / "report.html", *frames, force=True)
             wrote(out / "report.html")
     if failed:
         note(f"{failed} of {len(planned)} jobs failed; the others are in the tables")
@@ -132,15 +133,3 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
         yield client.get_executor(pure=False)
     finally:
         client.close()
-
-
-def _print(format: str, summary: Any, latency: Any, run: dict[str, Any]) -> None:
-    from tracereplay.report import table
-
-    if format != "table":
-        to_text = table.to_json if format == "json" else table.to_csv
-        typer.echo(to_text(summary, latency, run).rstrip("\n"))
-        return
-    from rich.console import Console
-
-    table.render_winners(summary, latency, Console())
