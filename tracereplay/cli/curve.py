@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -142,12 +142,18 @@ def curve(
             typer.echo(frame.write_json())
         elif format == "csv":
             typer.echo(frame.write_csv(), nl=False)
-        elif pool:
-            _print_pools(frame)
-        elif distances:
-            _print_distances(frame)
         else:
-            _print_table(frame, every_size=wanted is None)
+            from rich.console import Console
+
+            from tracereplay.report import curve_tables
+
+            console = Console(highlight=False, markup=False)
+            if pool:
+                curve_tables.render_pools(frame, console)
+            elif distances:
+                curve_tables.render_distances(frame, console)
+            else:
+                curve_tables.render_curve(frame, console, every_size=wanted is None)
 
     with written_first(show) as wrote:
         if out is not None:
@@ -203,18 +209,13 @@ def _pool_curve(
 
 
 def _sizes_in_bytes(sizes: list[str], trace: Trace) -> list[int]:
-    from tracereplay.units import PAGE_BYTES, parse_size, parse_size_or_percent
+    from tracereplay.units import PAGE_BYTES, parse_size_or_percent
 
     texts = [text for option in sizes for text in option.split(",") if text.strip()]
     footprint_bytes = 0
     if any("%" in text for text in texts):
         footprint_bytes = trace.unique_pages * PAGE_BYTES
-    return [
-        parse_size_or_percent(text, footprint_bytes, of="the footprint")
-        if "%" in text
-        else parse_size(text)
-        for text in texts
-    ]
+    return [parse_size_or_percent(text, footprint_bytes, of="the footprint") for text in texts]
 
 
 def _sample_of(text: str) -> tuple[float, int]:
@@ -233,114 +234,3 @@ def _sample_of(text: str) -> tuple[float, int]:
     except ValueError:
         pass
     raise SettingsError(f"--sample {text}: write 1%, or a number of pages from 256 on")
-
-
-_SHOWN_PIDS = 20
-
-
-def _print_table(frame: pl.DataFrame, *, every_size: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from tracereplay.units import format_size
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    by_pid = "pid" in frame.columns
-    sampled = "misses_low" in frame.columns
-    headings = [
-        "memory",
-        "misses",
-        "refaults",
-        "miss ratio",
-        *(["95 % between"] if sampled else []),
-    ]
-    for heading in (*(["pid"] if by_pid else []), *headings):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    parts = frame.partition_by("pid", maintain_order=True) if by_pid else [frame]
-    pages = [part["cold_misses"][0] if part.height else 0 for part in parts]
-    largest = sorted(range(len(parts)), key=lambda nth: -pages[nth])[:_SHOWN_PIDS]
-    for part in (parts[nth] for nth in sorted(largest)):
-        rows, marked = _rows_to_show(part) if every_size else (list(range(part.height)), set())
-        for row in rows:
-            point = part.row(row, named=True)
-            table.add_row(
-                *([_pid(point)] if by_pid else []),
-                format_size(point["memory_bytes"]),
-                f"{point['misses']:,}",
-                f"{point['misses'] - point['cold_misses']:,}",
-                f"{point['miss_ratio']:.4%}",
-                *([f"{point['misses_low']:,} and {point['misses_high']:,}"] if sampled else []),
-                "knee" if row in marked else "",
-            )
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    if len(parts) > _SHOWN_PIDS:
-        console.print(
-            f"the {_SHOWN_PIDS} processes with the most pages, of {len(parts):,}: -o, --format csv and "
-            "json have all"
-        )
-
-
-def _print_pools(frame: pl.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from tracereplay.units import format_size
-
-    counts = ("misses", "zswpin", "swpin_zero", "pswpin", "zswpwb")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("memory", "pool", *counts):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for point in frame.iter_rows(named=True):
-        sizes = (format_size(point[name]) for name in ("memory_bytes", "pool_limit_bytes"))
-        table.add_row(*sizes, *(f"{point[name]:,}" for name in counts))
-    Console(highlight=False, markup=False).print(table)
-
-
-def _print_distances(frame: pl.DataFrame) -> None:
-    """Print the hits by powers of two of the distance."""
-    import polars as pl
-    from rich.console import Console
-    from rich.table import Table
-
-    from tracereplay.units import PAGE_BYTES, format_size
-
-    keys = ["pid"] if "pid" in frame.columns else []
-    # 0, 1, 2 to 3, 4 to 7, ...: how many bits the distance has.
-    bits = (pl.col("distance_pages") + 0.5).log(2).floor().cast(pl.Int64) + 1
-    parts = frame.group_by(*keys, bits.alias("bits"), maintain_order=True).agg(pl.col("hits").sum())
-    total = frame["hits"].sum()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in (*keys, "other pages since", "needs at most", "hits", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in parts.iter_rows(named=True):
-        first, last = (1 << row["bits"]) >> 1, (1 << row["bits"]) - 1
-        table.add_row(
-            *([_pid(row)] if keys else []),
-            f"{first:,}" if first == last else f"{first:,} to {last:,}",
-            format_size((last + 1) * PAGE_BYTES),
-            f"{row['hits']:,}",
-            f"{row['hits'] / total:.4%}",
-        )
-    Console(highlight=False, markup=False).print(table)
-
-
-def _pid(row: dict[str, Any]) -> str:
-    """Return the process of a row; a trace without pids is one address space."""
-    return "-" if row["pid"] is None else str(row["pid"])
-
-
-def _rows_to_show(part: pl.DataFrame) -> tuple[list[int], set[int]]:
-    """Return about 20 rows at even steps of the logarithm of the size, and the knees."""
-    import numpy as np
-
-    from tracereplay.miss_curve import knees_of
-
-    if not part.height:
-        return [], set()
-    marked = set(knees_of(part))
-    memory = part["memory_bytes"].to_numpy()
-    steps = np.geomspace(memory[0], memory[-1], 20)
-    even = np.minimum(np.searchsorted(memory, steps), part.height - 1)
-    return sorted({*even.tolist(), *marked}), marked

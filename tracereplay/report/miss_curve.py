@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from tracereplay.errors import OutputError
 from tracereplay.files import replacing
 from tracereplay.miss_curve import knees_of
+from tracereplay.report.curve_tables import spread_rows
 from tracereplay.report.figures import COUNT_LABEL, FONT, Spec, Theme
 from tracereplay.report.findings import printable
 from tracereplay.units import format_size
@@ -73,7 +73,7 @@ def curve_spec(frame: pl.DataFrame, name: str) -> Spec:
         of = f"pid {part['pid'][0]}" if by_pid else "misses"
         names.append(of)
         marked = knees_of(part)
-        curve += [_point(part, row, of) for row in _drawn_rows(part, marked)]
+        curve += [_point(part, row, of) for row in spread_rows(part, marked, _POINTS)]
         marks += [_point(part, row, of) for row in marked]
     sampled = "misses_low" in frame.columns
     x: Spec = {
@@ -151,14 +151,6 @@ def _point(part: pl.DataFrame, row: int, of: str) -> dict[str, Any]:
     if "misses_low" in values:
         point |= {"low": values["misses_low"], "high": values["misses_high"]}
     return point
-
-
-def _drawn_rows(part: pl.DataFrame, marked: list[int]) -> list[int]:
-    """Return rows at even steps of the logarithm of the size, the knees and the ends."""
-    memory = part["memory_bytes"].to_numpy()
-    steps = np.geomspace(memory[0], memory[-1], _POINTS)
-    even = np.minimum(np.searchsorted(memory, steps), part.height - 1)
-    return sorted({0, part.height - 1, *even.tolist(), *marked})
 
 
 def _ticks(curve: list[dict[str, Any]]) -> list[int]:
