@@ -114,6 +114,7 @@ def test_the_line_of_polars_under_a_figure_makes_the_numbers_in_it(
 
     names = check_lines_of_polars(data, result)
     assert names == set(NAMES)
+    assert tuple(data["figures"]) == NAMES  # and in that order
 
 
 @pytest.fixture(scope="module")

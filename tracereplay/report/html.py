@@ -347,15 +347,6 @@ class _Page:
                     f'<label class="axis">{about} <select id="{name}" data-figure="{of}" '
                     f'data-signal="{signal}">{options}</select></label>'
                 )
-        legend = ""
-        if figure.name == "services":
-            legend = _legend("service", [name for name in SERVICE_LOOKS if name != "minor"])
-        if figure.name == "footprint":
-            legend = _legend("part", list(PART_LOOKS))
-        if figure.name in {"latency", "faults"}:
-            legend = self.line_legend()
-        if figure.name in {"trade-off", "codecs"}:
-            legend = self.point_legend()
         panels = "".join(
             f'<figure class="panel" data-figure="{figure.name}" data-panel="{at}">'
             + (
@@ -371,13 +362,22 @@ class _Page:
         )
         return (
             f'<section class="figure" id="{figure.name}"><h2>{_text(figure.question)}</h2>'
-            f'<p class="answer">{_text(figure.answer)}</p>{control}{legend}'
+            f'<p class="answer">{_text(figure.answer)}</p>{control}{self.legend(figure)}'
             f'<div class="panels {figure.name}">{panels}</div>'
             f'<p class="reading">{_text(figure.reading)}</p>'
             f"<details><summary>Where these numbers come from</summary>"
             f'<p><a href="{figure.table}">{figure.table}</a>, beside this page:</p>'
             f"<pre><code>{_text(figure.polars)}</code></pre></details></section>"
         )
+
+    def legend(self, figure: Figure) -> str:
+        if figure.legend == "services":
+            return _legend("service", [name for name in SERVICE_LOOKS if name != "minor"])
+        if figure.legend == "parts":
+            return _legend("part", list(PART_LOOKS))
+        if figure.legend == "lines":
+            return self.line_legend()
+        return self.point_legend() if figure.legend == "points" else ""
 
     def line_legend(self) -> str:
         """Return what dashes mean, where they mean anything; colours are those of the filters."""

@@ -25,9 +25,6 @@ from tracereplay.report.findings import in_micro, printable, printable_frame, to
 
 FORMATS = ("svg", "png")
 
-# Panels beside each other, and the width of one in pixels.
-_COLUMNS = {"footprint": (3, 230)}
-_COLUMNS_ELSE = (2, 400)
 _MOST_PANELS = 48  # of one picture: it is for the eye, and drawing 234 of them ran out of memory
 
 
@@ -134,7 +131,7 @@ def picture_spec(figure: Figure, figures: Figures, run: dict[str, Any], theme: T
     left_out = ""
     if len(shown) < len(figure.panels):
         left_out = f"{len(shown)} of {len(figure.panels)} panels; the page of `--out` has them all"
-    columns, width = _COLUMNS.get(figure.name, _COLUMNS_ELSE)
+    columns, width = figure.beside, figure.panel_width
     if len(shown) == 1:
         columns, width = 1, 620
     datasets: dict[str, Any] = {}

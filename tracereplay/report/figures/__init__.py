@@ -8,6 +8,8 @@ scenarios whose rows belong in it. Each stands in a file of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
 from tracereplay.report.figures.base import (
@@ -50,7 +52,25 @@ __all__ = [
 ]  # fmt: skip
 
 
-NAMES = ("latency", "danger", "trade-off", "services", "codecs", "faults", "footprint")
+def _has_several_codecs(rows: list[Row]) -> bool:
+    return len({row["codec"] for row in rows if row["zswap_latency_p50_ns"]}) > 1
+
+
+def _has_several_limits(rows: list[Row]) -> bool:
+    return len({row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}) > 1
+
+
+# What draws each figure, in the order of the page, and whether these scenarios have something for it.
+_FIGURES: dict[str, tuple[Callable[[Draw], Figure], Callable[[list[Row]], bool]]] = {
+    "latency": (latency_figure, bool),
+    "danger": (danger_figure, lambda rows: any(map(marks, rows))),
+    "trade-off": (trade_off_figure, bool),
+    "services": (services_figure, bool),
+    "codecs": (codecs_figure, _has_several_codecs),
+    "faults": (faults_figure, _has_several_limits),
+    "footprint": (footprint_figure, bool),
+}
+NAMES = tuple(_FIGURES)
 
 
 def build_figures(
@@ -69,18 +89,7 @@ def build_figures(
     rows = labelled_rows(summary, latency)
     groups = comparison_groups(rows, touched)
     draw = Draw(rows, groups, theme, footprint, latency)
-    figures = [
-        latency_figure(draw),
-        trade_off_figure(draw),
-        services_figure(draw),
-        footprint_figure(draw),
-    ]
-    if any(marks(row) for row in rows):
-        figures.insert(1, danger_figure(draw))
-    if len({row["codec"] for row in rows if row["zswap_latency_p50_ns"]}) > 1:
-        figures.insert(-1, codecs_figure(draw))
-    if len({row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}) > 1:
-        figures.insert(-1, faults_figure(draw))
+    figures = [figure(draw) for figure, has_some in _FIGURES.values() if has_some(rows)]
     return Figures(
         rows,
         groups,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -100,7 +100,8 @@ class Figure:
 
     `datasets` names what the panels draw, of `Figures.datasets`; `table` is the Parquet file and
     `polars` the line that takes these numbers from it; `key` says of a picture's marks what its
-    legend does not.
+    legend does not. The page explains `legend` above the panels; a picture has `beside` of them in a
+    row, `panel_width` pixels each.
     """
 
     name: str
@@ -112,6 +113,9 @@ class Figure:
     datasets: tuple[str, ...]
     panels: tuple[Panel, ...]
     key: tuple[str, ...] = ()
+    legend: Literal["", "lines", "points", "services", "parts"] = ""
+    beside: int = 2
+    panel_width: int = 400
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ def codecs_figure(draw: Draw) -> Figure:
         ("scenarios",),
         draw.trace_panels(panel),
         (*draw.fill_key(), *draw.faint_key()),
+        legend="points",
     )
 
 

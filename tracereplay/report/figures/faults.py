@@ -72,6 +72,7 @@ def faults_figure(draw: Draw) -> Figure:
         ("scenarios",),
         draw.trace_panels(panel),
         draw.faint_key(),
+        legend="lines",
     )
 
 

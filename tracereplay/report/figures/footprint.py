@@ -160,6 +160,9 @@ def footprint_figure(draw: Draw) -> Figure:
         FOOTPRINT_LINE,
         ("footprint",),
         panels,
+        legend="parts",
+        beside=3,
+        panel_width=230,
     )
 
 

@@ -150,6 +150,7 @@ def latency_figure(draw: Draw) -> Figure:
         ("latency", "scenarios"),
         draw.group_panels(panel) if edges else (),
         draw.faint_key(),
+        legend="lines",
     )
 
 

@@ -96,6 +96,7 @@ def services_figure(draw: Draw) -> Figure:
         SERVICES_LINE,
         ("services",),
         draw.group_panels(panel) if any(row["swap_ins"] for row in draw.rows) else (),
+        legend="services",
     )
 
 

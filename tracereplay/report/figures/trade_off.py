@@ -145,6 +145,7 @@ def trade_off_figure(draw: Draw) -> Figure:
         ("scenarios",),
         draw.trace_panels(panel),
         (*draw.fill_key(), *draw.faint_key(bounds=True)),
+        legend="points",
     )
 
 
