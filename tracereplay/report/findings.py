@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from tracereplay.latency import SWAP_IN_SERVICES, percentiles
 from tracereplay.policies import BASELINE, BOUND, POLICIES
 from tracereplay.schema import SERVICES
 from tracereplay.units import PAGE_BYTES, format_count, format_duration, format_size
@@ -38,12 +39,12 @@ _LABEL_KEYS = (
 # Two stalls nearer than this are a tie: a recorded kernel run spreads by about as much.
 TIE_RATIO = 0.02
 
-# What a percentile can be taken over, and the services that are left out of it. A swap-in is a touch
-# of a page that had left memory; where readahead had it in the swap cache already, the kernel
-# counts a minor fault.
+# What a percentile can be taken over, and the services that answer it. A swap-in is a touch of a page
+# that had left memory; where readahead had it in the swap cache already, the kernel counts a minor
+# fault.
 POPULATIONS: dict[str, tuple[str, ...]] = {
-    "swap-ins": ("minor",),
-    "major faults": ("minor", "swap_cache"),
+    "swap-ins": SWAP_IN_SERVICES,
+    "major faults": tuple(name for name in SWAP_IN_SERVICES if name != "swap_cache"),
 }
 PERCENTILE_NAMES = ("p50", "p90", "p99", "p999", "max", "mean")
 # The events of which a percentile is shown: of fewer it is but the slowest of them.
@@ -140,8 +141,6 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
     what zswap answered by decompressing; `shown_*_latency_*_ns` are percentiles once more, None
     where they are of fewer than FEWEST_EVENTS.
     """
-    from tracereplay.latency import percentiles
-
     parts = {
         str(scenario): part
         for (scenario,), part in latency.partition_by("scenario", as_dict=True).items()
@@ -174,16 +173,14 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
             service: counts.get(row["scenario"], {}).get(service, 0) for service in SERVICES
         }
         part = parts.get(row["scenario"], latency.clear())
-        major = percentiles(part.filter(~pl.col("service").is_in(POPULATIONS["major faults"])))
+        major = percentiles(part.filter(pl.col("service").is_in(POPULATIONS["major faults"])))
         for name in PERCENTILE_NAMES:
             row[f"majfault_latency_{name}_ns"] = major[name]
         row["zswap_latency_p50_ns"] = percentiles(part.filter(service="zswap"))["p50"]
-        for counted, left_out in zip(
+        for counted, services in zip(
             ("swap_ins", "major_faults"), POPULATIONS.values(), strict=True
         ):
-            row[counted] = sum(
-                count for service, count in row["services"].items() if service not in left_out
-            )
+            row[counted] = sum(row["services"][service] for service in services)
         for of, counted in (("swapin", "swap_ins"), ("majfault", "major_faults")):
             for name, fewest in FEWEST_EVENTS.items():
                 value = row[f"{of}_latency_{name}_ns"]

@@ -26,6 +26,7 @@ import polars as pl
 import tracereplay
 from tracereplay.errors import OutputError
 from tracereplay.files import replacing
+from tracereplay.latency import SWAP_IN_SERVICES
 from tracereplay.report.figures import (
     DASHES,
     FILLS,
@@ -372,9 +373,9 @@ class _Page:
 
     def legend(self, figure: Figure) -> str:
         if figure.legend == "services":
-            return _legend("service", [name for name in SERVICE_LOOKS if name != "minor"])
+            return _legend("service", SWAP_IN_SERVICES)
         if figure.legend == "parts":
-            return _legend("part", list(PART_LOOKS))
+            return _legend("part", PART_LOOKS)
         if figure.legend == "lines":
             return self.line_legend()
         return self.point_legend() if figure.legend == "points" else ""
@@ -514,7 +515,7 @@ class _Page:
         }
 
 
-def _legend(kind: str, names: list[str]) -> str:
+def _legend(kind: str, names: Iterable[str]) -> str:
     return _key(
         f'<i style="background:var(--{kind}-{name})"></i>{name.replace("_", " ")}' for name in names
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from tracereplay.latency import SWAP_IN_SERVICES
 from tracereplay.report.findings import (
     FEW_NOTE,
     PERCENTILE_NAMES,
@@ -328,9 +329,9 @@ _DECADE_NAMES = {3: "1us", 4: "10us", 5: "100us", 6: "1ms", 7: "10ms", 8: "100ms
 def _swapin_buckets(latency: pl.DataFrame) -> pl.DataFrame:
     """Return the buckets of everything but first touches, with `middle`, log10 of nanoseconds."""
     low, high = pl.col("latency_ns_low").clip(1), pl.col("latency_ns_high")
-    return latency.filter(pl.col("service") != "minor", pl.col("count") > 0).with_columns(
-        middle=((low + high) / 2).log10()
-    )
+    return latency.filter(
+        pl.col("service").is_in(SWAP_IN_SERVICES), pl.col("count") > 0
+    ).with_columns(middle=((low + high) / 2).log10())
 
 
 def _shapes(group: Group, buckets: pl.DataFrame, indent: int, console: Console) -> list[Text]:

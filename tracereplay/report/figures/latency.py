@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from tracereplay.latency import SWAP_IN_SERVICES
 from tracereplay.report.figures.base import (
     DURATION_LABEL,
     SCENARIO_TIPS,
@@ -156,7 +157,7 @@ def latency_figure(draw: Draw) -> Figure:
 
 def _latency_domain(draw: Draw) -> list[int]:
     """Return from the fastest to the slowest swap-in of all scenarios, ns."""
-    shown = draw.buckets.filter(pl.col("service") != "minor", pl.col("count") > 0)
+    shown = draw.buckets.filter(pl.col("service").is_in(SWAP_IN_SERVICES), pl.col("count") > 0)
     if shown.is_empty():
         return [1, 10]
     low, high = shown.select(
@@ -196,8 +197,8 @@ def slower_than(latency: pl.DataFrame) -> pl.DataFrame:
     total = pl.col("count").sum().over(whole)
     return (
         pl.concat(
-            latency.filter(~pl.col("service").is_in(left_out)).with_columns(of=pl.lit(of))
-            for of, left_out in POPULATIONS.items()
+            latency.filter(pl.col("service").is_in(services)).with_columns(of=pl.lit(of))
+            for of, services in POPULATIONS.items()
         )
         .group_by(*whole, "latency_ns_high")
         .agg(pl.col("count").sum())

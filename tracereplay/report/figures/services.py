@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from tracereplay.latency import SWAP_IN_SERVICES
 from tracereplay.report.figures.base import COUNT_LABEL, ROW_HEIGHT, Draw, Figure, Spec
 from tracereplay.report.findings import Group, namer
 from tracereplay.schema import SERVICES
@@ -16,7 +17,8 @@ SERVICES_LINE = (
 
 def services_figure(draw: Draw) -> Figure:
     """Return bars of swap-ins by what answered."""
-    names = list(SERVICES)
+    first_touches = [name for name in SERVICES if name not in SWAP_IN_SERVICES]
+    swap_ins = " && ".join(f"datum.service != '{name}'" for name in first_touches)
 
     def panel(group: Group) -> Spec:
         axis: Spec = draw.label_axis(group)
@@ -26,7 +28,7 @@ def services_figure(draw: Draw) -> Figure:
             usermeta={"row_height": ROW_HEIGHT},
             layer=[
                 {
-                    "transform": [{"filter": "datum.service != 'minor'"}],
+                    "transform": [{"filter": swap_ins}],
                     "mark": {"type": "bar", "height": {"band": 0.72}},
                     "encoding": {
                         "y": axis,
@@ -44,8 +46,8 @@ def services_figure(draw: Draw) -> Figure:
                             "field": "service",
                             "type": "nominal",
                             "scale": {
-                                "domain": names[1:],
-                                "range": [draw.theme.services[name] for name in names[1:]],
+                                "domain": list(SWAP_IN_SERVICES),
+                                "range": [draw.theme.services[name] for name in SWAP_IN_SERVICES],
                             },
                             "legend": {"title": None} if draw.theme.legend else None,
                         },
@@ -61,7 +63,7 @@ def services_figure(draw: Draw) -> Figure:
             ],
             transform=[
                 {
-                    "calculate": f"indexof({names!r}, datum.service)".replace("'", '"'),
+                    "calculate": f"indexof({list(SERVICES)!r}, datum.service)".replace("'", '"'),
                     "as": "service_order",
                 }
             ],
