@@ -19,11 +19,11 @@ from tracereplay.units import PAGE_BYTES, format_count, format_duration, format_
 SLICES = 20
 _OCTAVES = 64
 
-# What a coverage lets one ask, and what not; in plain words.
 _SEEN = np.dtype([("row_plus_1", np.int64), ("touches", np.int64)])  # of a page: its last row
 _AHEAD = 16  # rows whose pages are asked for
 _ONE_EACH = np.empty(0, np.uint32)
 _ONE_EACH.flags.writeable = False
+# What a trace reduced to one size and more lets one ask; schema.COVERAGES has it of the others.
 _CAN_REDUCED = (
     "what exact LRU of that size or more misses (`curve`, `compare --reclaim lru --cgroup v1`)"
 )

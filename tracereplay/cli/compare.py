@@ -10,6 +10,7 @@ import typer
 
 from tracereplay.cli.app import app, note, print_result, progress_bar, written_first
 from tracereplay.cli.options import Force, Memory, ModelOptions, OutputFormat, Traces, with_options
+from tracereplay.policies import BASELINE, BOUND
 
 
 @app.command(
@@ -25,7 +26,7 @@ def compare(
         bool,
         typer.Option(
             "--bounds/--no-bounds",
-            help="Add the baseline no-zswap and the bound unlimited-memory.",
+            help=f"Add the baseline {BASELINE} and the bound {BOUND}.",
         ),
     ] = True,
     out: Annotated[

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tracereplay.policies import POLICIES
+from tracereplay.policies import BASELINE, POLICIES
 from tracereplay.reclaim import RECLAIM
 from tracereplay.replay.settings import (
     DEFAULT_POOL_PERCENT,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KERNELS = sorted(KERNELS, key=release_number)
 _ALLOCATORS = dict.fromkeys(one for name in _KERNELS for one in KERNELS[name].allocators)
 # What `size` searches where no policy is named.
-SIZED_POLICIES = ("no-zswap", "swap-on-reject", "store-raw")
+SIZED_POLICIES = (BASELINE, "swap-on-reject", "store-raw")
 
 
 def _with_default(names: Iterable[str], default: str) -> str:

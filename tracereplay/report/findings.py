@@ -20,8 +20,6 @@ from tracereplay.units import PAGE_BYTES, format_count, format_duration, format_
 Row = dict[str, Any]
 Namer = Callable[[Row], str]
 
-BASELINE_POLICY = BASELINE
-BOUND_POLICY = BOUND
 BOUND_RECLAIM = "opt"
 
 # Keys that go into the label of a scenario when the result holds more than one value of them.
@@ -129,7 +127,7 @@ class Danger:
 
 def is_bound(row: Row) -> bool:
     """Say whether the scenario is a bound to measure against, and no choice anybody has."""
-    return bool(row["policy"] == BOUND_POLICY or row["reclaim"] == BOUND_RECLAIM)
+    return bool(row["policy"] == BOUND or row["reclaim"] == BOUND_RECLAIM)
 
 
 def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
@@ -164,7 +162,7 @@ def labelled_rows(summary: pl.DataFrame, latency: pl.DataFrame) -> list[Row]:
         extra = [
             format_size(row[key]) if key.endswith("_bytes") else str(row[key])
             for key in varying[row["policy"]]
-            if row["policy"] != BOUND_POLICY and row[key] is not None
+            if row["policy"] != BOUND and row[key] is not None
         ]
         row["label"] = " ".join([row["policy"], *extra])
         row["bound"] = is_bound(row)
@@ -193,7 +191,7 @@ def _unknown_to(policy: str) -> tuple[str, ...]:
     known = POLICIES.get(policy)
     if known is None:
         return ()
-    if policy == BOUND_POLICY:  # which stands at every limit: comparison_groups()
+    if policy == BOUND:  # which stands at every limit: comparison_groups()
         return ("memory_limit_bytes", *_LABEL_KEYS)
     if not known.reclaim:
         return _LABEL_KEYS
@@ -268,22 +266,20 @@ def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
 
     touched : distinct pages of the trace, 0 of several
     """
-    choices = [row for row in rows if row["policy"] != BOUND_POLICY] or rows
+    choices = [row for row in rows if row["policy"] != BOUND] or rows
     keys = sorted({(row["trace"], row["memory_limit_bytes"]) for row in choices})
-    bounds = {
-        (row["trace"], row["memory_limit_bytes"]) for row in rows if row["policy"] == BOUND_POLICY
-    }
+    bounds = {(row["trace"], row["memory_limit_bytes"]) for row in rows if row["policy"] == BOUND}
     return [
         Group(
             trace,
             limit,
             tuple(
                 row
-                for row in sorted(rows, key=lambda row: row["policy"] == BOUND_POLICY)
+                for row in sorted(rows, key=lambda row: row["policy"] == BOUND)
                 if row["trace"] == trace
                 and (
                     row["memory_limit_bytes"] == limit
-                    or (row["policy"] == BOUND_POLICY and (trace, limit) not in bounds)
+                    or (row["policy"] == BOUND and (trace, limit) not in bounds)
                 )
             ),
             touched,
@@ -343,9 +339,7 @@ def _gain(winner: Row, ties: list[Row], alive: list[Row], group_choices: list[Ro
 def _rival(winner: Row, alive: list[Row]) -> Row | None:
     """Return whom the winner is measured against: plain swap, else the next best."""
     same = [
-        row
-        for row in alive
-        if row["policy"] == BASELINE_POLICY and row["reclaim"] == winner["reclaim"]
+        row for row in alive if row["policy"] == BASELINE and row["reclaim"] == winner["reclaim"]
     ]
     if same and same[0] is not winner:
         return same[0]
@@ -499,12 +493,12 @@ def _some(rows: list[Row], say: Callable[[Row], str], name: Namer) -> str:
 
 def namer(rows: list[Row]) -> Namer:
     """Return how to name one of `rows`: by label, and limit and trace where they have several."""
-    limits = {row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}
+    limits = {row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND}
     traces = {row["trace"] for row in rows}
 
     def name(row: Row) -> str:
         text = str(row["label"])
-        if len(limits) > 1 and row["policy"] != BOUND_POLICY:
+        if len(limits) > 1 and row["policy"] != BOUND:
             text += f" at {format_size(row['memory_limit_bytes'])}"
         return text + (f" with {row['trace']}" if len(traces) > 1 else "")
 

@@ -27,6 +27,7 @@ import tracereplay
 from tracereplay.errors import OutputError
 from tracereplay.files import replacing
 from tracereplay.latency import SWAP_IN_SERVICES
+from tracereplay.policies import BOUND
 from tracereplay.report.figures import (
     DASHES,
     FILLS,
@@ -41,7 +42,6 @@ from tracereplay.report.figures import (
     variants,
 )
 from tracereplay.report.findings import (
-    BOUND_POLICY,
     FEW_NOTE,
     Verdict,
     dangers,
@@ -332,7 +332,7 @@ class _Page:
         if key == "policy":
             return list(self.looks)
         # The bound runs once, at a limit of its own: it follows its company, not a limit filter.
-        rows = [row for row in self.rows if row["policy"] != BOUND_POLICY] or self.rows
+        rows = [row for row in self.rows if row["policy"] != BOUND] or self.rows
         values = dict.fromkeys(row[key] for row in rows if row[key] is not None)
         return sorted(values) if key == "memory_limit_bytes" else list(values)
 
@@ -497,7 +497,7 @@ class _Page:
             datasets[name] = {"scenario": scenarios, "columns": columns}
         return {
             "scenarios": [drawn_fields(row) for row in self.rows],
-            "boundPolicy": BOUND_POLICY,
+            "boundPolicy": BOUND,
             "datasets": datasets,
             "figures": {
                 figure.name: {

@@ -12,7 +12,7 @@ from tracereplay.errors import OutputError
 from tracereplay.files import replacing
 from tracereplay.miss_curve import knees_of
 from tracereplay.report.curve_tables import spread_rows
-from tracereplay.report.figures import COUNT_LABEL, FONT, Spec, Theme
+from tracereplay.report.figures import COUNT_LABEL, FONT, VEGA_LITE, Spec, Theme
 from tracereplay.report.findings import printable
 from tracereplay.units import format_size
 
@@ -105,7 +105,7 @@ def curve_spec(frame: pl.DataFrame, name: str) -> Spec:
     if not by_pid and curve:
         layers += _first_touches(parts[0], theme, sampled=sampled)
     return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "$schema": VEGA_LITE,
         "title": {
             "text": "How many misses does each size of memory leave?",
             "subtitle": [_caption(name, parts, left_out, sampled=sampled)],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tracereplay.policies import BOUND
 from tracereplay.schema import SERVICES
 
 PAGE_LIGHT, PAGE_DARK = "#ffffff", "#16191e"
@@ -90,6 +91,6 @@ def policy_looks(policies: list[str]) -> dict[str, Look]:
         pool = free or list(LOOKS.values())
         looks[name] = pool[index % len(pool)]
     # The bound comes last: it is what to measure against, and no choice.
-    if "unlimited-memory" in looks:
-        looks["unlimited-memory"] = looks.pop("unlimited-memory")
+    if BOUND in looks:
+        looks[BOUND] = looks.pop(BOUND)
     return looks

@@ -12,11 +12,13 @@ from collections.abc import Callable
 
 import polars as pl
 
+from tracereplay.policies import BOUND
 from tracereplay.report.figures.base import (
     COUNT_LABEL,
     DASHES,
     FILLS,
     FONT,
+    VEGA_LITE,
     Draw,
     Figure,
     Figures,
@@ -37,7 +39,6 @@ from tracereplay.report.figures.latency import latency_figure, slower_than
 from tracereplay.report.figures.services import services_figure, touches_by_service
 from tracereplay.report.figures.trade_off import pareto_front, trade_off_figure
 from tracereplay.report.findings import (
-    BOUND_POLICY,
     Row,
     comparison_groups,
     labelled_rows,
@@ -46,9 +47,9 @@ from tracereplay.report.findings import (
 )
 
 __all__ = [
-    "COUNT_LABEL", "DASHES", "FILLS", "FONT", "Figure", "Figures", "Panel", "Spec", "Theme",
-    "build_figures", "drawn_fields", "limit_text", "limits", "pareto_front", "picture_rows", "sizes",
-    "thinned_footprint", "variants",
+    "COUNT_LABEL", "DASHES", "FILLS", "FONT", "VEGA_LITE", "Figure", "Figures", "Panel", "Spec",
+    "Theme", "build_figures", "drawn_fields", "limit_text", "limits", "pareto_front", "picture_rows",
+    "sizes", "thinned_footprint", "variants",
 ]  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def _has_several_codecs(rows: list[Row]) -> bool:
 
 
 def _has_several_limits(rows: list[Row]) -> bool:
-    return len({row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY}) > 1
+    return len({row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND}) > 1
 
 
 # What draws each figure, in the order of the page, and whether these scenarios have something for it.

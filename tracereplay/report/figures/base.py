@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import polars as pl
 
-from tracereplay.report.findings import BOUND_POLICY, Group, Row, in_micro
+from tracereplay.policies import BOUND
+from tracereplay.report.findings import Group, Row, in_micro
 from tracereplay.report.style import PAGE_DARK, PAGE_LIGHT, PART_LOOKS, SERVICE_LOOKS, policy_looks
 from tracereplay.schema import SERVICES
 from tracereplay.units import format_duration, format_size
 
 Spec = dict[str, Any]
+VEGA_LITE = "https://vega.github.io/schema/vega-lite/v6.json"
 
 MIB = 1 << 20
 
@@ -154,13 +156,13 @@ def drawn_fields(row: Row) -> Row:
 
 def limit_text(row: Row) -> str:
     """Return the memory limit as text; the bound without reclaim has none."""
-    return "none" if row["policy"] == BOUND_POLICY else format_size(row["memory_limit_bytes"])
+    return "none" if row["policy"] == BOUND else format_size(row["memory_limit_bytes"])
 
 
 def variants(rows: list[Row]) -> list[str]:
     """Return what else scenarios are told apart by than their policy; the bound has nothing."""
     return list(
-        dict.fromkeys(drawn_fields(row)["variant"] for row in rows if row["policy"] != BOUND_POLICY)
+        dict.fromkeys(drawn_fields(row)["variant"] for row in rows if row["policy"] != BOUND)
     )
 
 
@@ -170,7 +172,7 @@ def limits(rows: list[Row]) -> list[str]:
         dict.fromkeys(
             limit_text(row)
             for row in sorted(rows, key=lambda row: row["memory_limit_bytes"])
-            if row["policy"] != BOUND_POLICY
+            if row["policy"] != BOUND
         )
     )
 
@@ -339,7 +341,7 @@ class Draw:
     def spec(self, dataset: str, **parts: Any) -> Spec:
         """Return a specification that draws a dataset by name."""
         return {
-            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "$schema": VEGA_LITE,
             "data": {"name": dataset},
             "width": "container",
             "config": self.config(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tracereplay.policies import BASELINE, BOUND
 from tracereplay.report.figures.base import COUNT_LABEL, MIB, Draw, Figure, Spec
-from tracereplay.report.findings import BASELINE_POLICY, BOUND_POLICY, Row
+from tracereplay.report.findings import Row
 from tracereplay.units import format_size
 
 FAULTS_LINE = 'pl.read_parquet("summary.parquet").select("scenario", "policy", "memory_limit_bytes", "pgmajfault")'
@@ -40,7 +41,7 @@ def faults_figure(draw: Draw) -> Figure:
             "scenarios",
             height=300,
             transform=[
-                {"filter": f"datum.policy != '{BOUND_POLICY}'"},
+                {"filter": f"datum.policy != '{BOUND}'"},
                 {"calculate": f"datum.memory_limit_bytes / {MIB}", "as": "x"},
             ],
             layer=[
@@ -83,10 +84,10 @@ def _faults_answer(draw: Draw) -> str:
         low, high = groups[0], groups[-1]
         lived = {row["label"]: row for row in high.rows if not row["killed"]}
         both = [row for row in low.rows if row["label"] in lived and not row["killed"]]
-        both = [row for row in both if row["policy"] != BOUND_POLICY]
+        both = [row for row in both if row["policy"] != BOUND]
         if low is high or not both:
             continue
-        base = next((row for row in both if row["policy"] == BASELINE_POLICY), both[0])
+        base = next((row for row in both if row["policy"] == BASELINE), both[0])
         return (
             f"{base['label']}{f' with {trace}' if len(draw.traces) > 1 else ''}: "
             f"{base['pgmajfault']:,} major faults at {format_size(low.memory_limit_bytes)}, "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from tracereplay.policies import BOUND
 from tracereplay.report.figures.base import MIB, Draw, Figure, Panel, Spec, limit_text
-from tracereplay.report.findings import BOUND_POLICY, Row, namer
+from tracereplay.report.findings import Row, namer
 from tracereplay.report.style import PART_LOOKS
 from tracereplay.units import PAGE_BYTES, format_size
 
@@ -74,7 +75,7 @@ def footprint_figure(draw: Draw) -> Figure:
                 "as": "part_order",
             }
         )
-        if row["policy"] != BOUND_POLICY:
+        if row["policy"] != BOUND:
             layers.append(
                 {
                     "data": {"values": [{"limit": row["memory_limit_bytes"] / MIB}]},
@@ -132,7 +133,7 @@ def footprint_figure(draw: Draw) -> Figure:
     panels = tuple(
         Panel(
             row["label"]
-            + (f", {limit_text(row)}" if several and row["policy"] != BOUND_POLICY else "")
+            + (f", {limit_text(row)}" if several and row["policy"] != BOUND else "")
             + (f", {row['trace']}" if len(draw.traces) > 1 else ""),
             panel(row),
             (row["scenario"],),
@@ -142,7 +143,7 @@ def footprint_figure(draw: Draw) -> Figure:
             draw.rows,
             key=lambda row: (
                 draw.traces.index(row["trace"]),
-                row["memory_limit_bytes"] if row["policy"] != BOUND_POLICY else 1 << 62,
+                row["memory_limit_bytes"] if row["policy"] != BOUND else 1 << 62,
                 list(draw.looks).index(row["policy"]),
             ),
         )
@@ -179,7 +180,7 @@ def _footprint_top(draw: Draw, rows: list[Row]) -> float:
         .select((pl.col("resident_pages") + pl.col("pool_pages") + pl.col("device_pages")).max())
         .item()
     )
-    limits = [row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND_POLICY]
+    limits = [row["memory_limit_bytes"] for row in rows if row["policy"] != BOUND]
     return float(max((total or 0) * PAGE_BYTES, *limits, 1)) / MIB * 1.05
 
 
