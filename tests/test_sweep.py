@@ -315,6 +315,30 @@ def test_a_setting_that_compare_refuses_fails_its_job(place):
     assert "failed: unknown content" in done.stderr
 
 
+def test_a_damaged_table_of_a_done_job_is_one_line_that_names_it(place):
+    assert invoke(place).exit_code == 0
+    job = read_plan(place / "plan.toml", place / "out")[1]
+    summary = job.folder / "summary.parquet"
+    table = summary.read_bytes()
+    damages = (
+        (summary.unlink, "No such file or directory"),
+        (lambda: summary.write_bytes(b"junk"), "cannot be read as a table of a comparison"),
+        (
+            lambda: summary.write_bytes((job.folder / "footprint.parquet").read_bytes()),
+            "no column `trace`",
+        ),
+    )
+    for damage, says in damages:
+        summary.write_bytes(table)
+        damage()
+        done = invoke(place)
+        assert done.exit_code == 1
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert line.startswith(f"error: {summary}: ")
+        assert says in line
+        assert line.endswith("; remove its folder and sweep again")
+
+
 def test_a_folder_with_another_result_is_not_touched(place):
     out = str(place / "out")
     compare = ["compare", str(place / "a.parquet"), "--out", out]

@@ -19,11 +19,10 @@ from tracereplay.errors import (
     InputError,
     SettingsError,
     TraceSchemaError,
-    first_line,
     unknown_name,
 )
 from tracereplay.schema import CODECS, codec_column
-from tracereplay.trace import READ_ERRORS
+from tracereplay.tables import read_table
 from tracereplay.units import PAGE_BYTES
 
 _FOLDER = Path(__file__).parent / "data" / "content"
@@ -192,7 +191,7 @@ def open_content(
     if pages is not None and name is not None:
         raise SettingsError("give either a page table or the name of a content, not both")
     if pages is not None:
-        frame = _read_table(Path(pages))
+        frame = _read_pages(pages)
         rows = _contents(frame, codec, str(pages))
         keys = frame.select("page").with_row_index("row")
         keys = keys.with_columns(pl.col("row").cast(pl.Int64), pl.col("page").cast(pl.UInt64))
@@ -224,16 +223,13 @@ def open_content(
     return Content(rows, seed=seed, text=text, mixed_in=mixed_in)
 
 
-def _read_table(path: Path) -> pl.DataFrame:
-    try:
-        frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
-    except READ_ERRORS as error:
-        why = first_line(error)
-        raise InputError(f"{path}: cannot be read as a page table: {why}") from error
-    if "page" not in frame.columns:
-        raise TraceSchemaError(
-            f"{path}: no column `page`; make a page table with `tracereplay pages`"
-        )
+def _read_pages(path: str | Path) -> pl.DataFrame:
+    frame = read_table(
+        path,
+        ["page"],
+        what="a page table",
+        remedy="make a page table with `tracereplay pages`",
+    )
     if frame.height == 0:
         raise InputError(f"{path}: the page table has no rows")
     return frame

@@ -29,7 +29,7 @@ class LostEventsError(FormatError):
 
 
 class TraceSchemaError(InputError):
-    """A trace or page table lacks a column, or has one of the wrong type."""
+    """A trace or another table lacks a column, or has one of the wrong type."""
 
 
 class OutputError(TracereplayError):

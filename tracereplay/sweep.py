@@ -41,8 +41,15 @@ from tracereplay.errors import (
     first_line,
     unknown_name,
 )
-from tracereplay.schema import SCHEMA_VERSION, weakest_coverage
-from tracereplay.trace import READ_ERRORS, open_trace
+from tracereplay.schema import (
+    FOOTPRINT,
+    LATENCY,
+    SCHEMA_VERSION,
+    SUMMARY,
+    weakest_coverage,
+)
+from tracereplay.tables import read_columns
+from tracereplay.trace import open_trace
 
 # What a plan may say, by compare's long option, and how it is read. Of the first four a job takes all;
 # of the others each value is a job.
@@ -84,9 +91,6 @@ _PYTHON_NAMES = {
     "policy": "policies", "codec": "codecs", "accept-threshold": "accept_threshold_percent"
 }  # fmt: skip
 _ANY_FOOTPRINT = 1 << 40
-
-
-_READ_ERRORS: tuple[type[BaseException], ...] = (ValueError, *READ_ERRORS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,21 +387,27 @@ def join(jobs: Sequence[Job], command: Sequence[str] = ()) -> Result:
     InputError
         A table of a job is gone or damaged; the message names its folder.
     """
-    frames: dict[str, list[pl.DataFrame]] = {"summary": [], "latency": [], "footprint": []}
+    tables = {"summary": SUMMARY, "latency": LATENCY, "footprint": FOOTPRINT}
+    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in tables}
     runs: list[dict[str, Any]] = []
     for job in jobs:
         try:
             runs.append(json.loads((job.folder / "run.json").read_text(encoding="utf-8")))
-            for name, parts in frames.items():
-                part = pl.read_parquet(job.folder / f"{name}.parquet")
-                part = part.with_columns(scenario=pl.format("{}/{}", pl.lit(job.name), "scenario"))
-                if name == "summary":
-                    part = part.with_columns(trace=pl.lit(job.label))
-                parts.append(part)
-        except _READ_ERRORS as error:
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{job.folder}: cannot be read: {error}; remove it and sweep again"
             ) from error
+        for name, columns in tables.items():
+            part = read_columns(
+                job.folder / f"{name}.parquet",
+                columns,
+                what="a table of a comparison",
+                remedy="remove its folder and sweep again",
+            )
+            part = part.with_columns(scenario=pl.format("{}/{}", pl.lit(job.name), "scenario"))
+            if name == "summary":
+                part = part.with_columns(trace=pl.lit(job.label))
+            frames[name].append(part)
     return Result(
         **{name: pl.concat(parts) for name, parts in frames.items()},
         run=_joined_run(jobs, runs, command),

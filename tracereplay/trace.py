@@ -23,16 +23,10 @@ from tracereplay.files import check_name
 from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION, weakest_coverage
 from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
 from tracereplay.spaces import SpaceNumbers
+from tracereplay.tables import READ_ERRORS
 from tracereplay.units import PAGE_SHIFT
 
 BATCH_ROWS = 1 << 20
-
-# What polars raises of a file it cannot read; a panic is one of its threads' own.
-READ_ERRORS: tuple[type[BaseException], ...] = (
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-    OSError,
-)
 
 # Clocks whose unit is no nanosecond: stalls cannot be compared with them.
 _COUNTING_CLOCKS = ("instructions", "ordinal", "ticks")

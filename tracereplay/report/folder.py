@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from tracereplay.errors import InputError, first_line
-from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, Column, polars_schema
-from tracereplay.trace import READ_ERRORS
+from tracereplay.errors import InputError
+from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, Column
+from tracereplay.tables import read_columns
 
 
 class ResultTables(NamedTuple):
@@ -53,19 +53,6 @@ def read_result_folder(folder: str | Path) -> ResultTables:
 
 
 def _table(path: Path, columns: tuple[Column, ...]) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror or 'cannot be read'}; was the folder written by "
-            "`compare --out`?"
-        ) from error
-    except READ_ERRORS as error:
-        raise InputError(f"{path}: no Parquet table: {first_line(error)}") from error
-    schema = polars_schema(columns)
-    for name, dtype in schema.items():
-        if name not in frame.columns:
-            raise InputError(f"{path}: column {name!r} is missing; run `compare` again")
-        if frame[name].dtype != dtype and frame[name].dtype != pl.Null:
-            raise InputError(f"{path}: column {name!r} is {frame[name].dtype}, expected {dtype}")
-    return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    return read_columns(
+        path, columns, what="a table of a comparison", remedy="run `compare --out` again"
+    )

@@ -21,8 +21,8 @@ from tracereplay.replay import state as st
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.schema import codec_column
+from tracereplay.tables import READ_ERRORS
 from tracereplay.touch_times import TimedRun
-from tracereplay.trace import READ_ERRORS
 from tracereplay.validation.clocks import (
     FirstPass,
     OwnClock,
