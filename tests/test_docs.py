@@ -1,5 +1,6 @@
 """README and docs say what the package is; their commands do what they say."""
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -368,3 +369,14 @@ def test_help_names_what_there_is_where_importing_it_takes_long():
     assert set(devices.split(", ")) == disks
     for name in (*RECLAIM, *KERNELS, *schema.CODECS, costs.ZRAM, costs.NO_DEVICE):
         assert name in words
+
+
+@pytest.mark.parametrize("name", ["oracle.py", "oracle_curve.py"])
+def test_an_oracle_imports_nothing_but_the_standard_library(name):
+    nodes = list(ast.walk(ast.parse((ROOT / "tests" / name).read_text(encoding="utf-8"))))
+    imported = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    imported += [
+        "." * node.level + (node.module or "") for node in nodes if isinstance(node, ast.ImportFrom)
+    ]
+    assert imported
+    assert {module.split(".")[0] for module in imported} <= sys.stdlib_module_names
