@@ -13,7 +13,8 @@ import pytest
 
 import tracereplay
 from tracereplay.errors import InputError, LostEventsError, OutputError, SettingsError
-from tracereplay.files import replacing, write_table
+from tracereplay.files import _Remembering, replacing, write_table
+from tracereplay.readers import ingest
 from tracereplay.replay.settings import Scenario
 from tracereplay.report import html
 
@@ -75,6 +76,54 @@ def test_a_full_disk_is_one_line_and_the_table_is_shown(short, tmp_path):
 def test_a_full_disk_is_told_though_nobody_reads_the_table(short, tmp_path, stdout):
     line = f"$T curve {short} >/dev/null; ulimit -f 1; $T curve {short} -o c.parquet {stdout}"
     assert run(line, tmp_path).stderr.splitlines()[-1].startswith("error: c.parquet: ")
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let every output be on a disk that is full."""
+
+    def touch(path: Path, **_: bool) -> None:
+        path.symlink_to("/dev/full")
+
+    monkeypatch.setattr(Path, "touch", touch)
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("rows", [10, 3_000_000])
+def test_a_full_disk_is_told_in_the_words_of_the_system(tmp_path, rows):
+    frame = pl.DataFrame({"a": np.random.default_rng(1).integers(0, 1 << 60, rows)})
+    with pytest.raises(OutputError) as caught:
+        write_table(frame, tmp_path / "a.parquet")
+    assert str(caught.value) == f"{tmp_path / 'a.parquet'}: No space left on device"
+    frame.rename({"a": "page"}).write_parquet(tmp_path / "pages.parquet")
+    with pytest.raises(OutputError) as caught:
+        ingest(tmp_path / "pages.parquet", tmp_path / "b.parquet")
+    assert str(caught.value) == f"{tmp_path / 'b.parquet'}: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["pages.parquet"]
+
+
+def test_a_file_that_may_not_grow_further_is_told_as_one(tmp_path):
+    (tmp_path / "memory").write_bytes(np.random.default_rng(1).bytes(4096 * 4000))
+    done = run("ulimit -f 8; $T pages memory --codec lz4 -o p.parquet", tmp_path)
+    assert done.stderr.splitlines()[-1] == "error: p.parquet: File too large"
+
+
+def test_a_table_is_written_piece_by_piece(tmp_path):
+    frame = pl.DataFrame({"a": np.random.default_rng(1).integers(0, 1 << 60, 3_000_000)})
+    sizes = []
+
+    class Counting(_Remembering):
+        def write(self, data):
+            sizes.append(len(data))
+            return super().write(data)
+
+    with (tmp_path / "a.parquet").open("wb") as file:
+        frame.write_parquet(Counting(file))
+    assert sum(sizes) > 20 << 20
+    assert max(sizes) <= 4 << 20
+    write_table(frame, tmp_path / "b.parquet", metadata={"k": "v"})
+    assert pl.read_parquet(tmp_path / "b.parquet").equals(frame)
+    assert pl.read_parquet_metadata(tmp_path / "b.parquet")["k"] == "v"
 
 
 def test_what_cannot_be_made_is_named_as_it_was_given(tmp_path):

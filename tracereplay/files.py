@@ -22,6 +22,24 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
+class _Remembering:
+    """A file for polars to write to; keeps the error that ended it, of which polars loses the number."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 class _Counted(io.RawIOBase):
     """A raw stream that counts the bytes read from the file, for progress."""
 
@@ -264,7 +282,7 @@ def spool(stream: Input, path: Path) -> None:
                 copy.write(piece)
     except OSError as error:
         raise OutputError(
-            f"{path.parent}: {error.strerror or error} for a plain copy of {stream.name}; free some, "
+            f"{path.parent}: {reason(error)} for a plain copy of {stream.name}; free some, "
             "or set TMPDIR to another folder"
         ) from error
 
@@ -287,11 +305,11 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         try:
             part.touch(exist_ok=False)
         except OSError as error:
-            raise OutputError(f"{path}: {error.strerror or error}") from error
+            raise OutputError(f"{path}: {reason(error)}") from error
         yield part
         part.replace(target)
     except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from error
+        raise OutputError(f"{path}: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):  # it may be what could not be made
             part.unlink(missing_ok=True)
@@ -313,11 +331,19 @@ def write_table(
     """
     import polars as pl
 
-    with replacing(path, force=force) as part:
+    with replacing(path, force=force) as part, part.open("wb") as file:
+        kept = _Remembering(file)
         try:
-            frame.write_parquet(part, metadata=metadata)
+            frame.write_parquet(kept, metadata=metadata)  # type: ignore[arg-type]  # enough of one
         except pl.exceptions.PolarsError as error:
+            if kept.error is not None:
+                raise kept.error from error
             raise OutputError(f"{path}: cannot be written: {first_line(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of an error; a library may have put words of its own around it."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def check_name(path: str | Path) -> None:

@@ -17,9 +17,10 @@ least one. A number that does not fit its column is a bad line.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -160,7 +161,7 @@ def ingest(
     reports: list[Report] = []
     used: list[Format] = []
 
-    def frames() -> Iterator[pl.DataFrame]:
+    def frames() -> Generator[pl.DataFrame, None, None]:
         for path in paths:
             with Input(path) as stream:
                 head = peek(stream)
@@ -178,16 +179,16 @@ def ingest(
 
     # The first rows come before the output is touched: most mistakes show by then, and what has
     # to be compiled is compiled (LLVM's own Ctrl-C handler would leave a half file behind).
-    rows = frames()
-    first = next(rows, None)
-    with replacing(output, force=force) as part, AccessWriter(part) as writer:
-        reduction = _Reduction(options, writer)
-        reduction.write(first)
-        for frame in rows:
-            reduction.write(frame)
-        reduction.finish()
-        metadata = _footer(reports, used, options, writer)
-        writer.close(metadata)
+    with contextlib.closing(frames()) as rows:
+        first = next(rows, None)
+        with replacing(output, force=force) as part, AccessWriter(part) as writer:
+            reduction = _Reduction(options, writer)
+            reduction.write(first)
+            for frame in rows:
+                reduction.write(frame)
+            reduction.finish()
+            metadata = _footer(reports, used, options, writer)
+            writer.close(metadata)
     return Ingested(
         path=Path(output),
         records=writer.records,
