@@ -646,6 +646,11 @@ def test_contents_of_a_recorded_run_are_taken_as_they_are(tmp_path):
         workload.recorded_lines(path, np.array([0, 9], np.uint64))
     pl.DataFrame({"page": [1], "lzo_bytes": [50]}).write_parquet(path)
     assert workload.recorded_lines(path, np.array([1], np.uint64)) is None
+    pl.DataFrame({"page": [5], "random_lines": [3]}).write_parquet(tmp_path / "p1.parquet")
+    with (tmp_path / "p[1].parquet").open("wb") as file:
+        pl.DataFrame({"page": [5], "random_lines": [9]}).write_parquet(file)
+    there = workload.recorded_lines(tmp_path / "p[1].parquet", np.array([5], np.uint64))
+    assert there.tolist() == [9]
 
 
 def test_filled_pages_hold_random_lines_then_zeros_and_end_in_a_word():

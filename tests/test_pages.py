@@ -295,6 +295,16 @@ def test_regions_of_the_zero_page_are_asked_for_until_there_are_no_more(monkeypa
     assert zero.tolist() == [page % 2 == 0 for page in range(64)]
 
 
+def test_a_file_whose_name_is_no_utf8_is_measured_and_named_with_escapes(tmp_path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.raw")
+    image(tmp_path, generated_pages()[:5]).rename(odd)
+    out = tmp_path / "out.parquet"
+    done = CliRunner().invoke(app, ["pages", odd, "-o", str(out), "--codec", "lz4"])
+    assert done.exit_code == 0, done.output
+    source = pl.read_parquet_metadata(out)["tracereplay.source"]
+    assert source == f"{tmp_path}/\\xff.raw"
+
+
 def test_digits_of_other_scripts_are_names_of_files(tmp_path) -> None:
     for where in ("²", "٣"):
         done = CliRunner().invoke(app, ["pages", where, "-o", str(tmp_path / "t.parquet")])

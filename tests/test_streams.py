@@ -1,6 +1,8 @@
 """What is kept and said where streams, disks and folders are not as hoped."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import pickle
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 
 import tracereplay
 from tracereplay.errors import InputError, LostEventsError, OutputError, SettingsError
-from tracereplay.files import _Remembering, replacing, write_table
+from tracereplay.files import _Remembering, polars_path, replacing, write_table
 from tracereplay.readers import ingest
 from tracereplay.replay.settings import Scenario
 from tracereplay.report import html
@@ -124,6 +126,97 @@ def test_a_table_is_written_piece_by_piece(tmp_path):
     write_table(frame, tmp_path / "b.parquet", metadata={"k": "v"})
     assert pl.read_parquet(tmp_path / "b.parquet").equals(frame)
     assert pl.read_parquet_metadata(tmp_path / "b.parquet")["k"] == "v"
+
+
+NAMES = ["run[12]", "q?", "s*r", "~/a", "~", "file:/a", "file:x", "d[1]/a", "a\\b", "ü"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_polars_reads_the_file_that_is_named_and_no_other(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    other = pl.DataFrame({"page": [7]})
+    for near in ("run1", "run2", "d1/a", "a"):
+        Path(near).parent.mkdir(exist_ok=True)
+        other.write_parquet(f"{near}.parquet")
+        other.write_ipc(f"{near}.arrow")
+    asked = pl.DataFrame({"page": [1, 2, 3]})
+    Path(name).parent.mkdir(exist_ok=True)
+    with Path(f"{name}.parquet").open("wb") as file:
+        asked.write_parquet(file, metadata={"k": "v"})
+    with Path(f"{name}.arrow").open("wb") as file:
+        asked.write_ipc(file)
+    with Path(f"{name}.csv").open("wb") as file:
+        asked.write_csv(file)
+    for start in ("", f"{tmp_path}/"):
+        path = polars_path(f"{start}{name}.parquet")
+        assert pl.read_parquet(path).equals(asked)
+        assert pl.scan_parquet(path).collect().equals(asked)
+        assert pl.scan_ipc(polars_path(f"{start}{name}.arrow")).collect().equals(asked)
+        assert pl.read_csv(polars_path(f"{start}{name}.csv")).equals(asked)
+        assert pl.scan_csv(polars_path(f"{start}{name}.csv")).collect().equals(asked)
+        literal = polars_path(f"{start}{name}.parquet", expands=False)
+        assert pl.read_parquet_metadata(literal)["k"] == "v"
+        assert pl.read_parquet_schema(literal).keys() == {"page"}
+
+
+def test_polars_reads_a_name_beside_others_from_a_folder_that_is_no_utf8(tmp_path, monkeypatch):
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(folder)  # noqa: PTH102  # bytes are no Path
+    monkeypatch.chdir(folder)
+    pl.DataFrame({"page": [1]}).write_parquet("a.parquet")
+    assert pl.read_parquet(polars_path("a.parquet"))["page"].to_list() == [1]
+    with pytest.raises(InputError, match=r"\\xff/a\.parquet: the name is not UTF-8; rename it"):
+        polars_path(os.fsdecode(folder + b"/a.parquet"))
+
+
+@pytest.mark.parametrize("locale", ["C", "de_DE.iso88591"])
+def test_a_name_in_utf8_is_one_in_any_locale(tmp_path, locale):
+    pl.DataFrame({"page": [1, 2, 3]}).write_parquet(tmp_path / "ümlaut.parquet")
+    (tmp_path / "ümlaut.raw").write_bytes(bytes(4096))
+    folder = tmp_path / "locales"
+    folder.mkdir()
+    with contextlib.suppress(FileNotFoundError):  # without it, it is C once more
+        command = ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / "de_DE.iso88591")]
+        subprocess.run(command, capture_output=True, check=False)
+    legacy = {
+        "LOCPATH": str(folder),
+        "LC_ALL": locale,
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    line = "$T ingest ümlaut.parquet -o ö.parquet && $T pages ümlaut.raw -o ä.parquet"
+    done = run(line, tmp_path, **legacy)
+    assert done.returncode == 0, done.stderr
+    source = json.loads(pl.read_parquet_metadata(tmp_path / "ö.parquet")["tracereplay.sources"])
+    assert source == ["ümlaut.parquet"]
+    assert pl.read_parquet(tmp_path / "ö.parquet")["page"].to_list() == [1, 2, 3]
+    assert pl.read_parquet_metadata(tmp_path / "ä.parquet")["tracereplay.source"] == "ümlaut.raw"
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_name_that_the_locale_cannot_write_is_one_line():
+    code = "from tracereplay.files import check_name, Input\n"
+    for call in ("check_name", "Input"):
+        code += f"try: {call}('\\u65e5')\nexcept Exception as error: print(repr(error))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("InputError(\"'\\\\u65e5': this locale cannot write the name;") == 2
+
+
+def test_a_capture_is_read_whatever_its_name_is(tmp_path):
+    whole = tmp_path / "a.parquet"
+    pl.DataFrame({"page": [1, 2, 3]}).write_parquet(whole)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.parquet"))
+    whole.rename(odd)
+    ingest(odd, tmp_path / "b.parquet")
+    assert pl.read_parquet(tmp_path / "b.parquet")["page"].to_list() == [1, 2, 3]
+    sources = pl.read_parquet_metadata(tmp_path / "b.parquet")["tracereplay.sources"]
+    assert json.loads(sources) == ["\\xff.parquet"]
 
 
 def test_what_cannot_be_made_is_named_as_it_was_given(tmp_path):

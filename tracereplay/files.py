@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
 import io
 import os
@@ -167,8 +168,7 @@ class Input:
     def __init__(self, path: str | Path) -> None:
         self.name = "<stdin>" if str(path) == STDIN else str(path)
         self.total_bytes: int | None = None
-        if not str(path) or "\0" in str(path):
-            raise InputError(f"{str(path)!r} is no file")
+        _name_bytes(path)
         if str(path) == STDIN:
             raw: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         else:
@@ -346,15 +346,52 @@ def reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def check_name(path: str | Path) -> None:
-    """Raise InputError for a name that is no UTF-8, which polars cannot open, or none at all."""
+def _name_bytes(path: str | Path) -> bytes:
+    """Return a name as the file system has it; InputError where it can be none."""
     if not str(path) or "\0" in str(path):
         raise InputError(f"{str(path)!r} is no file")
     try:
-        str(path).encode()
+        return os.fsencode(path)
     except UnicodeEncodeError as error:
-        shown = os.fsencode(path).decode(errors="backslashreplace")
-        raise InputError(f"{shown}: the name is not UTF-8; rename it") from error
+        raise InputError(
+            f"{str(path)!a}: this locale cannot write the name; set LC_ALL=C.UTF-8"
+        ) from error
+
+
+def check_name(path: str | Path) -> None:
+    """Raise InputError for a name that is no UTF-8, which polars cannot open, or none at all."""
+    try:
+        _name_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown_name(path)}: the name is not UTF-8; rename it") from error
+
+
+def shown_name(path: str | Path) -> str:
+    """Return a name as text that any file or stream takes: what is no UTF-8 is escaped."""
+    return _name_bytes(path).decode(errors="backslashreplace")
+
+
+def polars_path(path: str | Path, *, expands: bool = True) -> str:
+    """Return the name to hand to polars for exactly this file.
+
+    polars takes a name for UTF-8, whatever the locale made of its bytes; it expands `*`, `?` and
+    `[...]`, so that for `run[12].parquet` it silently reads run1.parquet and run2.parquet; a name
+    that begins with `~` it takes for one in the home folder, and one with a colon for a URL.
+
+    Parameters
+    ----------
+    expands : False for read_parquet_metadata() and read_parquet_schema(), which take a name literally
+
+    Raises
+    ------
+    InputError
+        As of check_name().
+    """
+    check_name(path)
+    name = _name_bytes(path).decode()
+    if not Path(name).is_absolute():  # not made absolute: the folder we are in may be no UTF-8
+        name = f"./{name}"
+    return glob.escape(name) if expands else name
 
 
 def check_free(path: str | Path, *, force: bool = False) -> None:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay.errors import FormatError, HostError, InputError, SettingsError, unknown_name
+from tracereplay.files import shown_name
 from tracereplay.schema import CODECS, PAGES, codec_column
 from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 
@@ -360,7 +361,7 @@ def _open_files(name: str, files: Sequence[Path]) -> PageSource:
             found.append(page)
         return found
 
-    return PageSource(name, pid, all_pages, read, close, notes)
+    return PageSource(shown_name(name), pid, all_pages, read, close, notes)
 
 
 def _check_same_process(path: Path, its_pid: int | None, pid: int | None) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.errors import InputError
+from tracereplay.errors import InputError, first_line
+from tracereplay.files import polars_path
 from tracereplay.host import touching
 from tracereplay.host.pages import COMPRESSORS, choose_columns
 from tracereplay.trace import Trace
@@ -120,9 +121,9 @@ def recorded_lines(path: Path, pages: npt.NDArray[np.uint64]) -> npt.NDArray[np.
         The table cannot be read, or lacks a page of the trace.
     """
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(polars_path(path))
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {first_line(error)}") from error
     if not {"page", "random_lines"} <= set(table.columns):
         return None
     zero = pl.col("zero_filled") if "zero_filled" in table.columns else pl.lit(value=False)

@@ -27,7 +27,7 @@ import polars as pl
 
 from tracereplay import __version__
 from tracereplay.errors import FormatError, InputError, LostEventsError, OutputError, unknown_name
-from tracereplay.files import Input, check_free, replacing
+from tracereplay.files import Input, check_free, replacing, shown_name
 from tracereplay.readers import (
     accessed_bits,
     bpftrace,
@@ -304,7 +304,7 @@ def _footer(
         "skipped_lines": str(sum(report.skipped_lines for report in reports)),
         "lost_events": str(sum(report.lost_events for report in reports)),
         "events": json.dumps(events, sort_keys=True),
-        "sources": json.dumps([Path(report.name).name for report in reports]),
+        "sources": json.dumps([shown_name(Path(report.name).name) for report in reports]),
         "tool_version": __version__,
     }
     if resolutions:

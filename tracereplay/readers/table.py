@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,12 +47,15 @@ class _Table:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self._is_parquet = file.read(4) == b"PAR1"
+        source = pa.OSFile(
+            os.fsencode(path)
+        )  # its bytes: pyarrow writes text as UTF-8 in any locale
         if self._is_parquet:
-            self._file: Any = pq.ParquetFile(path, pre_buffer=False)
+            self._file: Any = pq.ParquetFile(source, pre_buffer=False)
             schema = self._file.schema_arrow
             metadata = self._file.metadata.metadata
         else:
-            self._file = pa.ipc.open_file(pa.OSFile(str(path)))
+            self._file = pa.ipc.open_file(source)
             schema = self._file.schema
             metadata = schema.metadata
         self.schema = pl.DataFrame(_plain(schema).empty_table()).schema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,7 @@ class AccessWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: Any = None
+        self._file: Any = None
         self._columns: list[str] = []
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
@@ -99,9 +101,12 @@ class AccessWriter:
         self._close_file()
 
     def _close_file(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        file, self._file = self._file, None
+        if writer is not None:
+            writer.close()
+        if file is not None:
+            file.close()
 
     def _count(self, frame: pl.DataFrame) -> None:
         self.records += frame.height
@@ -141,8 +146,9 @@ class AccessWriter:
     def _open_file(self, schema: Any) -> None:
         # Addresses all over the place only cost time in a dictionary.
         plain = ("time_ns", "vaddr", *(("page",) if self._scattered else ()))
+        self._file = pa.OSFile(os.fsencode(self._path), "wb")  # its bytes, whatever the locale
         self._writer = pq.ParquetWriter(
-            self._path,
+            self._file,
             schema,
             compression="zstd",
             compression_level=1,
