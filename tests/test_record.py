@@ -74,6 +74,13 @@ def test_the_first_recorder_that_works_makes_the_table_and_says_what_it_ran(tmp_
     assert pl.read_parquet(tmp_path / "t.parquet").height > 50
 
 
+def test_a_table_may_have_as_long_a_name_as_there_is(tmp_path):
+    out = tmp_path / ("x" * 247 + ".parquet")
+    done = run("-o", out, "--", "true")
+    assert done.exit_code == 0, done.output
+    assert left(tmp_path) == [out.name]
+
+
 def test_without_rights_to_tracepoints_the_software_event_is_taken(tools, tmp_path):
     (tools / "perf.denied").touch()
     done = run("-o", tmp_path / "t.parquet", "--", "true")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 STDIN = "-"
+# Of a name, in that of what is made beside it: 4 bytes each at most, of the 255 there may be.
+HIDDEN_LETTERS = 50
 
 
 class _Remembering:
@@ -300,7 +302,7 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """
     check_free(path, force=force)
     target = Path(path).resolve()  # what a link points to is replaced, not the link
-    part = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    part = target.parent / f".{target.name[:HIDDEN_LETTERS]}.{secrets.token_hex(4)}.part"
     try:
         try:
             part.touch(exist_ok=False)
@@ -398,6 +400,12 @@ def check_free(path: str | Path, *, force: bool = False) -> None:
     """Raise OutputError where `path` exists and `force` is not given, or has no folder to stand in."""
     target = Path(path)
     check_name(target)
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # too long a name: better told now than when all is done
+        raise OutputError(f"{path}: {reason(error)}") from error
     if target.is_dir():
         raise OutputError(f"{target} is a folder; name a file")
     if target.exists() and not target.is_file():

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tracereplay.errors import FormatError, HostError, InputError, LostEventsError, unknown_name
-from tracereplay.files import check_free
+from tracereplay.files import HIDDEN_LETTERS, check_free
 from tracereplay.host.signals import held_signals
 from tracereplay.readers import Ingested, Options, Progress, ingest
 
@@ -274,7 +274,8 @@ def _terminable() -> Iterator[None]:
 def _folder(output: Path) -> Iterator[Path]:
     """Yield a hidden folder beside the output: a capture is as large as the disk of the table."""
     try:
-        folder = tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".record", dir=output.parent)
+        prefix = f".{output.name[:HIDDEN_LETTERS]}."
+        folder = tempfile.mkdtemp(prefix=prefix, suffix=".record", dir=output.parent)
     except OSError as error:
         raise HostError(f"{output.parent}: {error.strerror or error}") from error
     try:
