@@ -47,6 +47,30 @@ def test_tracepoints_say_reads_from_writes(tmp_path):
     assert 10 < direct["is_write"].sum() < direct.height - 10
 
 
+@pytest.mark.parametrize("page_bytes", [16384, 65536])
+def test_pages_of_another_size_are_refused(tmp_path, page_bytes):
+    data = bytearray((CAPTURES / "tracepoints.data").read_bytes())
+    at = data.index(b"\0", data.index(b"\x17\x08\x44tracing") + 10) + 3
+    assert struct.unpack_from("<I", data, at) == (4096,)
+    struct.pack_into("<I", data, at, page_bytes)
+    (tmp_path / "large.data").write_bytes(data)
+    with pytest.raises(FormatError) as caught:
+        table(tmp_path / "large.data", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/large.data: recorded on a kernel with pages of {page_bytes:,} bytes; the models "
+        "know pages of 4 KiB (4,096): record on a kernel with these"
+    )
+
+
+def test_a_machine_whose_pages_may_be_larger_is_named_where_the_file_does_not_say(tmp_path):
+    for name, count in (("tree.sw.callgraph", 1), ("tracepoints", 0)):
+        data = (CAPTURES / f"{name}.data").read_bytes()
+        assert data.count(b"x86_64\0") > 0
+        (tmp_path / "arm.data").write_bytes(data.replace(b"x86_64\0", b"arm64\0\0"))
+        _, done = table(tmp_path / "arm.data", tmp_path)
+        assert sum("recorded on arm64" in note for note in done.notes) == count
+
+
 def test_minor_faults_beside_page_faults_leave_one_row_each(tmp_path):
     direct, done = table(CAPTURES / "registers.data", tmp_path)
     assert set(direct["event"]) == {"page-faults"}

@@ -7,8 +7,9 @@ import re
 import struct
 from typing import Any
 
-from tracereplay.errors import InputError
+from tracereplay.errors import FormatError, InputError
 from tracereplay.readers.base import Report
+from tracereplay.units import PAGE_BYTES
 
 FEATURE_TRACING_DATA, FEATURE_ARCH, FEATURE_EVENT_DESC = 1, 6, 12
 _FEATURE_BITS = 256
@@ -58,6 +59,7 @@ class Header:
     tracepoints: dict[int, Tracepoint] = dataclasses.field(default_factory=dict)
     event_names: list[str] = dataclasses.field(default_factory=list)
     arch: str = ""
+    says_page_size: bool = False
     data_start: int = 0
     data_bytes: int = 0
     file_bytes: int = 0
@@ -83,11 +85,11 @@ class Cursor:
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
         self.at = 0
-        self._name = name
+        self.name = name
 
     def bytes(self, size: int) -> bytes:
         if size < 0 or self.at + size > len(self.data):
-            raise InputError(f"{self._name}: its header is damaged; copy or record it again")
+            raise InputError(f"{self.name}: its header is damaged; copy or record it again")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -198,7 +200,14 @@ def _read_tracing_data(header: Header, cursor: Cursor) -> None:
     if cursor.bytes(10) != b"\x17\x08\x44tracing":
         return
     cursor.text()  # version
-    cursor.bytes(1 + 1 + 4)  # byte order, size of long, page size
+    cursor.bytes(1 + 1)  # byte order, size of long
+    page_bytes = cursor.number(4)
+    if page_bytes != PAGE_BYTES:
+        raise FormatError(
+            f"{cursor.name}: recorded on a kernel with pages of {page_bytes:,} bytes; the models know "
+            f"pages of 4 KiB ({PAGE_BYTES:,}): record on a kernel with these"
+        )
+    header.says_page_size = True
     for _ in range(2):  # header_page and header_event
         cursor.text()
         cursor.bytes(cursor.number(8))

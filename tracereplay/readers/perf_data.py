@@ -55,6 +55,7 @@ _FOREIGN_MAGICS = {
     b"2ELIFREP": "recorded on a machine of the other byte order",
     b"PERFFILE": "the perf.data format of before 2009",
 }
+_SEVERAL_PAGE_SIZES = ("aarch64", "arm64", "ppc", "loongarch", "mips", "sparc")
 _CLOCKS = {0: "realtime", 1: "mono", 4: "mono_raw", 7: "boot", 11: "tai"}
 _UPDATE_NAME = 2
 _ARM_SPE = 4
@@ -618,7 +619,12 @@ class _Session:
             raise FormatError(self._report.remedy)
 
     def _finish(self) -> None:
-        report, state = self._report, self._state[0]
+        report, state, arch = self._report, self._state[0], self._header.arch
+        if arch.startswith(_SEVERAL_PAGE_SIZES) and not self._header.says_page_size:
+            report.note(
+                f"{report.name}: recorded on {arch}, whose kernels may have larger pages than the "
+                "4 KiB that are assumed: `getconf PAGESIZE` says it there"
+            )
         # The kernel's LOST counts every record a full buffer cost, LOST_SAMPLES the samples among
         # them by event (perf adds these at the end): the larger one, not both.
         report.lost_events += max(self._lost_records, self._lost_samples)
