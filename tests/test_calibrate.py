@@ -20,7 +20,7 @@ from tracereplay.cli import app
 from tracereplay.costs import RANDOM_LINES, load_costs, own_disks
 from tracereplay.errors import HostError, InputError
 from tracereplay.host import calibrate as host
-from tracereplay.host import codec_times, device_times
+from tracereplay.host import codec_times, device_times, system
 from tracereplay.host.direct_io import Writer
 from tracereplay.host.pages import COMPRESSORS
 from tracereplay.host.run import HostRun
@@ -263,6 +263,22 @@ def test_a_batch_of_writes_lands_where_it_should(tmp_path) -> None:
         writer.close()
     finally:
         os.close(handle)
+
+
+def test_another_system_or_size_of_pages_is_one_line(tmp_path, monkeypatch) -> None:
+    command = ["calibrate", "-o", str(tmp_path / "c.json"), "--directory", str(tmp_path)]
+    monkeypatch.setattr(system.mmap, "PAGESIZE", 16384)
+    for more in ([], ["--own-swap"]):
+        done = CliRunner().invoke(app, [*command, *more])
+        assert done.exit_code == 1
+        assert done.stderr.startswith(("error: calibrate: ", "error: --own-swap: "))
+        assert "this kernel has pages of 16 KiB; the models know" in done.stderr
+        assert done.stderr.count("\n") == 1
+    monkeypatch.setattr(system.platform, "system", lambda: "Darwin")
+    monkeypatch.delattr(os, "O_DIRECT")
+    done = CliRunner().invoke(app, command)
+    assert done.stderr == "error: calibrate needs Linux\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_own_swap_says_what_it_needs(tmp_path, monkeypatch) -> None:

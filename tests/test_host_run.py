@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.errors import HostError, InputError, OutputError, SettingsError
-from tracereplay.host import flushes, machine, signals, touching, workload, zram
+from tracereplay.host import flushes, machine, signals, system, touching, workload, zram
 from tracereplay.host import run as host
 from tracereplay.host import undo as undoing
 from tracereplay.host.undo import Journal, Undo
@@ -62,6 +62,13 @@ def test_without_root_it_says_what_it_needs_root_for(trace, tmp_path, monkeypatc
     monkeypatch.setattr(touching, "IS_COMPILED", True)
     line = refusal(invoke(trace, tmp_path))
     assert "needs root" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_pages_of_another_size_are_refused(trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(system.mmap, "PAGESIZE", 65536)
+    line = refusal(invoke(trace, tmp_path))
+    assert line.startswith("error: host-run: this kernel has pages of 64 KiB; the models know")
     assert not (tmp_path / "runs").exists()
 
 

@@ -24,6 +24,7 @@ from tracereplay.cli import app
 from tracereplay.comparison import compare
 from tracereplay.errors import FormatError, HostError, InputError, SettingsError
 from tracereplay.host import pages as host
+from tracereplay.host import system
 from tracereplay.replay.settings import Scenario
 
 PAGE = 4096
@@ -303,6 +304,25 @@ def test_a_file_whose_name_is_no_utf8_is_measured_and_named_with_escapes(tmp_pat
     assert done.exit_code == 0, done.output
     source = pl.read_parquet_metadata(out)["tracereplay.source"]
     assert source == f"{tmp_path}/\\xff.raw"
+
+
+def test_a_process_is_read_on_linux_and_of_pages_of_4_kib_alone(monkeypatch) -> None:
+    monkeypatch.setattr(system.mmap, "PAGESIZE", 65536)
+    with pytest.raises(HostError, match="reading a process: this kernel has pages of 64 KiB; the"):
+        host.open_source(str(os.getpid()))
+    monkeypatch.setattr(system.platform, "system", lambda: "Darwin")
+    with pytest.raises(HostError, match="reading a process needs Linux"):
+        host.open_source(str(os.getpid()))
+
+
+def test_a_file_is_measured_where_the_system_is_another(tmp_path, monkeypatch) -> None:
+    raw, out = image(tmp_path, generated_pages()[:5]), tmp_path / "out.parquet"
+    monkeypatch.setattr(system.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(system.mmap, "PAGESIZE", 16384)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    done = CliRunner().invoke(app, ["pages", str(raw), "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet(out).height == 5
 
 
 def test_digits_of_other_scripts_are_names_of_files(tmp_path) -> None:

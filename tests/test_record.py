@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from tracereplay.cli import app
 from tracereplay.host import record as host
+from tracereplay.host import system
 
 HERE = Path(__file__).parent
 CAPTURE = HERE / "perf-data" / "tracepoints.data"
@@ -79,6 +80,17 @@ def test_a_table_may_have_as_long_a_name_as_there_is(tmp_path):
     done = run("-o", out, "--", "true")
     assert done.exit_code == 0, done.output
     assert left(tmp_path) == [out.name]
+
+
+def test_faults_of_pages_of_another_size_are_not_recorded_but_every_access_is(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(system.mmap, "PAGESIZE", 16384)
+    done = run("-o", tmp_path / "t.parquet", "--", "true")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: recording page faults: this kernel has pages of 16 KiB")
+    assert done.stderr.count("\n") == 1
+    assert run("--full", "-o", tmp_path / "t.parquet", "--", "true").exit_code == 0
 
 
 def test_without_rights_to_tracepoints_the_software_event_is_taken(tools, tmp_path):

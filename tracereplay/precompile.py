@@ -20,6 +20,7 @@ import numpy as np
 from tracereplay import child_command
 from tracereplay._jit import is_cached, tell_compiling
 from tracereplay.costs import load_costs
+from tracereplay.host.system import cpus
 from tracereplay.latency import LatencyModel
 from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.settings import Scenario
@@ -41,7 +42,7 @@ class Precompiling:
             name for name in dict.fromkeys(reclaims) if not is_cached(find_reclaim(name).load())
         ]
         self._child: subprocess.Popen[bytes] | None = None
-        if not names or not sys.executable or _cpus() < 2:
+        if not names or not sys.executable or cpus() < 2:
             return
         tell_compiling()
         try:
@@ -65,13 +66,6 @@ class Precompiling:
         self._child.wait()
         _end(self._child)
         self._child = None
-
-
-def _cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -40,6 +40,7 @@ from tracereplay.host.device_times import (
 from tracereplay.host.machine import other_work
 from tracereplay.host.memory_times import measure_answers, measure_memory
 from tracereplay.host.pages import choose_columns
+from tracereplay.host.system import need_linux
 from tracereplay.host.zswap_times import zswap_codec
 
 Progress = Callable[[str], None]
@@ -78,8 +79,9 @@ def calibrate(
     Raises
     ------
     HostError, InputError, SettingsError
-        A codec is not to be had, the directory cannot be written, the disk is full.
+        This is not Linux, a codec is not to be had, the directory cannot be written, the disk is full.
     """
+    need_linux("calibrate")
     say = progress or (lambda _: None)
     columns, notes = choose_columns(codecs)
     if directory is not None:

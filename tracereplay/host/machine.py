@@ -9,7 +9,6 @@ import ctypes
 import dataclasses
 import errno
 import os
-import platform
 import struct
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from tracereplay.errors import HostError
 from tracereplay.host import touching
 from tracereplay.host.signals import nap
+from tracereplay.host.system import need_linux
 from tracereplay.host.undo import SWAP_LABEL, Undo
 from tracereplay.units import PAGE_BYTES, format_size
 
@@ -43,10 +43,9 @@ def find_machine(*, zswap: bool = True, what: str = "host-run") -> Machine:
     Raises
     ------
     HostError
-        No root, no swap support, no zswap, no memory controller, kernels not compiled.
+        No Linux, other pages than 4 KiB, no root, no swap support, no zswap, no memory controller, kernels not compiled.
     """
-    if platform.system() != "Linux":
-        raise HostError(f"{what} needs Linux")
+    need_linux(what)
     if not touching.IS_COMPILED:
         raise HostError(f"{what} touches pages from compiled code; unset NUMBA_DISABLE_JIT")
     if os.geteuid() != 0:

@@ -26,6 +26,7 @@ import polars as pl
 
 from tracereplay.errors import FormatError, HostError, InputError, SettingsError, unknown_name
 from tracereplay.files import shown_name
+from tracereplay.host.system import cpus, need_linux
 from tracereplay.schema import CODECS, PAGES, codec_column
 from tracereplay.units import PAGE_BYTES, PAGE_SHIFT
 
@@ -161,6 +162,7 @@ def open_source(where: str, *, swapped: bool = False, file_pages: bool = False) 
 
 
 def _open_process(pid: int, *, swapped: bool, file_pages: bool) -> PageSource:
+    need_linux("reading a process")
     root = Path("/proc") / str(pid)
     try:
         maps = os.fsdecode((root / "maps").read_bytes())  # names of files are any bytes
@@ -463,7 +465,7 @@ def measure_pages(
     local = threading.local()
     parts: list[pl.DataFrame] = []
     unreadable = 0
-    workers = threads or len(os.sched_getaffinity(0))
+    workers = threads or cpus()
     with ThreadPoolExecutor(workers) as pool:
         waiting: list[Future[pl.DataFrame]] = []
 

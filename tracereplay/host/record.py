@@ -24,6 +24,7 @@ from typing import Any
 from tracereplay.errors import FormatError, HostError, InputError, LostEventsError, unknown_name
 from tracereplay.files import HIDDEN_LETTERS, check_free
 from tracereplay.host.signals import held_signals
+from tracereplay.host.system import need_linux
 from tracereplay.readers import Ingested, Options, Progress, ingest
 
 _DAMON = Path("/sys/kernel/mm/damon/admin")
@@ -209,6 +210,8 @@ def record(
     options = options or Options()
     if full and tool not in (None, FULL):
         raise HostError(f"--full is every access, which {tool} does not see: leave out one of them")
+    if not full and tool != FULL:  # which names addresses, whatever the kernel's pages are
+        need_linux("recording page faults")
     pages = buffer_pages or (_BUFFER_PAGES if os.geteuid() == 0 else _UNPRIVILEGED_PAGES)
     with _terminable(), _folder(output) as folder:
         recorder = _choose(FULL if full else tool, folder, pages)
