@@ -791,7 +791,8 @@ def test_formats_are_listed_one_line_each():
 
 
 @pytest.mark.compiled
-def test_ctrl_c_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(tmp_path, number):
     command = [
         sys.executable,
         "-m",
@@ -816,8 +817,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
         else:
             raise AssertionError("the output was never begun")
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (130, -signal.SIGINT)
+        process.send_signal(number)
+        if number == signal.SIGHUP:  # as a terminal that is closed
+            process.send_signal(number)
+        assert process.wait(30) == 128 + number
         process.stdin.close()
     assert list(tmp_path.iterdir()) == []
 

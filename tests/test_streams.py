@@ -5,8 +5,10 @@ import dataclasses
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import tracereplay
 from tracereplay.errors import InputError, LostEventsError, OutputError, SettingsError
 from tracereplay.files import _Remembering, check_free, polars_path, write_table
+from tracereplay.host.signals import terminable
 from tracereplay.readers import ingest
 from tracereplay.replay.settings import Scenario
 from tracereplay.report import html
@@ -254,6 +257,42 @@ def test_ctrl_c_as_soon_as_the_part_is_there_leaves_nothing(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         write_table(pl.DataFrame({"a": [1]}), tmp_path / "a.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_runs_without_a_terminal_goes_on_when_that_is_closed():
+    code = (
+        "import os, signal, sys\n"
+        "from tracereplay.host.signals import terminable\n"
+        "with terminable():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print('goes on')\n"
+    )
+    command = [sys.executable, "-c", code]
+    for words, says in ((["nohup", *command], "goes on\n"), (command, "")):
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0 if says else 129, says)
+
+
+def test_signals_that_follow_do_not_disturb_the_way_out():
+    left = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            left.append("removed")
+
+    with pytest.raises(SystemExit) as caught, terminable():
+        work()
+    assert caught.value.code == 143
+    assert left == ["removed"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_child_takes_no_module_from_the_folder_it_is_started_in(tmp_path):

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 import tracereplay
 from tracereplay import __version__
 from tracereplay.errors import TracereplayError
+from tracereplay.host.signals import ENDED_BY, terminable
 
 if TYPE_CHECKING:
     from tracereplay.comparison import Result
@@ -167,13 +168,14 @@ def main() -> None:
     """Run the command line; the entry point of the `tracereplay` script."""
     _prepare_streams()
     try:
-        app()
+        with terminable():
+            app()
     except KeyboardInterrupt:  # before a command began
         sys.stderr.write("interrupted\n")
         _leave(_INTERRUPTED)
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            _leave(_INTERRUPTED)
+        if isinstance(end.code, int) and end.code in ENDED_BY:
+            _leave(end.code)
         raise
 
 

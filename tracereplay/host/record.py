@@ -23,7 +23,7 @@ from typing import Any
 
 from tracereplay.errors import FormatError, HostError, InputError, LostEventsError, unknown_name
 from tracereplay.files import HIDDEN_LETTERS, check_free
-from tracereplay.host.signals import held_signals
+from tracereplay.host.signals import held_signals, terminable
 from tracereplay.host.system import need_linux
 from tracereplay.readers import Ingested, Options, Progress, ingest
 
@@ -213,7 +213,7 @@ def record(
     if not full and tool != FULL:  # which names addresses, whatever the kernel's pages are
         need_linux("recording page faults")
     pages = buffer_pages or (_BUFFER_PAGES if os.geteuid() == 0 else _UNPRIVILEGED_PAGES)
-    with _terminable(), _folder(output) as folder:
+    with terminable(), _folder(output) as folder:
         recorder = _choose(FULL if full else tool, folder, pages)
         if recorder.streams:
             run = _run_streaming
@@ -253,24 +253,6 @@ def _check_command(command: Sequence[str]) -> None:
     else:
         what = "no such command"
     raise HostError(f"{command[0]}: {what}")
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind like Ctrl-C, so that they leave nothing either."""
-
-    def leave(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = {name: signal.signal(name, leave) for name in (signal.SIGTERM, signal.SIGHUP)}
-    except ValueError:  # not the main thread: signals are none of ours
-        before = {}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 Ctrl-C in the middle of a change would leave it half done, and on the way back half undone. So
 SIGINT, SIGTERM and SIGHUP are only noted, and end a run where it naps: between changes, never in one,
-and not a second time while everything is put back.
+and not a second time while everything is put back. Elsewhere SIGTERM and SIGHUP unwind as Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -13,9 +13,40 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, *_TERMINATING)
+ENDED_BY = {128 + number for number in _ENDING}  # the status a shell has for each
 _NAP_S = 0.05
+_UNWINDING_S = 5.0
 _noted: list[int] = []
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C, so that they leave nothing either.
+
+    A terminal that is closed sends several: those that follow soon do not disturb the unwinding.
+    Where somebody handles or ignores these signals already, as nohup does, that stays.
+    """
+    before: dict[int, Any] = {}
+    last = float("-inf")
+
+    def leave(number: int, _: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last > _UNWINDING_S:
+            last = time.monotonic()
+            raise SystemExit(128 + number)
+
+    for number in _TERMINATING:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # not the main thread: they are none of ours
+                signal.signal(number, leave)
+                before[number] = signal.SIG_DFL
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextlib.contextmanager
