@@ -68,6 +68,24 @@ def test_letters_that_a_terminal_lacks_have_a_substitute(short, tmp_path):
         assert "?" in done.stdout
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "inspect --help", "formats"])
+def test_a_full_disk_is_one_line_though_only_help_is_asked_for(tmp_path, words):
+    done = run(f"$T {words} >/dev/full", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize("size", ["0", "-7", "", "²", "wide"])
+def test_a_terminal_of_no_known_size_is_told_all_the_same(short, tmp_path, size):
+    sizes = {"COLUMNS": size, "LINES": size}
+    done = run("$T inspect absent.parquet", tmp_path, **sizes)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: absent.parquet: No such file or directory\n",
+    )
+    done = run(f"$T compare {short} -p store-raw -m 50%", tmp_path, **sizes)
+    assert "store-raw" in done.stdout
+
+
 def test_a_full_disk_is_one_line_and_the_table_is_shown(short, tmp_path):
     line = f"$T curve {short} >/dev/null; ulimit -f 1; $T curve {short} -o c.parquet"
     done = run(line, tmp_path)

@@ -173,6 +173,10 @@ def main() -> None:
     except KeyboardInterrupt:  # before a command began
         sys.stderr.write("interrupted\n")
         _leave(_INTERRUPTED)
+    except OSError as error:  # what is told instead of a command: help, the version
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"error: {error.strerror or error}\n")
+        _leave(1)
     except SystemExit as end:
         if isinstance(end.code, int) and end.code in ENDED_BY:
             _leave(end.code)
@@ -180,7 +184,14 @@ def main() -> None:
 
 
 def _prepare_streams() -> None:
-    """Give closed streams an end (daemons, `>&-`), and letters a terminal lacks a substitute."""
+    """Give closed streams an end (daemons, `>&-`), and letters a terminal lacks a substitute.
+
+    rich takes COLUMNS=0, as a terminal of unknown width may have it, for a width of no column at all.
+    """
+    for name in ("COLUMNS", "LINES"):
+        size = os.environ.get(name, "1")
+        if not (size.isascii() and size.isdecimal() and len(size) < 6 and int(size) > 0):
+            del os.environ[name]
     for name in ("stdin", "stdout", "stderr"):  # as their descriptors: the lowest free is given
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
