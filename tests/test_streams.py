@@ -16,7 +16,13 @@ import polars as pl
 import pytest
 
 import tracereplay
-from tracereplay.errors import InputError, LostEventsError, OutputError, SettingsError
+from tracereplay.errors import (
+    InputError,
+    LostEventsError,
+    OutputError,
+    SettingsError,
+    visible,
+)
 from tracereplay.files import _Remembering, check_free, polars_path, write_table
 from tracereplay.host.signals import terminable
 from tracereplay.readers import ingest
@@ -84,6 +90,31 @@ def test_a_terminal_of_no_known_size_is_told_all_the_same(short, tmp_path, size)
     )
     done = run(f"$T compare {short} -p store-raw -m 50%", tmp_path, **sizes)
     assert "store-raw" in done.stdout
+
+
+def test_a_name_of_a_file_does_not_reach_the_terminal_as_a_command(tmp_path):
+    name = "a\x1b[31m\x1b]0;b\x07\r\u202e\x9b1m[red]é"
+    done = run('$T inspect "$N.parquet"; echo 1 > "$N"; $T ingest "$N" -o t', tmp_path, N=name)
+    shown = r"a\x1b[31m\x1b]0;b\x07\r\u202e\x9b1m[red]é"
+    first, *_ = lines = done.stderr.splitlines()
+    assert first == f"error: {shown}.parquet: No such file or directory"
+    assert any(shown in line for line in lines[1:]), lines
+    assert "".join(lines).isprintable()
+    odd = os.fsdecode(b"\xff")
+    assert visible(f"{odd}: one\ntwo") == "\\xff: one\ntwo"
+    progress = "from tracereplay.cli.ingest import show_progress as s\nimport sys, types\n"
+    progress += "sys.stderr.isatty = lambda: True\n"
+    progress += f"x = types.SimpleNamespace(name={name!r}, total_bytes=9, bytes_read=1)\n"
+    progress += "with s() as update: update(x, 1)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", progress],
+        env={**os.environ, "COLUMNS": "150", "FORCE_COLOR": "1", "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stderr
 
 
 def test_a_full_disk_is_one_line_and_the_table_is_shown(short, tmp_path):

@@ -44,6 +44,25 @@ class HostError(TracereplayError):
     """This machine lacks what the command needs: a tool, a right, a kernel feature."""
 
 
+def visible(text: str) -> str:
+    """Return the text with what a terminal would obey, or cannot show, written as escapes.
+
+    Names of files come from others: one may move the cursor, or turn the writing direction. Bytes of
+    a name that is no UTF-8 are shown as such; lines stay lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    if letter.isprintable() or letter == "\n":
+        return letter
+    if "\udc80" <= letter <= "\udcff":  # as Python keeps such bytes
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode("ascii")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what another library says, or the name of its error."""
     text = str(error)

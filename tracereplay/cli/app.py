@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import tracereplay
 from tracereplay import __version__
-from tracereplay.errors import TracereplayError
+from tracereplay.errors import TracereplayError, visible
 from tracereplay.host.signals import ENDED_BY, terminable
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ def stderr_console() -> Any:
 
 def note(text: str) -> None:
     """Print one line of talk on stderr."""
-    stderr_console().print(text)
+    stderr_console().print(visible(text))
+
+
+def _tell(mistake: str) -> None:
+    stderr_console().print(visible(mistake), style="red")
 
 
 @contextlib.contextmanager
@@ -113,7 +117,7 @@ class _OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except TracereplayError as error:
-            stderr_console().print(f"error: {error}", style="red")
+            _tell(f"error: {error}")
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
             raise
@@ -121,7 +125,7 @@ class _OneLineErrors(TyperGroup):
             what = getattr(error, "strerror", None) or str(error) or "out of memory"
             where = getattr(error, "filename", None)
             told = f"error: {where}: {what}" if where else f"error: {what}"
-            stderr_console().print(told, style="red")
+            _tell(told)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             note("interrupted")

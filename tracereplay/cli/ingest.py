@@ -12,6 +12,7 @@ import typer
 
 from tracereplay.cli.app import app, note
 from tracereplay.cli.options import Force
+from tracereplay.errors import visible
 
 if TYPE_CHECKING:
     from tracereplay.readers import Ingested
@@ -42,7 +43,7 @@ def show_progress() -> Iterator[Callable[[Any, int], None] | None]:
         TimeRemainingColumn(compact=True),
     ]
     if console.width >= _WIDE_COLUMNS:
-        columns = [TextColumn("{task.description}"), BarColumn(), *columns]
+        columns = [TextColumn("{task.description}", markup=False), BarColumn(), *columns]
         columns.append(TextColumn("{task.fields[rows]} rows"))
     with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[int, Any] = {}
@@ -50,7 +51,8 @@ def show_progress() -> Iterator[Callable[[Any, int], None] | None]:
         def update(stream: Any, rows: int) -> None:
             task = tasks.get(id(stream))
             if task is None:
-                task = bar.add_task(Path(stream.name).name, total=stream.total_bytes, rows="0")
+                name = visible(Path(stream.name).name)
+                task = bar.add_task(name, total=stream.total_bytes, rows="0")
                 tasks[id(stream)] = task
             bar.update(task, completed=stream.bytes_read, rows=f"{rows:,}")
 
