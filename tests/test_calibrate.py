@@ -21,6 +21,7 @@ from tracereplay.costs import RANDOM_LINES, load_costs, own_disks
 from tracereplay.errors import HostError, InputError
 from tracereplay.host import calibrate as host
 from tracereplay.host import codec_times, device_times, system
+from tracereplay.host.cost_figures import figure
 from tracereplay.host.direct_io import Writer
 from tracereplay.host.pages import COMPRESSORS
 from tracereplay.host.run import HostRun
@@ -71,6 +72,7 @@ def test_the_table_is_read_back_and_names_its_machine(tmp_path) -> None:
     assert list(folder.iterdir()) == []
     table = json.loads(out.read_text())
     assert {"machine", "date", "method", "source"} <= table.keys()
+    assert table["machine"].startswith(table["name"])
     assert set(table["codecs"]) == {"lz4", "zstd"}
     costs = load_costs(out, "mine", "zstd")
     assert costs.device.read_ns.mean() > 1000
@@ -82,6 +84,15 @@ def test_the_table_is_read_back_and_names_its_machine(tmp_path) -> None:
     events["access"] = np.arange(50)
     events["service"] = DEVICE
     assert LatencyModel(costs).latencies(events).min() > 1000
+
+
+def test_a_table_does_not_tell_the_name_of_the_host(monkeypatch) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "secret-host")
+    monkeypatch.setattr(host, "measure_memory", lambda: {"minor_fault_ns": figure(1.0, "")})
+    monkeypatch.setattr(host, "_derive", lambda _: None)
+    table, _ = host.calibrate(codecs=["lz4"], rounds=1)
+    assert table["name"]
+    assert "secret-host" not in json.dumps(table)
 
 
 def test_generated_pages_span_every_compressibility() -> None:

@@ -139,7 +139,7 @@ def calibrate(
             parts.append(part)
     table: dict[str, Any] = {
         "schema": SCHEMA,
-        "name": platform.node() or "this machine",
+        "name": _cpu_name(),  # not the host's: reports are shown to others
         "machine": f"{_cpu_name()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "method": f"medians over {rounds} rounds of all parts in turn; codecs on {len(texts):,} {kind}, "
