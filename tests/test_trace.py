@@ -13,6 +13,7 @@ from tracereplay.files import check_free
 from tracereplay.inspection import in_words, inspect_trace
 from tracereplay.readers import Options, ingest
 from tracereplay.replay.settings import Scenario
+from tracereplay.report.folder import read_result_folder
 from tracereplay.trace import open_trace
 
 
@@ -325,3 +326,48 @@ def test_a_page_cache_capture_keeps_its_files_apart_from_ingest_to_replay(tmp_pa
         trace, [Scenario(policy="no-zswap", reclaim="lru", memory_limit_bytes=1 << 20)]
     )
     assert result.summary["unique_pages"].to_list() == [expected]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])
+@pytest.mark.parametrize("name", ["run[12]", "run?", "r*", "~", "a:b"])
+def test_a_name_that_reads_like_a_pattern_is_that_file(tmp_path, monkeypatch, name, suffix):
+    """polars expands patterns in names, and would read run1 and run2 in its place."""
+    monkeypatch.chdir(tmp_path)
+    for each, pages in (("run1", 50), ("run2", 60), (name, 7)):
+        frame = pl.DataFrame({"page": np.arange(pages)})
+        with Path(f"{each}.{suffix}").open("wb") as stream:
+            if suffix == "parquet":
+                frame.write_parquet(stream)
+            elif suffix == "arrow":
+                frame.write_ipc(stream)
+            else:
+                frame.write_csv(stream)
+    trace = open_trace(f"{name}.{suffix}")
+    assert trace.count() == (7, 7)
+    assert sum(batch.page_ids.size for batch in trace.batches()) == 7
+
+
+def test_the_tables_of_a_comparison_may_stand_in_a_folder_whose_name_reads_like_a_pattern(tmp_path):
+    folder = tmp_path / "o[1]"
+    pages = tmp_path / "p[1].parquet"
+    with (tmp_path / "t[1].parquet").open("wb") as stream:
+        pl.DataFrame({"page": np.arange(9)}).write_parquet(stream)
+    with pages.open("wb") as stream:
+        pl.DataFrame({"page": np.arange(9), "lzo_bytes": [900] * 9}).write_parquet(stream)
+    some = [Scenario(policy="store-raw", memory_limit_bytes=1 << 20)]
+    found = compare(tmp_path / "t[1].parquet", some, pages=pages)
+    found.write(folder)
+    assert read_result_folder(folder).summary.equals(found.summary)
+
+
+def test_a_column_of_processes_that_names_none_is_told(tmp_path):
+    page = pl.Series("page", [1, 2, 1], pl.UInt64)
+    pid = pl.Series("pid", [None, None, None], pl.UInt32)
+    pl.DataFrame([page, pid]).write_parquet(tmp_path / "none.parquet")
+    pl.DataFrame([page, pl.Series("pid", [None, 5, 5], pl.UInt32)]).write_parquet(
+        tmp_path / "some.parquet"
+    )
+    some = [Scenario(policy="store-raw", memory_limit_bytes=1 << 20)]
+    told = "no row says which process it is of: all pages are taken as one address space"
+    assert compare(tmp_path / "none.parquet", some).run["notes"].count(told) == 1
+    assert told not in compare(tmp_path / "some.parquet", some).run["notes"]

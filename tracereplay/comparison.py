@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,29 @@ class Result:
                 getattr(self, name),
                 path,
                 force=force,
-                metadata={"tracereplay.schema": SCHEMA_VERSION},
+                metadata={
+                    "tracereplay.schema": SCHEMA_VERSION,
+                    RUN_KEY: run_digest(json.loads(text)),
+                },
             )
             written.append(path)
         path = target / "run.json"
         with replacing(path, force=force) as part:
             part.write_text(text, encoding="utf-8")
         return [*written, path]
+
+
+RUN_KEY = "tracereplay.run"  # in the footer of each table of a result
+
+
+def run_digest(run: Mapping[str, Any]) -> str:
+    """Return what tells the tables of this run.json from those of another comparison.
+
+    A folder that was written to twice, by two at once or by one that was killed, may hold both. How
+    long it took does not count: what is compared alike has the same tables.
+    """
+    rest = {name: value for name, value in run.items() if name != "wall_s"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_folder(folder: str | Path, *, force: bool) -> Path:

@@ -61,6 +61,11 @@ class SpaceNumbers:
         """The process of each space so far; None for files, and where no row says."""
         return [pid for pid, _, _ in self._numbers]
 
+    @property
+    def nameless(self) -> bool:
+        """Whether no row so far says which process or file its page is of."""
+        return list(self._numbers) == [(None, None, None)]
+
     def number(self, rows: pl.DataFrame) -> npt.NDArray[np.uint32]:
         """Return the number of each row's space; one number where it is the same for all.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from tracereplay.errors import InputError, TraceSchemaError, first_line
-from tracereplay.files import check_name
+from tracereplay.files import polars_path
 from tracereplay.schema import Column, polars_schema
 
 # What polars raises of a file it cannot read; a panic is one of its threads' own.
@@ -37,11 +37,11 @@ def read_table(
     TraceSchemaError
         It lacks a column.
     """
-    check_name(path)
+    name = polars_path(path)
     try:
-        frame = pl.read_csv(path) if Path(path).suffix == ".csv" else pl.read_parquet(path)
+        frame = pl.read_csv(name) if Path(path).suffix == ".csv" else pl.read_parquet(name)
     except READ_ERRORS as error:
-        why = first_line(error).removesuffix(f": {path}")  # it stands before
+        why = first_line(error).removesuffix(f": {name}")  # it stands before
         raise InputError(f"{path}: cannot be read as {what}: {why}; {remedy}") from error
     for name in needed:
         if name not in frame.columns:
@@ -67,3 +67,11 @@ def read_columns(
                 f"{path}: column `{name}` is {frame[name].dtype}, expected {dtype}; {remedy}"
             )
     return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+def table_metadata(path: str | Path) -> dict[str, str]:
+    """Return what stands in the footer of a Parquet file; nothing where it cannot be read."""
+    try:
+        return dict(pl.read_parquet_metadata(polars_path(path, expands=False)))
+    except READ_ERRORS:
+        return {}

@@ -19,7 +19,7 @@ import polars.selectors as cs
 from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds, PageIds
 from tracereplay.errors import InputError, TraceSchemaError, first_line
-from tracereplay.files import check_name
+from tracereplay.files import check_name, polars_path
 from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION, weakest_coverage
 from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
 from tracereplay.spaces import SpaceNumbers
@@ -260,6 +260,9 @@ class Trace:
                     run_len = kernel_array(_run_lengths(path, part))
                 yield Batch(first_row, page_ids, is_write, time_ns, run_len)
                 first_row += page_ids.size
+        nobody = "no row says which process it is of: all pages are taken as one address space"
+        if "pid" in self._columns and self._spaces.nameless and nobody not in self.notes:
+            self.notes.append(nobody)
 
     def _number(
         self,
@@ -397,7 +400,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
     if _kind(path) != "parquet":
         return {}
     try:
-        footer = pl.read_parquet_metadata(path)
+        footer = pl.read_parquet_metadata(polars_path(path, expands=False))
     except READ_ERRORS as error:
         why = first_line(error)
         raise InputError(f"{path}: cannot be read as parquet: {why}") from error
@@ -461,11 +464,11 @@ def _scan(path: Path) -> pl.LazyFrame:
     kind = _kind(path)
     try:
         if kind == "parquet":
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(polars_path(path))
         elif kind == "ipc":
-            frame = pl.scan_ipc(path)
+            frame = pl.scan_ipc(polars_path(path))
         else:
-            frame = pl.scan_csv(path)
+            frame = pl.scan_csv(polars_path(path))
         frame.collect_schema()
     except READ_ERRORS as error:
         why = first_line(error)

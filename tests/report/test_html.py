@@ -11,7 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
+import tracereplay
 from tracereplay.cli import app
+from tracereplay.comparison import Result
 from tracereplay.errors import InputError, OutputError
 from tracereplay.report.figures import (
     NAMES,
@@ -22,7 +24,7 @@ from tracereplay.report.figures import (
 )
 from tracereplay.report.findings import labelled_rows
 from tracereplay.report.folder import read_result_folder
-from tracereplay.report.html import render_html, write_html
+from tracereplay.report.html import load_library, render_html, write_html
 from tracereplay.report.plots import write_plots
 from tracereplay.schema import COVERAGES
 from tracereplay.units import format_duration
@@ -691,6 +693,31 @@ def test_a_damaged_folder_is_one_clear_line(fake_result, tmp_path, damage, messa
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no folder"):
         read_result_folder(tmp_path / "nowhere")
+
+
+def test_tables_of_two_comparisons_are_no_report(fake_result, tmp_path):
+    """As of a run that was killed while it wrote into another's folder."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, policies in ((one, ("no-zswap",)), (other, ("no-zswap", "store-raw"))):
+        Result(*fake_result(policies)).write(folder)
+    assert read_result_folder(other).summary.height == 2
+    (other / "summary.parquet").replace(one / "summary.parquet")
+    with pytest.raises(InputError, match=r"summary\.parquet: of another comparison than run\.json"):
+        read_result_folder(one)
+
+
+def test_a_damaged_copy_of_the_script_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracereplay, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda _: "draw();")
+    load = load_library.__wrapped__
+    assert load() == "draw();"
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda _: "draw(again);")
+    assert load() == "draw();"
+    for damaged in (b"", whole[:-3], bytes(len(whole))):
+        kept.write_bytes(damaged)
+        assert load() == "draw(again);"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from tracereplay.comparison import RUN_KEY, run_digest
 from tracereplay.errors import InputError
 from tracereplay.schema import FOOTPRINT, LATENCY, SUMMARY, Column
-from tracereplay.tables import read_columns
+from tracereplay.tables import read_columns, table_metadata
 
 
 class ResultTables(NamedTuple):
@@ -28,7 +29,8 @@ def read_result_folder(folder: str | Path) -> ResultTables:
     Raises
     ------
     InputError
-        The folder or one of its files is missing, is damaged, or lacks a column.
+        The folder or one of its files is missing, is damaged, or lacks a column; or the tables are
+        not those of one comparison.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -44,6 +46,12 @@ def read_result_folder(folder: str | Path) -> ResultTables:
         raise InputError(f"{run_path}: no JSON: {error}") from error
     if not isinstance(run, dict):
         raise InputError(f"{run_path}: expected one JSON object")
+    for name in ("summary", "latency", "footprint"):
+        path = place / f"{name}.parquet"
+        if table_metadata(path).get(RUN_KEY, run_digest(run)) != run_digest(run):
+            raise InputError(
+                f"{path}: of another comparison than {run_path.name} beside it; run `compare --out` again"
+            )
     return ResultTables(
         _table(place / "summary.parquet", SUMMARY),
         _table(place / "latency.parquet", LATENCY),

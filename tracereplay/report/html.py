@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import html
 import json
 import re
@@ -183,7 +184,9 @@ def load_library() -> str:
     kept = None
     with contextlib.suppress(OSError, UnicodeDecodeError, RuntimeError):  # nobody's home
         kept = tracereplay.cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
-        return kept.read_text("utf-8")
+        first, _, script = kept.read_text("utf-8").partition("\n")
+        if first == _seal(script):
+            return script
     import vl_convert
 
     bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
@@ -192,8 +195,13 @@ def load_library() -> str:
     with contextlib.suppress(OSError, OutputError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with replacing(kept, force=True) as part:
-            part.write_text(bundle, encoding="utf-8")
+            part.write_text(f"{_seal(bundle)}\n{bundle}", encoding="utf-8")
     return bundle
+
+
+def _seal(script: str) -> str:
+    """Return the first line of a script that is kept: a power cut may leave a part of it, or nothing."""
+    return f"// {hashlib.sha256(script.encode()).hexdigest()}"
 
 
 def _in_script(source: str) -> str:

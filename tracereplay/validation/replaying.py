@@ -13,7 +13,7 @@ import polars as pl
 
 from tracereplay.costs import RECORDED, ZRAM, Costs, Means, load_costs, own_disks
 from tracereplay.dense import DenseIds
-from tracereplay.errors import InputError, first_line
+from tracereplay.errors import InputError
 from tracereplay.host.workload import line_sizes
 from tracereplay.policies import find_policy
 from tracereplay.reclaim import find_reclaim
@@ -21,7 +21,7 @@ from tracereplay.replay import state as st
 from tracereplay.replay.engine import Replay
 from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, pages_beside
 from tracereplay.schema import codec_column
-from tracereplay.tables import READ_ERRORS
+from tracereplay.tables import read_table
 from tracereplay.touch_times import TimedRun
 from tracereplay.validation.clocks import (
     FirstPass,
@@ -68,6 +68,7 @@ _EMULATED = Means(
 # `swap_ra_hit` would count each page met under writeback, and is 0 in 238,458 faults.
 _RECORDED = Means(device_read_ns=76_000, device_write_ns=3_500, submit_ns=3_000, behind_ns=176_000)
 _TOUCH_NS = 150  # of a mapped page there
+_OF_A_RUN = {"what": "a table of a recorded run", "remedy": "record the run again"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +101,9 @@ def load_workload(run: RecordedRun) -> Workload:
     InputError
         A file is missing or lacks a column; the message names it.
     """
-    trace = _read_table(run.trace, ("page", "is_write"))
+    trace = read_table(run.trace, ("page", "is_write"), **_OF_A_RUN)
     codec = codec_column(run.scenario.codec)
-    table = _read_table(run.pages, ("page",)).sort("page")
+    table = read_table(run.pages, ("page",), **_OF_A_RUN).sort("page")
     if codec == "lzo_rle_bytes" and codec not in table.columns:
         sizes = (
             line_sizes()[codec][table["random_lines"].to_numpy()]
@@ -185,19 +186,6 @@ def _first_pass(run: RecordedRun, load: Workload, repeat: Repeat, means: Means) 
         faults.append(np.array([killed_at]))
         came_ns.append(np.array([killed_at * machine["touch_ns"] + machine["clock_lead_ns"]]))
     return FirstPass(replay, np.concatenate(faults), np.concatenate(came_ns))
-
-
-def _read_table(path: Path, needed: Sequence[str]) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from error
-    except READ_ERRORS as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
-    missing = [name for name in needed if name not in frame.columns]
-    if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}")
-    return frame
 
 
 def replay_repeat(
