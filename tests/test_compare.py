@@ -613,8 +613,23 @@ def test_swap_that_is_full_is_told_where_it_kills(trace):
     words = ["compare", str(trace), "-p", "zram", "-m", "80%", "--cgroup", "v1", "--no-bounds"]
     done = CliRunner().invoke(app, [*words, "--swap-size", "20KiB"])
     printed = " ".join(done.stdout.split())
-    assert "with all 20.0 KiB of swap in use" in printed
+    assert "with its swap full (20.0 KiB in use)" in printed
     assert "what the pool is charged" not in printed
+
+
+def test_swap_is_full_for_generations_while_slots_are_left(tmp_path):
+    """mm/vmscan.c:get_swappiness() wants as many as a batch has pages."""
+    pages = np.random.default_rng(2).integers(0, 2000, 20_000)
+    pl.DataFrame({"page": pages}).write_parquet(tmp_path / "t.parquet")
+    for reclaim, least in (("two-list", 1), ("mglru", 64)):
+        some = scenarios(
+            "no-zswap", reclaim=reclaim, memory_limit_bytes=800 * 4096, swap_bytes=256 * 4096
+        )
+        found = tracereplay.compare(tmp_path / "t.parquet", some)
+        slots = found.footprint["swap_slots"].max()
+        assert not found.summary["finished"][0]
+        assert found.summary["swap_full"][0]
+        assert 256 - least < slots <= 256
 
 
 def test_zram_stands_in_the_table_of_codecs_and_is_told_whose_limits_are_zswaps(trace):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tracereplay.reclaim import find_reclaim
 from tracereplay.replay.engine import Replay
-from tracereplay.replay.state import COUNTERS
+from tracereplay.replay.state import COUNTERS, MIN_LRU_BATCH
 from tracereplay.schema import (
     CODEC_TRADE,
     FOOTPRINT,
@@ -75,7 +76,8 @@ def summary_row(
     danger["overshoot_bytes_peak"] = max(counts["overshoot_bytes_peak"], 0)
     danger["finished"] = replay.finished
     danger["oom_at_access"] = None if replay.finished else int(m["oom_at_access"])
-    danger["swap_full"] = bool(m["swap_slots"] >= m["swap_slots_total"])
+    least = MIN_LRU_BATCH if find_reclaim(scenario.reclaim).keeps_generations else 1
+    danger["swap_full"] = bool(m["swap_slots_total"] - m["swap_slots"] < least)
     danger["flush_phases"], danger["flush_phases_killed"] = flush_phases
     times: dict[str, Any] = {f"swapin_latency_{name}_ns": value for name, value in latency.items()}
     times["stall_total_ns"] = stall_total_ns

@@ -223,10 +223,20 @@ def test_a_mark_is_explained_and_absent_marks_are_not(fake_result):
 
 def test_a_pool_that_is_not_charged_is_no_reason_for_reclaim_in_vain(fake_result):
     summary, latency, _footprint, _run = fake_result(("store-raw",))
-    for cgroup, is_reason in (("v2", True), ("v1", False)):
-        rows = labelled_rows(summary.with_columns(cgroup=pl.lit(cgroup)), latency)
-        (danger,) = (each for each in dangers(rows) if each.mark == "!")
+    gainless = int(summary["reclaim_no_gain_runs"][0])
+    for cgroup, failures, is_reason, said in (
+        ("v2", 0, True, "runs"),
+        ("v1", 0, False, "runs"),
+        ("v2", gainless - 1, True, f"runs, {gainless - 1:,} of which freed no page"),
+        ("v2", gainless, False, "runs, none of which freed a page"),
+        ("v2", gainless + 5, False, "runs, none of which freed a page"),
+    ):
+        changed = summary.with_columns(
+            cgroup=pl.lit(cgroup), reclaim_failures=pl.lit(failures, pl.Int64)
+        )
+        (danger,) = (each for each in dangers(labelled_rows(changed, latency)) if each.mark == "!")
         assert ("what the pool is charged" in danger.meaning) == is_reason
+        assert danger.detail.endswith(said)
 
 
 def test_a_scenario_that_other_flush_phases_kill_is_marked(fake_result):
@@ -315,6 +325,14 @@ def test_of_equals_the_smallest_footprint_wins_and_the_sentence_says_so(fake_res
 
     killed = summary.with_columns(finished=pl.col("policy") != "store-raw")
     assert "all that finished tie within 2%; vswap" in verdict_of(killed, latency).sentence
+    bound = killed.with_columns(
+        reclaim=pl.lit("opt"), scenario=pl.col("scenario") + "-opt", stall_total_ns=pl.lit(1)
+    )
+    with_bounds = verdict_of(
+        pl.concat([killed, bound]),
+        pl.concat([latency, latency.with_columns(scenario=pl.col("scenario") + "-opt")]),
+    )
+    assert "but for the bounds, all that finished tie within 2%; vswap" in with_bounds.sentence
 
 
 def test_where_every_scenario_was_killed_nobody_wins(fake_result):

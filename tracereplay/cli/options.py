@@ -145,7 +145,11 @@ PageCluster = Annotated[
     ),
 ]
 Swappiness = Annotated[
-    int, typer.Option("--swappiness", help="memory.swappiness, 0 to 200; 0 forbids to swap.")
+    int,
+    typer.Option(
+        "--swappiness",
+        help="memory.swappiness, 0 to 200; 0 forbids to swap. lru and opt have none.",
+    ),
 ]
 StatFlush = Annotated[
     str,

@@ -237,7 +237,8 @@ class Scenario:
     swap_bytes : size of swap; None is as large as the trace needs
     zswap_max_bytes : memory.zswap.max; None is max
     page_cluster : vm.page-cluster: up to 2 ** this many pages are read at once
-    swappiness : memory.swappiness; anonymous memory alone is modelled, so 0 alone forbids to swap
+    swappiness : memory.swappiness: how large a share of the lists reclaim scans at a time; 0 forbids
+        to swap. lru and opt have none
     stat_flush_ns : how often the cgroup statistics are flushed; 0 is always exact
     stat_flush_phase_ns : time of the first flush after the trace begins
     device : swap device by its name in the cost table; `none` has no device

@@ -303,19 +303,25 @@ def verdict(group: Group) -> Verdict:
     ties = [row for row in alive if row["stall_total_ns"] <= best_ns * (1 + TIE_RATIO)]
     # Of equals the one that needs least memory, then fewest device writes; order settles the rest.
     winner = min(ties, key=lambda row: (row["footprint_bytes_peak"], row["pswpout"]))
-    return Verdict(group, winner, _gain(winner, ties, alive, candidates), _price(winner))
+    among_bounds = any(row["reclaim"] == BOUND_RECLAIM for row in group.rows if row["bound"])
+    gain = _gain(winner, ties, alive, candidates, among_bounds=among_bounds)
+    return Verdict(group, winner, gain, _price(winner))
 
 
-def _gain(winner: Row, ties: list[Row], alive: list[Row], group_choices: list[Row]) -> str:
+def _gain(
+    winner: Row, ties: list[Row], alive: list[Row], group_choices: list[Row], *, among_bounds: bool
+) -> str:
+    """Say what the winner wins by; `among_bounds` where rows of opt stand beside the choices."""
+    but = "but for the bounds, " if among_bounds else ""
     others = [row for row in ties if row is not winner]
     name = winner["label"]
     if len(group_choices) == 1:
         text = f"{name} is the only choice here"
     elif len(alive) == 1:
-        text = f"{name} is the only one that finished"
+        text = f"{but}{name} is the only one that finished"
     elif len(others) == len(alive) - 1:
         who = "all policies" if len(alive) == len(group_choices) else "all that finished"
-        text = f"{who} tie within {TIE_RATIO:.0%}"
+        text = f"{but}{who} tie within {TIE_RATIO:.0%}"
         if len({row["footprint_bytes_peak"] for row in ties}) > 1:
             text += f"; {name} needs the least memory"
     elif others:
@@ -345,6 +351,20 @@ def _rival(winner: Row, alive: list[Row]) -> Row | None:
         return same[0]
     rest = [row for row in alive if row is not winner]
     return min(rest, key=lambda row: row["stall_total_ns"], default=None)
+
+
+def runs_eaten_by_pool(row: Row) -> int:
+    """Return the runs of reclaim that freed pages, and whose pool grew by as much meanwhile."""
+    freed_some = int(row["reclaim_no_gain_runs"]) - int(row["reclaim_failures"])
+    return max(freed_some, 0) if is_charged_for_pool(row) else 0
+
+
+def _gainless_runs(row: Row) -> str:
+    text = f"{row['reclaim_no_gain_runs']:,} of {row['reclaim_runs']:,} runs"
+    vain = min(row["reclaim_failures"], row["reclaim_no_gain_runs"])
+    if vain == row["reclaim_no_gain_runs"]:
+        return f"{text}, none of which freed a page"
+    return f"{text}, {vain:,} of which freed no page" if vain else text
 
 
 def is_charged_for_pool(row: Row) -> bool:
@@ -453,14 +473,10 @@ def dangers(rows: list[Row]) -> list[Danger]:
                 "runs of reclaim that ended with no more free memory than they began"
                 + (
                     ": what the pool is charged for a stored page ate what the page gave back"
-                    if any(is_charged_for_pool(row) for row in gainless)
+                    if any(map(runs_eaten_by_pool, gainless))
                     else ""
                 ),
-                _some(
-                    gainless,
-                    lambda row: f"{row['reclaim_no_gain_runs']:,} of {row['reclaim_runs']:,} runs",
-                    name,
-                ),
+                _some(gainless, _gainless_runs, name),
             )
         )
     over = [row for row in rows if row["overshoot_bytes_peak"]]
@@ -510,7 +526,7 @@ def _killed_at(row: Row) -> str:
     if not row["finished"]:
         text += f" after {format_count(row['accesses'], 'access', 'accesses')}"
     if row.get("swap_full"):
-        text += f" with all {format_size(row['swap_bytes_peak'])} of swap in use"
+        text += f" with its swap full ({format_size(row['swap_bytes_peak'])} in use)"
     if row["flush_phases"] > 1:
         text += f", and in {row['flush_phases_killed']} of {row['flush_phases']} replays in all"
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracereplay.report.figures.base import ROW_HEIGHT, Draw, Figure, Spec, drawn_fields, sentence
-from tracereplay.report.findings import Group, is_charged_for_pool, namer, some_names
+from tracereplay.report.findings import Group, namer, runs_eaten_by_pool, some_names
 from tracereplay.units import format_size
 
 DANGER_LINE = (
@@ -107,8 +107,8 @@ def danger_figure(draw: Draw) -> Figure:
         sentence("; ".join(answer)),
         "Bars: runs that ended with no more free memory than they began"
         + (
-            "; what they stored is charged as much as the pages gave back"
-            if any(is_charged_for_pool(row) for row in gainless)
+            "; what they stored is charged as much as the pages gave back, where they freed any"
+            if any(map(runs_eaten_by_pool, gainless))
             else ""
         )
         + ". +size: peak of what is charged over the limit. "
