@@ -197,6 +197,7 @@ def draw_case(rng, policy, reclaim, limit_pages, pages):
         clock_has_stalls=rng.random() < 0.2,
         one_cpu=rng.random() < 0.3,
         costs=oracle.Costs(
+            walk_ns=rng.choice((100, 0, 40_000)),
             device_write_ns=rng.choice((20_000, 1_000, 3_000_000)),
             request_ns=rng.choice((0, 3_000)),
             behind_ns=rng.choice((0, 170_000)),

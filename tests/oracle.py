@@ -628,6 +628,7 @@ class Costs:
     minor_fault_ns: int = 600
     major_fault_ns: int = 1_500
     scan_ns: int = 150
+    walk_ns: int = 100
     store_ns: int = 3_000
     load_ns: int = 1_800
     raw_copy_ns: int = 300
@@ -743,6 +744,7 @@ class Oracle:
         )
         self.updates = 0
         self.next_flush = case.flush_period_ns
+        self.flushed_at = 0
         self.flushes = list(case.flush_times_ns or ())
         # zswap
         self.full = False
@@ -951,9 +953,10 @@ class Oracle:
     def flush_if_due(self) -> None:
         if self.case.flush_times_ns is not None:
             while self.flushes and self.flushes[0] <= self.now:
-                self.flushes.pop(0)
+                self.flushed_at = self.flushes.pop(0)
                 self.flush()
         elif self.case.flush_period_ns and self.now >= self.next_flush:
+            self.flushed_at = self.next_flush
             self.flush()
             while self.next_flush <= self.now:
                 self.next_flush += self.case.flush_period_ns
@@ -1945,7 +1948,9 @@ class Generations(Oracle):
         self.began: dict[int, int] = {}  # age at which a generation became the oldest
         self.walks = 0
         self.walked_at = 0
-        self.sleeps = 0
+        self.slept_by_walk = self.scanned_by_walk = 0
+        self.notified_at = 0
+        self.was_notified = False
         self.filters: list[set[int] | None] = [None, None]
         self.looked_up: set[int] = set()  # page tables whose own entry is accessed
         self.have_walk = False
@@ -2171,11 +2176,26 @@ class Generations(Oracle):
 
     # -- aging -----------------------------------------------------------------------------------------
 
+    def was_switched_to(self) -> bool:
+        """Whether the task slept, or others ran in its place, since the last walk."""
+        tick = 4_000_000
+        if self.count["pswpin"] + self.count["waits"] != self.slept_by_walk or self.was_notified:
+            return True
+        if self.count["reclaim_scanned"] - self.scanned_by_walk >= 512:
+            return True
+        if self.flushed_at > self.walked_at:
+            return True
+        # A grace period of RCU, three ticks long, follows who reads the statistics.
+        later = max(self.walked_at, self.flushed_at)
+        ticks = [nth * tick for nth in range(later // tick + 1, self.now // tick + 1)]
+        return self.flushed_at > 0 and any(at <= self.flushed_at + 3 * tick for at in ticks)
+
     def walk(self, can_swap: bool) -> None:
-        sleeps = self.count["pswpin"] + self.count["waits"]
-        slept, self.sleeps = sleeps != self.sleeps, sleeps
-        if self.walks and not slept and self.now < self.walked_at + 4_000_000:
+        if self.walks and not self.was_switched_to():
             return
+        self.was_notified = False
+        self.slept_by_walk = self.count["pswpin"] + self.count["waits"]
+        self.scanned_by_walk = self.count["reclaim_scanned"]
         first = self.walks == 0
         self.walks += 1
         self.walked_at = self.now
@@ -2189,7 +2209,10 @@ class Generations(Oracle):
                     continue
                 self.looked_up.remove(table)
             if first or chosen is None or table in chosen:
-                found = self.accessed(range(table * 512, (table + 1) * 512))
+                numbers = range(table * 512, (table + 1) * 512)
+                known = [self.pages[number] for number in numbers if number in self.pages]
+                self.now += self.costs.walk_ns * sum(page.mapped for page in known)
+                found = self.accessed(numbers)
                 for page in found:
                     self.promote(page)
                 if len(found) * 8 >= 512:
@@ -2466,6 +2489,8 @@ class Generations(Oracle):
 
     def do_try_to_free_pages(self) -> int:
         before, pool_before = self.charged_bytes(), self.charged
+        if self.case.cgroup == "v2" and self.now >= self.notified_at + 16_000_000:
+            self.notified_at, self.was_notified = self.now, True
         freed = 0
         for _ in range(2 if self.kernel.full_walk_retry else 1):
             for priority in range(12, -1, -1):

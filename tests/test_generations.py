@@ -134,4 +134,4 @@ def test_recorded_runs_with_generations_are_counted_as_the_kernel_counted_them()
     activated = frame.filter(pl.col("counter") == "pgactivate").rows_by_key("release", named=True)
     (row,) = activated["7.3"]
     assert row["kernel"] > 80_000 > 4 * activated["6.18"][0]["kernel"]
-    assert abs(row["error"]) <= 0.02
+    assert abs(row["error"]) <= 0.025

@@ -286,7 +286,9 @@ def test_a_file_that_is_no_run_is_named_and_a_damaged_trace_is_one_line(tmp_path
     (tmp_path / "cut.parquet").write_bytes(trace.read_bytes()[:-100])
     record["trace"] = "cut.parquet"
     (tmp_path / "whole.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"cut\.parquet: cannot be read as a table of a recorded run: "):
+    with pytest.raises(
+        InputError, match=r"cut\.parquet: cannot be read as a table of a recorded run: "
+    ):
         validate([tmp_path])
 
 

@@ -253,6 +253,7 @@ class Costs:
             minor_fault_ns=round(faults["minor_fault_ns"] * fault),
             major_fault_ns=round(faults["major_fault_ns"] * fault),
             scan_ns=round(faults["scan_ns"] * reclaim),
+            walk_ns=round(memory),  # its structure, which nothing has used since
             store_ns=round((self.store_ns(_TYPICAL_BYTES) + unmap) * reclaim),
             load_ns=round(self.load_ns(_TYPICAL_BYTES) + wait),
             raw_copy_ns=round(faults["raw_copy_ns"] * fault + wait),
@@ -273,6 +274,7 @@ class Means:
     minor_fault_ns: int = 600
     major_fault_ns: int = 1_500
     scan_ns: int = 150
+    walk_ns: int = 100  # of a page that a walk of page tables comes by
     store_ns: int = 3_000
     load_ns: int = 1_800
     raw_copy_ns: int = 300

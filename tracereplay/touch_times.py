@@ -229,7 +229,9 @@ def _fit_reclaim(
     first = reclaims[int(reclaims["scanned"].argmax())]
     # What is left once the pages that the first reclaim frees are paid for is looking at the rest.
     trial = dict(faults, scan_ns=0.0, evict_misses=0.0, reclaim_ns=0.0)
-    scan_ns = max(longest - float(_work(first[None], base, trial)[0]), 0.0) / float(first["scanned"])
+    scan_ns = max(longest - float(_work(first[None], base, trial)[0]), 0.0) / float(
+        first["scanned"]
+    )
     others: Floats = np.delete(run.touch_ns, longest_at).astype(np.float64)
     others = np.sort(others[others > 8 * load_ns])
     count = min(others.size, reclaims.size - 1)

@@ -13,6 +13,8 @@ _add, _add_quietly                   mm/swap.c:folio_add_lru(): PG_active in a f
                                      (mm/folio.c): only the working set, any other counts as accessed
 generations.join_generation          include/linux/mm_inline.h:lru_gen_add_folio()
 _walk_page_tables                    walk_mm(), walk_pmd_range(), walk_pte_range(), iterate_mm_list()
+_ran_since_walk                      should_skip_mm(), lru_gen_use_mm(); mm/vmpressure.c:vmpressure(),
+                                     kernel/cgroup/cgroup.c:cgroup_file_notify()
 _promote                             folio_update_gen(); 6.14: the second access promotes
 _look_around, _set_refs              lru_gen_look_around(); 6.14: walk_update_folio(), lru_gen_set_refs();
                                      7.2: the third access makes a page one of the working set
@@ -35,19 +37,16 @@ generations.rotate_generation        mm/swap.c:folio_rotate_reclaimable(), lru_m
 ===================================  ==================================================================
 
 Unlike the kernel: there are no file pages; a VMA fills each of its page tables; the Bloom filter has no
-false positives; a walk takes no time, so that of two agings in a row the second finds that the task has
-not run since and does not walk; a plug is submitted as a whole at the end of a priority level; and all
+false positives; a plug is submitted as a whole at the end of a priority level; and all
 address spaces count as one task's. Tiers above the first hold file pages, or what 6.14 calls the working
 set.
 
-Who runs during a walk decides more than its share. Under cgroup v2 a task at its limit wakes a worker
-every 16 ms (cgroup_file_notify() of memory.events, its timer of 3 jiffies), and every 512 pages looked at
-another (vmpressure()). Where one comes during a walk, need_resched() ends it, cond_resched() in walk_mm()
-lets the worker run, and the second aging walks: it finds nothing, but empties a Bloom filter, so that the
-walk after it sees few tables. Traced kernels went over to shorter generations from one such moment on, for
-the rest of a trace (uniform touches and scans): `pgactivate` then is two or three times as high and refaults
-within a generation half as many, while faults stay the same within 0.1 %. Two runs of one kernel differ in
-when that happens.
+Who runs between two walks, or during one, decides more than its share: the second of two agings in a
+row walks only where the task was switched to since; it finds nothing, but empties a Bloom filter, so that
+the walk after it sees few tables. Traced kernels went over to shorter generations from one such moment
+on, for the rest of a trace (uniform touches and scans): `pgactivate` then is two or three times as high
+and refaults within a generation half as many, while faults stay the same within 0.1 %. Two runs of one
+kernel differ in when that happens.
 """
 
 from __future__ import annotations
@@ -142,6 +141,9 @@ _LEAVES = 1 << LEAVES_SHIFT  # of a table
 _TABLE_ENTRIES = 1 << TABLE_SHIFT  # PTRS_PER_PTE
 _PER_LINE = 8  # page table entries in a cache line: suitable_to_scan()
 _TICK_NS = 4_000_000  # CONFIG_HZ=250
+_PRESSURE_PAGES = 16 * SWAP_CLUSTER_MAX  # mm/vmpressure.c:vmpressure_win
+_NOTIFY_NS = 4 * _TICK_NS  # past CGROUP_FILE_NOTIFY_MIN_INTV: 10 ms, which are three ticks
+_GRACE_TICKS = 3
 _NEVER_SCAN = np.int64(-1)
 
 
@@ -447,7 +449,11 @@ def _walk_table(m: Any, state: Any, pages: Any, tables: Any, table: Any) -> Any:
             continue
         for entry in range(_LEAF_ENTRIES):
             page = _page_at(tables, leaf, entry)
-            if page == 0 or not state[page] & YOUNG:
+            if page == 0:
+                continue
+            if state[page] & MAPPED:
+                m["clock_ns"] += m["walk_ns"]
+            if not state[page] & YOUNG:
                 continue
             if reworked and has(pages, page, OFF_LIST):
                 continue
@@ -459,15 +465,30 @@ def _walk_table(m: Any, state: Any, pages: Any, tables: Any, table: Any) -> Any:
 
 @inner
 def _ran_since_walk(m: Any) -> Any:
-    """Tell whether the task was scheduled since the last walk (lru_gen_use_mm() notes that).
+    """Tell whether the task was switched to since the last walk began (lru_gen_use_mm() notes that).
 
-    It was where it slept for the device. Otherwise other tasks are taken to have run with the next tick:
-    under memory pressure workers wake every few milliseconds (see above).
+    It is where it slept for the device, and where something else has run on its processor:
+
+    - for each 512 pages that reclaim looks at, mm/vmpressure.c:vmpressure() queues a work;
+    - v2: where a run of reclaim begins, memcg_memory_event() queues one that tells who watches
+      memory.events, every fourth tick at most (kernel/cgroup/cgroup.c:cgroup_file_notify());
+    - whoever flushes the statistics: the worker, or a task that reads them, and closes the file: RCU
+      frees that, and its thread runs with the next three ticks.
     """
     sleeps = m["pswpin"] + m["waits"]
-    ran = m["walks"] == 0 or sleeps != m["sleeps"] or m["clock_ns"] >= m["walked_ns"] + _TICK_NS
-    m["sleeps"] = sleeps
-    return ran
+    tick = (max(m["walked_ns"], m["flushed_ns"]) // _TICK_NS + 1) * _TICK_NS
+    return (
+        m["walks"] == 0
+        or sleeps != m["sleeps"]
+        or m["switched"] != 0
+        or m["reclaim_scanned"] - m["walk_scanned"] >= _PRESSURE_PAGES
+        or m["flushed_ns"] > m["walked_ns"]
+        or (
+            m["flushed_ns"] > 0
+            and tick <= m["clock_ns"]
+            and tick <= m["flushed_ns"] + _GRACE_TICKS * _TICK_NS
+        )
+    )
 
 
 @inner
@@ -480,6 +501,9 @@ def _walk_page_tables(m: Any, state: Any, pages: Any, tables: Any, can_swap: Any
     """
     if not _ran_since_walk(m):
         return
+    m["switched"] = 0
+    m["sleeps"] = m["pswpin"] + m["waits"]
+    m["walk_scanned"] = m["reclaim_scanned"]
     table_flags = tables[TABLE_FLAGS]
     now = np.uint8(1 << (m["max_seq"] & 1))
     later = np.uint8(1 << ((m["max_seq"] + 1) & 1))
@@ -1001,6 +1025,9 @@ def _reclaim(
 ) -> Any:
     """Reclaim 32 pages or more where possible; mm/vmscan.c:do_try_to_free_pages()."""
     m["reclaim_runs"] += 1
+    if m["throttle_sane"] and m["clock_ns"] >= m["notified_ns"] + _NOTIFY_NS:
+        m["notified_ns"] = m["clock_ns"]
+        m["switched"] = 1
     before = charged_bytes(m)
     pool_before = m["pool_charged_bytes"]
     freed = np.int64(0)

@@ -261,6 +261,7 @@ _SETTINGS = (
     "minor_fault_ns",
     "major_fault_ns",
     "scan_ns",
+    "walk_ns",
     "store_ns",
     "load_ns",
     "raw_copy_ns",
@@ -338,6 +339,7 @@ _STATE = (
     "stat_stored",
     "stat_backing_bytes",
     "stat_updates",
+    "flushed_ns",  # when the last one was due
     "next_flush_ns",
     "flush_index",
     "clock_ns",
@@ -408,6 +410,9 @@ _STATE = (
     "walks",  # of the page tables so far
     "walked_ns",  # when the last one was
     "sleeps",  # device reads and waits by then
+    "walk_scanned",  # `reclaim_scanned` by then
+    "switched",  # something has run in the task's place since
+    "notified_ns",  # when the watchers of memory.events were last told
     "filters",  # which of the two Bloom filters are allocated, a bit each
     "mm_walk",  # this reclaim has walked the page tables (6.1 looks around differently then)
     "activating",  # pages in the batch of folio_activate()

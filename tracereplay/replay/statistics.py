@@ -47,6 +47,7 @@ def _flush_by_time(m: Any, flushes: Any) -> None:
     if m["flush_period_ns"] > 0:
         if m["clock_ns"] >= m["next_flush_ns"]:
             flush_statistics(m)
+            m["flushed_ns"] = m["next_flush_ns"]
             period = m["flush_period_ns"]
             m["next_flush_ns"] += (1 + (m["clock_ns"] - m["next_flush_ns"]) // period) * period
     else:
@@ -54,6 +55,7 @@ def _flush_by_time(m: Any, flushes: Any) -> None:
             m["flush_index"] < flushes.size and flushes[m["flush_index"]]["at_ns"] <= m["clock_ns"]
         ):
             flush_statistics(m)
+            m["flushed_ns"] = flushes[m["flush_index"]]["at_ns"]
             flushes[m["flush_index"]]["pool_pages"] = m["pool_pages"]
             flushes[m["flush_index"]]["stored_pages"] = m["stored_pages"]
             m["flush_index"] += 1
