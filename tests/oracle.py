@@ -1949,7 +1949,7 @@ class Generations(Oracle):
         self.walks = 0
         self.walked_at = 0
         self.slept_by_walk = self.scanned_by_walk = 0
-        self.notified_at = 0
+        self.notified_at = -(1 << 40)
         self.was_notified = False
         self.filters: list[set[int] | None] = [None, None]
         self.looked_up: set[int] = set()  # page tables whose own entry is accessed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import tracereplay
 from tracereplay.cli import app
 from tracereplay.cli.options import ModelOptions
-from tracereplay.comparison import _other_phases, make_scenarios
+from tracereplay.comparison import _other_phases, make_scenarios, read_result
 from tracereplay.errors import OutputError, SettingsError
 from tracereplay.metrics import codec_frame
 from tracereplay.policies import POLICIES
@@ -647,3 +648,10 @@ def test_zram_stands_in_the_table_of_codecs_and_is_told_whose_limits_are_zswaps(
     notes = " ".join(found.run["notes"])
     assert "do not hold for zram" in notes
     assert "sizes by lzo-rle are those by lzo" in notes
+
+
+def test_a_command_line_with_a_name_that_is_no_utf8_is_kept(trace, tmp_path):
+    found = tracereplay.compare(trace, scenarios("store-raw"))
+    found.run["command"] = ["compare", os.fsdecode(b"\xff.json")]
+    found.write(tmp_path / "out")
+    assert read_result(tmp_path / "out").run["command"] == found.run["command"]

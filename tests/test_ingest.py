@@ -790,6 +790,7 @@ def test_formats_are_listed_one_line_each():
     assert [line.split()[0] for line in result.stdout.splitlines()] == list(FORMATS)
 
 
+@pytest.mark.usefixtures("hang_up")
 @pytest.mark.compiled
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(tmp_path, number):

@@ -308,6 +308,7 @@ def test_ctrl_c_as_soon_as_the_part_is_there_leaves_nothing(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("hang_up")
 def test_what_runs_without_a_terminal_goes_on_when_that_is_closed():
     code = (
         "import os, signal, sys\n"

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 from tracereplay.cli import app
 from tracereplay.comparison import FLUSH_PHASES
 from tracereplay.errors import InputError, SettingsError
-from tracereplay.sweep import SETTINGS, commands, is_done, read_plan, run_jobs
+from tracereplay.sweep import SETTINGS, commands, is_done, join, read_plan, run_jobs
 
 PLAN = """
 traces = ["*.parquet"]
@@ -279,6 +280,23 @@ def test_each_trace_of_a_sweep_has_its_own_share_in_the_report(place):
     page = (place / "out" / "report.html").read_text()
     assert page.count("(50% of the pages touched)") >= 2
     assert not re.search(r"\((?!50%)\d+% of the pages touched", page)
+
+
+def test_a_trace_of_exactly_that_name_comes_before_a_pattern(place):
+    write_trace(place / "db[1].parquet", 300)
+    write_trace(place / "db1.parquet", 400)
+    jobs = plan_of(place, PLAN.replace('"*.parquet"', '"db[1].parquet"'))
+    assert {Path(job.trace).name for job in jobs} == {"db[1].parquet"}
+    jobs = plan_of(place, PLAN.replace('"*.parquet"', '"db[12].parquet"'))
+    assert {Path(job.trace).name for job in jobs} == {"db1.parquet"}
+
+
+def test_a_job_with_a_table_of_another_is_not_joined(place):
+    assert invoke(place).exit_code == 0
+    one, other = (job.folder for job in read_plan(place / "plan.toml", place / "out")[:2])
+    (one / "summary.parquet").replace(other / "summary.parquet")
+    with pytest.raises(InputError, match=r"of another comparison than run\.json"):
+        join(read_plan(place / "plan.toml", place / "out")[1:2])
 
 
 def test_what_befalls_a_worker_fails_its_job_alone(place):

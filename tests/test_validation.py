@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import tracereplay
 from tracereplay.cli import app
 from tracereplay.errors import FormatError, InputError
 from tracereplay.report.validation import agreement_table
@@ -21,6 +22,7 @@ from tracereplay.validation import (
     TOUCH_COUNTERS,
     beyond,
     compare_counters,
+    fit_costs,
     load_run,
     load_workload,
     replay_repeat,
@@ -154,6 +156,25 @@ def test_costs_are_fitted_to_a_run_and_predict_the_others(tmp_path):
     )
     assert missing.exit_code == 1
     assert "zipf-half-incompressible" in missing.stderr
+
+
+def test_a_fit_takes_the_disk_of_its_base_and_no_times_of_another_run(tmp_path):
+    table = json.loads(
+        (Path(tracereplay.__file__).parent / "data/costs/linux-6.18.json").read_text()
+    )
+    disk = table["devices"]["virtual-disk"]
+    disk["write_ns"]["value"] *= 10
+    table["name"] = "mine"
+    (tmp_path / "mine.json").write_text(json.dumps(table))
+    name = "zipf-half-incompressible"
+    for base, factor, source in ((None, 1, "linux-6.18"), (tmp_path / "mine.json", 10, "mine")):
+        found = fit_costs([RUNS], [name], base)
+        write_ns = found["devices"]["virtual-disk"]["write_ns"]["value"]
+        assert write_ns == pytest.approx(disk["write_ns"]["value"] / 10 * factor)
+        assert found["source"].endswith(f"; virtual-disk from {source}")
+    # This run shares its trace, and the times there are of the other.
+    with pytest.raises(InputError, match="the touches were not timed"):
+        fit_costs([RUNS], [f"zram-{name}"])
 
 
 def test_the_models_own_clock_keeps_to_the_recorded_one():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -314,7 +313,7 @@ if not _config.DISABLE_JIT and numba.__version__.startswith(_KNOWN_NUMBA):
 
         def save_overload(self, sig: Any, data: Any) -> None:
             # No room, or a damaged index that cannot be replaced: compiled again the next time.
-            with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            with contextlib.suppress(Exception):
                 super().save_overload(sig, data)
 
     # What an operator does to numbers is looked up among all that strings, sets and lists make of it:

@@ -22,8 +22,8 @@ from tracereplay import __version__
 from tracereplay.content import Content, PageContents, open_content
 from tracereplay.costs import ZRAM, Costs, load_costs
 from tracereplay.dense import DenseIds
-from tracereplay.errors import SettingsError
-from tracereplay.files import check_free, replacing, write_table
+from tracereplay.errors import InputError, SettingsError
+from tracereplay.files import check_free, reason, replacing, write_table
 from tracereplay.host.machine import meminfo
 from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
@@ -36,7 +36,8 @@ from tracereplay.replay.page_tables import TABLE_SHIFT, PageTables, begins_table
 from tracereplay.replay.settings import KERNELS, Scenario
 from tracereplay.replay.sharing import Group, feed_all, group
 from tracereplay.replay.state import NEW_MIDDLE, NEW_TABLE
-from tracereplay.schema import COVERAGES, SCHEMA_VERSION
+from tracereplay.schema import COVERAGES, FOOTPRINT, LATENCY, SCHEMA_VERSION, SUMMARY
+from tracereplay.tables import read_columns, table_metadata
 from tracereplay.trace import BATCH_ROWS, Batch, Trace, open_trace
 from tracereplay.units import (
     PAGE_BYTES,
@@ -49,6 +50,10 @@ from tracereplay.units import (
 FLUSH_PHASES = 5  # replays of a scenario, by default, where the flush of statistics decides
 KERNEL_MINIMUM_BYTES = 1 << 18  # less is smaller than the kernel's own batches
 _TABLES = ("summary", "latency", "footprint", "codecs")
+_READ_TABLES = {"summary": SUMMARY, "latency": LATENCY, "footprint": FOOTPRINT}
+RUN_KEY = (
+    "tracereplay.run"  # in run.json and in the footer of each table: the comparison they are of
+)
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 Progress = Callable[[int, int], None]
@@ -85,37 +90,63 @@ class Result:
             A file is there and `force` is not given, or the folder cannot be written.
         """
         target = make_folder(folder, force=force)
-        text = json.dumps(self.run, indent=1, ensure_ascii=False) + "\n"
+        run = {**self.run, RUN_KEY: _digest(self.run)}
+        # A name that is no UTF-8, of the command line, stands there as escapes.
+        text = (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        )
+        metadata = {"tracereplay.schema": SCHEMA_VERSION, RUN_KEY: run[RUN_KEY]}
         written = []
         for name in _TABLES:
             path = target / f"{name}.parquet"
-            write_table(
-                getattr(self, name),
-                path,
-                force=force,
-                metadata={
-                    "tracereplay.schema": SCHEMA_VERSION,
-                    RUN_KEY: run_digest(json.loads(text)),
-                },
-            )
+            write_table(getattr(self, name), path, force=force, metadata=metadata)
             written.append(path)
         path = target / "run.json"
         with replacing(path, force=force) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(text)
         return [*written, path]
 
 
-RUN_KEY = "tracereplay.run"  # in the footer of each table of a result
-
-
-def run_digest(run: Mapping[str, Any]) -> str:
-    """Return what tells the tables of this run.json from those of another comparison.
+def _digest(run: Mapping[str, Any]) -> str:
+    """Return what tells the tables of one comparison from those of another.
 
     A folder that was written to twice, by two at once or by one that was killed, may hold both. How
-    long it took does not count: what is compared alike has the same tables.
+    long it took does not count: the same command on the same inputs makes the same tables.
     """
     rest = {name: value for name, value in run.items() if name != "wall_s"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_result(folder: str | Path, *, remedy: str = "run `compare --out` again") -> Result:
+    """Read what `Result.write` left in a folder.
+
+    Parameters
+    ----------
+    remedy : what to do where it cannot be read
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged, a table lacks a column, or is of another comparison than run.json.
+    """
+    place = Path(folder)
+    path = place / "run.json"
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}; {remedy}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON: {error}; {remedy}") from error
+    if not isinstance(run, dict):
+        raise InputError(f"{path}: expected one JSON object; {remedy}")
+    key = run.pop(RUN_KEY, None)
+    frames = {}
+    for name, columns in _READ_TABLES.items():
+        table = place / f"{name}.parquet"
+        frames[name] = read_columns(table, columns, what="a table of a comparison", remedy=remedy)
+        if key is not None and table_metadata(table).get(RUN_KEY) != key:
+            raise InputError(f"{table}: of another comparison than {path.name} beside it; {remedy}")
+    return Result(**frames, run=run)
 
 
 def make_folder(folder: str | Path, *, force: bool) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class TracereplayError(Exception):
     """Base of every error the command line turns into one line on stderr and `exit_code`."""
@@ -56,7 +58,8 @@ def visible(text: str) -> str:
 
 
 def _visible(letter: str) -> str:
-    if letter.isprintable() or letter == "\n":
+    # Python calls no space but one printable; joiners hold emoji, and letters of some scripts, together.
+    if letter.isprintable() or letter in "\n\u200c\u200d" or unicodedata.category(letter) == "Zs":
         return letter
     if "\udc80" <= letter <= "\udcff":  # as Python keeps such bytes
         return f"\\x{ord(letter) - 0xDC00:02x}"

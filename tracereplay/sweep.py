@@ -31,6 +31,7 @@ from tracereplay.comparison import (
     make_folder,
     make_scenarios,
     model_hash,
+    read_result,
 )
 from tracereplay.errors import (
     HostError,
@@ -42,13 +43,9 @@ from tracereplay.errors import (
     unknown_name,
 )
 from tracereplay.schema import (
-    FOOTPRINT,
-    LATENCY,
     SCHEMA_VERSION,
-    SUMMARY,
     weakest_coverage,
 )
-from tracereplay.tables import read_columns
 from tracereplay.trace import open_trace
 
 # What a plan may say, by compare's long option, and how it is read. Of the first four a job takes all;
@@ -212,7 +209,9 @@ def _traces(patterns: Any, plan: Path) -> list[Path]:
             if given.is_absolute()
             else (plan.parent, str(given))
         )
-        here = sorted(root.glob(relative))
+        # A name is itself before it is a pattern.
+        named = root / relative
+        here = [named] if named.is_file() else sorted(root.glob(relative))
         if not here:
             raise InputError(f"{plan}: no trace {pattern!r} in {root}")
         found |= dict.fromkeys(here)
@@ -387,27 +386,17 @@ def join(jobs: Sequence[Job], command: Sequence[str] = ()) -> Result:
     InputError
         A table of a job is gone or damaged; the message names its folder.
     """
-    tables = {"summary": SUMMARY, "latency": LATENCY, "footprint": FOOTPRINT}
-    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in tables}
+    frames: dict[str, list[pl.DataFrame]] = {"summary": [], "latency": [], "footprint": []}
     runs: list[dict[str, Any]] = []
     for job in jobs:
-        try:
-            runs.append(json.loads((job.folder / "run.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{job.folder}: cannot be read: {error}; remove it and sweep again"
-            ) from error
-        for name, columns in tables.items():
-            part = read_columns(
-                job.folder / f"{name}.parquet",
-                columns,
-                what="a table of a comparison",
-                remedy="remove its folder and sweep again",
+        done = read_result(job.folder, remedy="remove its folder and sweep again")
+        runs.append(done.run)
+        for name, parts in frames.items():
+            part = getattr(done, name)
+            parts.append(
+                part.with_columns(scenario=pl.format("{}/{}", pl.lit(job.name), "scenario"))
             )
-            part = part.with_columns(scenario=pl.format("{}/{}", pl.lit(job.name), "scenario"))
-            if name == "summary":
-                part = part.with_columns(trace=pl.lit(job.label))
-            frames[name].append(part)
+        frames["summary"][-1] = frames["summary"][-1].with_columns(trace=pl.lit(job.label))
     return Result(
         **{name: pl.concat(parts) for name, parts in frames.items()},
         run=_joined_run(jobs, runs, command),

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from tracereplay.errors import InputError, TraceSchemaError, first_line
-from tracereplay.files import polars_path
+from tracereplay.files import polars_path, reason
 from tracereplay.schema import Column, polars_schema
 
 # What polars raises of a file it cannot read; a panic is one of its threads' own.
@@ -37,11 +37,13 @@ def read_table(
     TraceSchemaError
         It lacks a column.
     """
-    name = polars_path(path)
+    at = polars_path(path)
     try:
-        frame = pl.read_csv(name) if Path(path).suffix == ".csv" else pl.read_parquet(name)
+        with Path(path).open("rb"):
+            pass  # what is wrong with a file is better told by the system than by polars
+        frame = pl.read_csv(at) if Path(path).suffix == ".csv" else pl.read_parquet(at)
     except READ_ERRORS as error:
-        why = first_line(error).removesuffix(f": {name}")  # it stands before
+        why = reason(error) if isinstance(error, OSError) else first_line(error)
         raise InputError(f"{path}: cannot be read as {what}: {why}; {remedy}") from error
     for name in needed:
         if name not in frame.columns:

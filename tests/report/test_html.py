@@ -701,6 +701,11 @@ def test_tables_of_two_comparisons_are_no_report(fake_result, tmp_path):
     for folder, policies in ((one, ("no-zswap",)), (other, ("no-zswap", "store-raw"))):
         Result(*fake_result(policies)).write(folder)
     assert read_result_folder(other).summary.height == 2
+    # What is edited or laid out anew, to be shown to others, is still of this comparison.
+    run = json.loads((other / "run.json").read_text())
+    run["trace"] = "renamed"
+    (other / "run.json").write_text(json.dumps(run, indent=4, sort_keys=True))
+    assert "tracereplay.run" not in read_result_folder(other).run
     (other / "summary.parquet").replace(one / "summary.parquet")
     with pytest.raises(InputError, match=r"summary\.parquet: of another comparison than run\.json"):
         read_result_folder(one)

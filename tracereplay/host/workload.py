@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.errors import InputError, first_line
-from tracereplay.files import polars_path
+from tracereplay.errors import InputError
 from tracereplay.host import touching
 from tracereplay.host.pages import COMPRESSORS, choose_columns
+from tracereplay.tables import read_table
 from tracereplay.trace import Trace
 from tracereplay.units import PAGE_BYTES
 
@@ -120,10 +120,7 @@ def recorded_lines(path: Path, pages: npt.NDArray[np.uint64]) -> npt.NDArray[np.
     InputError
         The table cannot be read, or lacks a page of the trace.
     """
-    try:
-        table = pl.read_parquet(polars_path(path))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: {first_line(error)}") from error
+    table = read_table(path, what="a page table", remedy="name that of the run")
     if not {"page", "random_lines"} <= set(table.columns):
         return None
     zero = pl.col("zero_filled") if "zero_filled" in table.columns else pl.lit(value=False)

@@ -47,9 +47,8 @@ class _Table:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self._is_parquet = file.read(4) == b"PAR1"
-        source = pa.OSFile(
-            os.fsencode(path)
-        )  # its bytes: pyarrow writes text as UTF-8 in any locale
+        # By its bytes: pyarrow writes text as UTF-8 in any locale.
+        source = pa.OSFile(os.fsencode(path))
         if self._is_parquet:
             self._file: Any = pq.ParquetFile(source, pre_buffer=False)
             schema = self._file.schema_arrow

@@ -251,6 +251,7 @@ class Replay:
             "same_filled": profile.same_filled or policy.synchronous,
             "no_pool_writeback": allocator == st.ZSMALLOC_6_1 and not profile.zsmalloc_writeback,
             "throttle_sane": scenario.cgroup == "v2",
+            "notified_ns": -(1 << 40),
             "swappiness": scenario.swappiness,
             "page_cluster": 0 if policy.synchronous or textbook else scenario.page_cluster,
             "vma_readahead": vma_readahead,

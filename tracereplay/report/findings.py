@@ -526,7 +526,10 @@ def _killed_at(row: Row) -> str:
     if not row["finished"]:
         text += f" after {format_count(row['accesses'], 'access', 'accesses')}"
     if row.get("swap_full"):
-        text += f" with its swap full ({format_size(row['swap_bytes_peak'])} in use)"
+        used = format_size(row["swap_bytes_peak"])
+        text += (
+            f" with its swap full ({used} in use)" if row["swap_bytes_peak"] else " without swap"
+        )
     if row["flush_phases"] > 1:
         text += f", and in {row['flush_phases_killed']} of {row['flush_phases']} replays in all"
     return text

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracereplay.costs import RECORDED, SCHEMA, ZRAM, Costs, load_costs, with_sections
+from tracereplay.costs import RECORDED, SCHEMA, ZRAM, Costs, load_costs, own_disks, with_sections
 from tracereplay.errors import InputError, SettingsError, unknown_name
 from tracereplay.policies import find_policy
 from tracereplay.reclaim import RECLAIM
@@ -109,7 +109,8 @@ def validate(
             f"no costs of {codec} on pages like the recorder's: touch times go by those of real pages"
         )
     workers = jobs or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         under_way: deque[tuple[RecordedRun, Workload, list[Future[dict[str, float]]]]] = deque()
         for each in runs:
             load = load_workload(each)
@@ -130,6 +131,8 @@ def validate(
                 rows += _finish(*under_way.popleft(), pool)
         while under_way:
             rows += _finish(*under_way.popleft(), pool)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # whoever interrupts waits for no replay
     frame = pl.DataFrame(rows, schema=polars_schema(AGREEMENT))
     return frame if counters is None else frame.filter(pl.col("counter").is_in(counters))
 
@@ -301,7 +304,8 @@ def fit_costs(
     """Return a cost table fitted to the touch times of one run with zswap, and one without.
 
     The run with zswap gives faults, reclaim and decompression, the one without gives the device;
-    either may be missing: the disk is that of the bundled table then. The rules stand in touch_times.
+    either may be missing: the disk is that of `base`, or of the bundled table, then. The rules stand in
+    touch_times.
 
     Parameters
     ----------
@@ -341,7 +345,7 @@ def fit_costs(
             continue
         run = found[uses_zswap]
         load = load_workload(run)
-        if load.touch_ns is None:
+        if load.touch_ns is None or not run.touches_ns:
             raise InputError(f"{run.trace}: no column touch_ns; the touches were not timed")
         _, timed = replay_timed(run, load, run.replays[run.timed_repeat])
         if uses_zswap:
@@ -350,8 +354,10 @@ def fit_costs(
         else:
             table["devices"] = {_TIMED_DEVICE: fit_device(timed, costs)}
     if "devices" not in table:
-        table["devices"] = {_TIMED_DEVICE: load_costs(RECORDED, _TIMED_DEVICE).raw["devices"]}
-        table["source"] += f"; {_TIMED_DEVICE} from the bundled table ({RECORDED})"
+        disk_of = base if base is not None and own_disks(base) else RECORDED
+        disk = load_costs(disk_of, own_disks(disk_of)[0])
+        table["devices"] = {_TIMED_DEVICE: disk.raw["devices"]}
+        table["source"] += f"; {_TIMED_DEVICE} from {disk.name}"
     return table
 
 
