@@ -125,3 +125,12 @@ def test_rows_without_a_time_do_not_hide_the_time_of_the_others(tmp_path):
     frame = pl.DataFrame({"page": [1, 2, 3], "time_ns": [None, 5, 25]})
     frame.write_parquet(tmp_path / "u.parquet", metadata={"tracereplay.clock": "mono"})
     assert inspect_trace(open_trace(tmp_path / "u.parquet")).duration_ns == 20
+
+
+def test_what_a_name_would_tell_a_terminal_is_shown(tmp_path):
+    path = tmp_path / "a\x1b[31m.parquet"
+    pl.DataFrame({"page": [1, 2, 3]}).write_parquet(path)
+    done = run(app, ["inspect", str(path)])
+    assert done.exit_code == 0, done.output
+    assert r"a\x1b[31m.parquet" in done.stdout
+    assert "\x1b" not in done.stdout

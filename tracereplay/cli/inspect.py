@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from tracereplay.cli.app import app, flush
+from tracereplay.errors import visible
 
 
 @app.command(epilog="Example: tracereplay inspect traces/sqlite-index.parquet")
@@ -34,5 +35,5 @@ def inspect(
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         for line in in_words(found, columns):
-            typer.echo(line)
+            typer.echo(visible(line))
     flush()

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from tracereplay.errors import visible
 from tracereplay.latency import SWAP_IN_SERVICES, percentiles
 from tracereplay.policies import BASELINE, BOUND, POLICIES
 from tracereplay.schema import SERVICES
@@ -55,12 +56,8 @@ _READAHEAD_SHARE = 0.1  # of the swap-ins, from which readahead is worth a word
 
 
 def printable(text: str) -> str:
-    """Return the text without what could move a terminal's cursor or turn its writing direction."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+    """Return the text as `visible` does, on one line."""
+    return visible(text).replace("\n", "\\n")
 
 
 def printable_frame(frame: pl.DataFrame) -> pl.DataFrame:
