@@ -28,18 +28,20 @@ def test_the_cache_is_named_after_kernels_and_all_they_take_names_from(tmp_path)
     assert _jit._compiled_sources(copy) != before
 
 
-@pytest.mark.compiled
-def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
+def curve_of_three(tmp_path):
+    """Run `curve` in a process of its own, whose cache is tmp_path/cache."""
     (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment.pop("NUMBA_CACHE_DIR", None)
     command = [sys.executable, "-m", "tracereplay", "curve", str(tmp_path / "t.csv")]
-    runs = [
-        subprocess.run(
-            command, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True
-        )
-        for _ in range(2)
-    ]
+    return subprocess.run(
+        command, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.compiled
+def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
+    runs = [curve_of_three(tmp_path) for _ in range(2)]
     assert ["compiling" in run.stderr for run in runs] == [True, False]
     assert runs[0].stdout == runs[1].stdout
 
@@ -47,10 +49,6 @@ def test_a_first_run_says_that_it_compiles_and_a_second_does_not(tmp_path):
 @pytest.mark.compiled
 def test_a_damaged_cache_is_compiled_anew(tmp_path):
     """As a power cut may leave it: empty, cut short, or zeros."""
-    (tmp_path / "t.csv").write_text("page\n1\n2\n1\n")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment.pop("NUMBA_CACHE_DIR", None)
-    command = [sys.executable, "-m", "tracereplay", "curve", str(tmp_path / "t.csv")]
     runs = []
     for _ in range(3):
         if len(runs) == 1:
@@ -59,16 +57,7 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path):
                 assert len(files) >= 3
                 for nth, path in enumerate(files):
                     path.write_bytes((b"", path.read_bytes()[:100], bytes(5000))[nth % 3])
-        runs.append(
-            subprocess.run(
-                command,
-                env=environment,
-                cwd=PACKAGE.parent,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        )
+        runs.append(curve_of_three(tmp_path))
     assert ["compiling" in run.stderr for run in runs] == [True, True, False]
     assert len({run.stdout for run in runs}) == 1
 

@@ -49,11 +49,10 @@ from tracereplay.units import (
 
 FLUSH_PHASES = 5  # replays of a scenario, by default, where the flush of statistics decides
 KERNEL_MINIMUM_BYTES = 1 << 18  # less is smaller than the kernel's own batches
-_TABLES = ("summary", "latency", "footprint", "codecs")
-_READ_TABLES = {"summary": SUMMARY, "latency": LATENCY, "footprint": FOOTPRINT}
-RUN_KEY = (
-    "tracereplay.run"  # in run.json and in the footer of each table: the comparison they are of
-)
+RESULT_TABLES = {"summary": SUMMARY, "latency": LATENCY, "footprint": FOOTPRINT}
+_WRITTEN_TABLES = (*RESULT_TABLES, "codecs")  # which follows from the others
+# In run.json and in the footer of each table: which comparison they are of.
+RUN_KEY = "tracereplay.run"
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
 Progress = Callable[[int, int], None]
@@ -97,7 +96,7 @@ class Result:
         )
         metadata = {"tracereplay.schema": SCHEMA_VERSION, RUN_KEY: run[RUN_KEY]}
         written = []
-        for name in _TABLES:
+        for name in _WRITTEN_TABLES:
             path = target / f"{name}.parquet"
             write_table(getattr(self, name), path, force=force, metadata=metadata)
             written.append(path)
@@ -141,7 +140,7 @@ def read_result(folder: str | Path, *, remedy: str = "run `compare --out` again"
         raise InputError(f"{path}: expected one JSON object; {remedy}")
     key = run.pop(RUN_KEY, None)
     frames = {}
-    for name, columns in _READ_TABLES.items():
+    for name, columns in RESULT_TABLES.items():
         table = place / f"{name}.parquet"
         frames[name] = read_columns(table, columns, what="a table of a comparison", remedy=remedy)
         if key is not None and table_metadata(table).get(RUN_KEY) != key:
@@ -168,7 +167,7 @@ def make_folder(folder: str | Path, *, force: bool) -> Path:
         raise OutputError(f"{target}: {error.strerror or error}") from error
     if not os.access(target, os.W_OK):
         raise OutputError(f"{target}: permission denied")
-    for name in (*(f"{table}.parquet" for table in _TABLES), "run.json", "report.html"):
+    for name in (*(f"{table}.parquet" for table in _WRITTEN_TABLES), "run.json", "report.html"):
         check_free(target / name, force=force)
     return target
 
@@ -345,7 +344,7 @@ def _joined(parts: Sequence[Result], names: Sequence[str]) -> Result:
     run["wall_s"] = round(sum(part.run["wall_s"] for part in parts), 3)
     tables = {
         name: pl.concat([getattr(part, name) for part in parts]).sort(place, maintain_order=True)
-        for name in ("summary", "latency", "footprint")
+        for name in RESULT_TABLES
     }
     return Result(**tables, run=run)
 

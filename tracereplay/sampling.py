@@ -124,9 +124,9 @@ def _tally(hashes: Any, distances: Any, rate: Any, histogram: Any, of_parts: Any
             of_parts[hashes[row] & np.uint32(PARTS - 1), bin_of_it] += 1.0
 
 
-def _sum_of_errors(first: Floats, second: Floats, alike: Floats) -> Floats:
-    """Return the error of a sum of two; `alike` is their correlation."""
-    error: Floats = np.sqrt(first**2 + second**2 + 2 * alike * first * second)
+def _sum_of_errors(first: Floats, second: Floats, correlation: Floats) -> Floats:
+    """Return the error of a sum of two."""
+    error: Floats = np.sqrt(first**2 + second**2 + 2 * correlation * first * second)
     return error
 
 
@@ -317,9 +317,9 @@ class SampledDistances:
         if unique_pages is None:
             # The number of pages is off as well, and towards all of them by the same as the distances.
             off = _NORMAL * np.sqrt(missing / sampled)
-            alike = np.sqrt(np.minimum(capacities_pages / whole, 1))
-            down = _sum_of_errors(down, off * fewest, alike)
-            up = _sum_of_errors(up, off * most, alike)
+            correlation = np.sqrt(np.minimum(capacities_pages / whole, 1))
+            down = _sum_of_errors(down, off * fewest, correlation)
+            up = _sum_of_errors(up, off * most, correlation)
         bounds = unique_pages or sampled, self.accesses
         return Estimate(
             np.clip(found, *bounds),

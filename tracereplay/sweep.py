@@ -26,6 +26,7 @@ import polars as pl
 from tracereplay import __version__
 from tracereplay.comparison import (
     FLUSH_PHASES,
+    RESULT_TABLES,
     Result,
     compare,
     make_folder,
@@ -42,10 +43,7 @@ from tracereplay.errors import (
     first_line,
     unknown_name,
 )
-from tracereplay.schema import (
-    SCHEMA_VERSION,
-    weakest_coverage,
-)
+from tracereplay.schema import SCHEMA_VERSION, weakest_coverage
 from tracereplay.trace import open_trace
 
 # What a plan may say, by compare's long option, and how it is read. Of the first four a job takes all;
@@ -386,17 +384,15 @@ def join(jobs: Sequence[Job], command: Sequence[str] = ()) -> Result:
     InputError
         A table of a job is gone or damaged; the message names its folder.
     """
-    frames: dict[str, list[pl.DataFrame]] = {"summary": [], "latency": [], "footprint": []}
+    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in RESULT_TABLES}
     runs: list[dict[str, Any]] = []
     for job in jobs:
         done = read_result(job.folder, remedy="remove its folder and sweep again")
         runs.append(done.run)
+        scenario = pl.format("{}/{}", pl.lit(job.name), "scenario").alias("scenario")
         for name, parts in frames.items():
-            part = getattr(done, name)
-            parts.append(
-                part.with_columns(scenario=pl.format("{}/{}", pl.lit(job.name), "scenario"))
-            )
-        frames["summary"][-1] = frames["summary"][-1].with_columns(trace=pl.lit(job.label))
+            trace = [pl.lit(job.label).alias("trace")] if name == "summary" else []
+            parts.append(getattr(done, name).with_columns(scenario, *trace))
     return Result(
         **{name: pl.concat(parts) for name, parts in frames.items()},
         run=_joined_run(jobs, runs, command),

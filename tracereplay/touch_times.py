@@ -184,12 +184,12 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
         faults["load_misses"] = max(float(np.median(waits[waits > 0])), 0.0)
     packed = quiet & (events["service"] == ZSWAP)
     rest = touch - fixed - faults["load_misses"] * answers
+    found, loads_of = np.unique(events["size_bytes"][packed], return_counts=True)
+    _need(run, int(loads_of.max(initial=0)), "loads of any one compressed size")
     points = []
-    for size in np.unique(events["size_bytes"][packed]).tolist():
+    for size in found[loads_of >= _ENOUGH].tolist():
         of = packed & (events["size_bytes"] == size)
-        if of.sum() >= _ENOUGH:
-            points.append([size, round(max(float(np.median(rest[of & (touch > fixed)])), 0.0), 1)])
-    _need(run, _ENOUGH if points else 0, "loads of any one compressed size")
+        points.append([size, round(max(float(np.median(rest[of & (touch > fixed)])), 0.0), 1)])
     codec = {name: value for name, value in base.raw["codecs"].items() if name != RANDOM_LINES}
     codec["decompress_by_bytes"] = {"points": _extended(points, base), "source": where}
     codec["decompress_spread"] = {"value": 1.0, "source": "in fault_spread"}

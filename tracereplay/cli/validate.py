@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tracereplay.cli.app import app, flush, note
-from tracereplay.cli.options import Force
+from tracereplay.cli.options import Force, OutputFormat
 
 
 @app.command(
@@ -70,10 +70,7 @@ def validate(
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Threads. Default: every core.")
     ] = None,
-    format: Annotated[
-        Literal["table", "json", "csv"],
-        typer.Option("--format", help="What to print."),
-    ] = "table",
+    format: OutputFormat = "table",
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Write model against kernel as SVG."),

@@ -442,6 +442,7 @@ def _is_accessed_table(state: Any, tables: Any, table: Any) -> Any:
 def _walk_table(m: Any, state: Any, pages: Any, tables: Any, table: Any) -> Any:
     """Promote the accessed pages of one table; return how many there were; walk_pte_range()."""
     reworked = m["mglru_rules"] >= MGLRU_6_14
+    present = np.int64(0)
     young = np.int64(0)
     for nth in range(_LEAVES):
         leaf = _leaf_at(tables, table, nth)
@@ -451,8 +452,7 @@ def _walk_table(m: Any, state: Any, pages: Any, tables: Any, table: Any) -> Any:
             page = _page_at(tables, leaf, entry)
             if page == 0:
                 continue
-            if state[page] & MAPPED:
-                m["clock_ns"] += m["walk_ns"]
+            present += np.int64(state[page] & MAPPED != 0)
             if not state[page] & YOUNG:
                 continue
             if reworked and has(pages, page, OFF_LIST):
@@ -460,6 +460,7 @@ def _walk_table(m: Any, state: Any, pages: Any, tables: Any, table: Any) -> Any:
             state[page] = state[page] & ~np.uint8(YOUNG)
             young += 1
             _promote(m, pages, page)
+    m["clock_ns"] += present * m["walk_ns"]
     return young
 
 
