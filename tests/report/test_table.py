@@ -349,6 +349,14 @@ def test_a_share_of_the_pages_touched_is_not_told_of_killed_scenarios_alone(fake
     assert comparison_groups(rows, 40_960)[0].title == "80.0 MiB (50% of the pages touched)"
 
 
+def test_a_trace_with_the_bound_alone_has_a_group_beside_traces_with_policies(fake_result):
+    summary, latency, _footprint, _run = fake_result(("unlimited-memory", "store-raw"))
+    rows = labelled_rows(summary, latency)
+    alone = [{**row, "trace": "other"} for row in rows if row["policy"] == "unlimited-memory"]
+    groups = comparison_groups([*rows, *alone])
+    assert {group.trace: len(group.rows) for group in groups} == {rows[0]["trace"]: 2, "other": 1}
+
+
 def test_the_winners_of_a_sweep_count_kills_and_risks_apart(fake_result):
     summary, latency, _footprint, _run = fake_result(("no-zswap", "store-raw", "vswap"))
     of_job = pl.lit("job/") + pl.col("scenario")

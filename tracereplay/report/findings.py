@@ -263,7 +263,10 @@ def comparison_groups(rows: list[Row], touched: int = 0) -> list[Group]:
 
     touched : distinct pages of the trace, 0 of several
     """
-    choices = [row for row in rows if row["policy"] != BOUND] or rows
+    bound_alone = {row["trace"] for row in rows} - {
+        row["trace"] for row in rows if row["policy"] != BOUND
+    }
+    choices = [row for row in rows if row["policy"] != BOUND or row["trace"] in bound_alone]
     keys = sorted({(row["trace"], row["memory_limit_bytes"]) for row in choices})
     bounds = {(row["trace"], row["memory_limit_bytes"]) for row in rows if row["policy"] == BOUND}
     return [
