@@ -1878,8 +1878,12 @@ class Oracle:
             self.oom_at = row
             raise
         self.note_peaks()
+        taken = self.now - began
         if not self.case.clock_has_stalls:
-            self.lead += self.now - began
+            self.lead += taken
+        elif not self.count["pool_limit_hit"]:
+            self.last_write_done -= taken
+            self.writes = [(done - taken, page) for done, page in self.writes]
 
     def fault(self, page: Page, access: Access) -> None:
         if page.mapped:  # v6.1 do_wp_page(): PageAnonExclusive, reuse it with its slot

@@ -62,7 +62,7 @@ from tracereplay.replay.statistics import (
     UPDATES_PER_SWAP_IN,
     flush_if_due,
 )
-from tracereplay.replay.swap import complete_writes, neighbour, window_around
+from tracereplay.replay.swap import complete_writes, go_back, neighbour, window_around
 from tracereplay.replay.zswap import forget_entry, stored_length
 
 # Page table entries in a cache line. Pages are numbered by first touch, as they lie in most programs.
@@ -676,5 +676,7 @@ def build_loop(
             _emit(m, events, access, began_ns, service, size, page, is_warm)
             if m["own_clock"]:
                 m["clock_lead_ns"] += m["clock_ns"] - began_ns
+            elif m["pool_limit_hit"] == 0:
+                go_back(m, writes, m["clock_ns"] - began_ns)
 
     return replay_accesses

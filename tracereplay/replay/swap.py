@@ -162,6 +162,18 @@ def _complete_writes(m: Any, pages: Any, writes: Any) -> None:
         _end_write(m, pages, page)
 
 
+@apart
+def go_back(m: Any, writes: Any, by_ns: Any) -> None:
+    """Let the clock return from a fault to the trace's time, which has the stalls spread over all touches.
+
+    What is in flight then stays so for as long as it would have after the fault, not for as long as the
+    fault took. Until the pool is full, that is: then the worker writes as well, by a clock of its own.
+    """
+    for nth in range(m["io_count"]):
+        writes[(m["io_head"] + nth) % m["device_depth"]]["done_ns"] -= by_ns
+    m["io_last_ns"] -= by_ns
+
+
 @inner
 def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     """Sleep until the write of a page is done; mm/filemap.c:folio_wait_writeback()."""
