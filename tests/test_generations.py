@@ -10,9 +10,13 @@ import polars as pl
 import pytest
 from drawn import chain, feed, make_replay, with_rows
 
+from tracereplay.reclaim import find_reclaim
 from tracereplay.replay import state
 from tracereplay.replay.page_tables import PageTables
+from tracereplay.replay.settings import Scenario
 from tracereplay.validation import validate
+
+CONTENT = {"zero": False, "same": False, "compressed": 1000, "new_tables": 0}
 
 
 def worked(trace, kernel):
@@ -26,11 +30,38 @@ def worked(trace, kernel):
         cgroup="v1",
         allocator="ideal",
     )
-    content = {"zero": False, "same": False, "compressed": 1000, "new_tables": 0}
-    contents = {number: dict(content) for number in sorted(set(trace))}
+    contents = {number: dict(CONTENT) for number in sorted(set(trace))}
     rows = len(trace)
     drawn = with_rows(case, contents, trace, [True] * rows, [None] * rows)
     return feed(make_replay(drawn), drawn)
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_translations_are_dropped_where_another_process_reads_the_statistics(renewed):
+    # 300 pages come in; the statistics are read; pages 300 and 301 come in with a read between them.
+    # All 256 translations are in use: twice as many. Then one of 512 is: the fewest there are.
+    scenario = Scenario(policy="no-zswap", memory_limit_bytes=1 << 30)
+    replay = find_reclaim("two-list").replay(
+        scenario,
+        rows=302,
+        unique_pages=302,
+        flush_times_ns=np.array([500_000_000, 1_500_000_000]),
+        tlb_entries=256,
+        tlb_renewed=renewed,
+    )
+    none = np.zeros(302, np.bool_)
+    replay.add_pages(np.full(302, 1_000, np.uint16), none, none, np.zeros(302, np.uint8))
+    times = np.array([*range(300), 1_000_000_000, 2_000_000_000])
+    sizes = []
+    for rows in (slice(0, 300), slice(300, 301), slice(301, 302)):
+        ids = np.arange(302, dtype=np.uint32)[rows]
+        for array in (ids, times):
+            array.flags.writeable = False
+        writes = np.ones(ids.size, np.bool_)
+        writes.flags.writeable = False
+        replay.feed(rows.start, ids, writes, times[rows], np.empty(0, np.int64), lambda _: None)
+        sizes.append((int(replay.machine[0]["tlb_entries"]), int(np.count_nonzero(replay.tlb))))
+    assert sizes == ([(256, 256), (512, 1), (64, 1)] if renewed else [(256, 256)] * 3)
 
 
 FILL = list(range(129))

@@ -142,4 +142,7 @@ Faults and swap (loop.py, slots.py, swap.py)
 
 Emulated runs only: a translation cached by QEMU hides touches from reclaim, as a real TLB may
     arch/x86/mm/pgtable.c:ptep_clear_flush_young() does not flush; accel/tcg/cputlb.c
+    where another process reads the statistics all are dropped, and their number follows those in use
+                                                                   accel/tcg/cputlb.c:tlb_mmu_resize_locked()
+Recorded runs only: their time has the stalls spread over all touches, so a fault's clock returns to it
 """

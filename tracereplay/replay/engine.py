@@ -24,6 +24,7 @@ from tracereplay.units import PAGE_BYTES
 
 EVENT_ROWS = 1 << 13  # small, so that they stay in the second-level cache
 FOOTPRINT_POINTS = 2000
+MOST_TLB_ENTRIES = 1 << 16
 # The writeback worker: ns from queueing it to its first step, and quarters of its cost that its work
 # takes. From queueing work to an idle CPU running it: 17 to 25 us measured on a virtual machine. The
 # ends: half of that and a quarter less work, as where it finds clean pages; twice and half as much more.
@@ -107,6 +108,8 @@ class Replay:
     read_first : the program reads before it writes, so that its faults are a read's
     vma_readahead : readahead goes by address, not by swap slot (no swap device is rotational)
     tlb_entries : translations the processor keeps, a power of two; 0: none is kept between two scans
+    tlb_renewed : another process reads the statistics, and all are forgotten then; from that many their
+        number follows those in use, as QEMU has it
     remote_stock_pages : charged by another CPU's stock and never used (0..63 on a kernel)
     fresh_boot : nothing was swapped in before: readahead by slots begins with the hits of a new kernel
     """
@@ -132,6 +135,7 @@ class Replay:
         worker_timing: str = "nominal",
         read_first: bool = False,
         tlb_entries: int = 0,
+        tlb_renewed: bool = False,
         fresh_boot: bool = False,
     ) -> None:
         self.scenario = scenario
@@ -158,7 +162,7 @@ class Replay:
         self._table_flags = np.zeros(0, np.uint8)
         batch = KERNELS[scenario.kernel].add_batch
         self._marks = np.zeros(st.ACTIVATING_AT + batch, np.uint32)
-        self.tlb = np.zeros(tlb_entries, np.uint32)
+        self.tlb = np.zeros(MOST_TLB_ENTRIES if tlb_renewed else tlb_entries, np.uint32)
         self.finished = True
         self.position = 0
         self._parting = 0
@@ -182,6 +186,8 @@ class Replay:
         by_address = m["page_cluster"] > 0 and m["vma_readahead"]
         self.neighbours = zeros_on_lines(2 * size if by_address else 0, np.uint32)
         self.slots = self._make_slots(unique_pages)
+        m["tlb_entries"] = tlb_entries
+        m["tlb_renewed"] = tlb_renewed
         m["own_clock"] = 0 if clock_has_stalls else 1
         if flush_times_ns is not None:
             m["flush_period_ns"] = -1

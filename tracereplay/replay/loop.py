@@ -70,6 +70,7 @@ BESIDE_PAGES = 8
 # Faults after which a page that was read ahead has left the caches: as many pages, with what reclaim
 # compresses meanwhile, are half of a second-level cache of 1 MiB.
 WARM_FAULTS = 64
+LEAST_TLB_ENTRIES = 64  # CPU_TLB_DYN_MIN_BITS
 FAR_AHEAD = 52  # rows; `soon` has a bit for each, of 64
 STATE_AHEAD = 48  # before them
 
@@ -245,6 +246,28 @@ def _map(
         m["slots_kept"] += 1
 
 
+@apart
+def _renew_tlb(m: Any, state: Any, tlb: Any) -> None:
+    """Forget all translations, and fit their number to those in use; QEMU, accel/tcg/cputlb.c.
+
+    tlb_mmu_resize_locked(): twice as many where more than 70 % are used, and where less than 30 % are,
+    the power of two of which they would be less than 70 %.
+    """
+    m["tlb_renewals"] = m["flush_index"]
+    used = np.int64(0)
+    for at in range(m["tlb_entries"]):
+        used += tlb[at] != 0 and state[np.int64(tlb[at])] & MAPPED
+        tlb[at] = 0
+    entries = np.int64(m["tlb_entries"])
+    if 100 * used > 70 * entries:
+        entries = min(2 * entries, tlb.size)
+    elif 100 * used < 30 * entries:
+        entries = np.int64(LEAST_TLB_ENTRIES)
+        while 100 * used > 70 * entries:
+            entries *= 2
+    m["tlb_entries"] = entries
+
+
 @inner
 def prefetch_ahead(m: Any, pages: Any, pool: Any, neighbours: Any, page_ids: Any, row: Any) -> None:
     """Ask for what the record of the third fault from here names; its record has come by now.
@@ -303,7 +326,7 @@ def build_loop(
         """
         rows = np.int64(page_ids.size)
         has_tlb = tlb.size > 0
-        tlb_mask = np.int64(tlb.size - 1)
+        tlb_mask = np.int64(m["tlb_entries"] - 1)
         soon = np.int64(m["soon"])
         while row < rows:
             if row + FAR_AHEAD + STATE_AHEAD < rows:
@@ -596,13 +619,12 @@ def build_loop(
             two-list: int64, the pages of one scan (state.LEFT_AT); mglru: a tuple (page_tables.PLACES)
         slots : uint32, see slots.new_slots(); empty where readahead does not follow slots
         out : (events EVENT, samples SAMPLE, tlb uint32: pages whose translation is cached,
-            direct-mapped, a power of two; empty where that is not modelled)
+            direct-mapped, of which `tlb_entries` are used; empty where that is not modelled)
         """
         page_ids, is_write, time_ns, ahead, neighbours, flushes, first_row, start = batch
         beside = (flushes, ahead[1])
         events, samples, tlb = out
         has_tlb = tlb.size > 0
-        tlb_mask = np.int64(tlb.size - 1)
         timed = time_ns.size > 0
         m["soon"] = 0
         row = start - 1
@@ -624,6 +646,8 @@ def build_loop(
             _note_time(m, samples, time_ns, first_row, access)
             flush_if_due(m, flushes)
             complete_writes(m, pages, writes)
+            if m["tlb_renewed"] and m["tlb_renewals"] != m["flush_index"]:
+                _renew_tlb(m, state, tlb)
             if m["worker_active"]:
                 if m["woken_goes_first"] and not m["worker_running"]:
                     # The thread that woke it has left the kernel since.
@@ -671,7 +695,7 @@ def build_loop(
                     return _out_of_memory(m, access, row)
             on_hit(pages, page, ahead, row)
             if has_tlb:
-                tlb[page & tlb_mask] = page
+                tlb[page & (m["tlb_entries"] - 1)] = page
             _note_peaks(m, samples, access, now)
             _emit(m, events, access, began_ns, service, size, page, is_warm)
             if m["own_clock"]:

@@ -252,6 +252,7 @@ _SETTINGS = (
     "page_cluster",
     "vma_readahead",
     "flush_period_ns",  # statistics are brought up to date this often; 0 always, -1 at given times
+    "tlb_renewed",  # where the statistics are read, translations are forgotten
     "own_clock",  # 1: stalls are added to the trace's time; 0: the trace's time has them
     "swap_slots_total",
     "slot_room",  # slots whose pages are known, the header's included; 0: they are only counted
@@ -342,6 +343,8 @@ _STATE = (
     "flushed_ns",  # when the last one was due
     "next_flush_ns",
     "flush_index",
+    "tlb_entries",  # a power of two
+    "tlb_renewals",  # `flush_index` when all were last forgotten
     "clock_ns",
     "clock_lead_ns",
     "pool_pages",

@@ -131,6 +131,7 @@ class RecordedRun:
     killed_at : the touch that each of these was killed at, where it was recorded
     reads_first : a write touch of the recorder read before it wrote
     vma_readahead : no swap device is rotational, so readahead goes by address
+    reader_apart : on the only CPU a process of its own read the statistics, not the task itself
     """
 
     name: str
@@ -147,6 +148,7 @@ class RecordedRun:
     emulated: bool
     reads_first: bool = True
     vma_readahead: bool = False
+    reader_apart: bool = False
     slow_touches: tuple[dict[str, float], ...] = ()
     timed_repeat: int = 0
     killed_at: tuple[int, ...] = ()
@@ -530,6 +532,7 @@ def _load_emulated(path: Path, record: dict[str, Any], release: str) -> Recorded
         repeats=1,
         cpus=1,
         emulated=True,
+        reader_apart="stat_read_us" in record,  # one thread of one process kept no such list
     )
 
 

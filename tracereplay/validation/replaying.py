@@ -37,10 +37,11 @@ from tracereplay.validation.recorded import RecordedRun, Repeat
 _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
 # QEMU's translation cache is direct-mapped, begins with 256 entries and doubles while more than 70 %
-# of them are used (accel/tcg/cputlb.c:tlb_mmu_resize_locked()): 512 for the few hundred pages that a
-# collapsed cgroup maps. Where many pages are mapped, entries are replaced between two scans anyway.
-# The machine of the repeated runs shows no sign of cached translations between two scans.
+# of them are used when all are dropped (accel/tcg/cputlb.c:tlb_mmu_resize_locked()), which is where the
+# guest turns to another process. Recorders of one process never do: theirs has 512, as the task's
+# start left it. The machine of the repeated runs shows no sign of cached translations between two scans.
 _EMULATED_TLB_ENTRIES = 512
+_FIRST_TLB_ENTRIES = 256  # CPU_TLB_DYN_DEFAULT_BITS
 _LINES_PER_PAGE = 64
 # Costs of the emulated machine's clock, ns: least squares over the wall times of all runs of 6.1 and
 # 6.12. Only their proportions matter: the sum is scaled to the recorded whole. lzo gives up early on
@@ -252,7 +253,8 @@ def _replay(
         # The emulated runs' write touch reads first: in 6.1 `pgreuse` counts one minor fault for each
         # write to a page that came back, and in 6.12 no slot is freed by a write.
         read_first=run.reads_first,
-        tlb_entries=_EMULATED_TLB_ENTRIES if run.emulated else 0,
+        tlb_entries=_tlb_entries(run),
+        tlb_renewed=run.reader_apart,
         remote_stock_pages=repeat.remote_stock_pages,
         fresh_boot=run.emulated,
     )
@@ -277,6 +279,12 @@ def _replay(
         ):
             break
     return replay
+
+
+def _tlb_entries(run: RecordedRun) -> int:
+    if not run.emulated:
+        return 0
+    return _FIRST_TLB_ENTRIES if run.reader_apart else _EMULATED_TLB_ENTRIES
 
 
 def _clock_costs(run: RecordedRun) -> tuple[int, Means]:
