@@ -131,7 +131,7 @@ class RecordedRun:
     killed_at : the touch that each of these was killed at, where it was recorded
     reads_first : a write touch of the recorder read before it wrote
     vma_readahead : no swap device is rotational, so readahead goes by address
-    reader_apart : on the only CPU a process of its own read the statistics, not the task itself
+    reader_apart : a process of its own read the statistics, on the task's CPU
     """
 
     name: str
@@ -532,7 +532,7 @@ def _load_emulated(path: Path, record: dict[str, Any], release: str) -> Recorded
         repeats=1,
         cpus=1,
         emulated=True,
-        reader_apart="stat_read_us" in record,  # one thread of one process kept no such list
+        reader_apart="stat_read_us" in record,  # as emulate.py's recorder lists its reads
     )
 
 

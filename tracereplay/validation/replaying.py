@@ -38,8 +38,9 @@ _NO_ROWS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 _NO_ROWS.flags.writeable = False
 # QEMU's translation cache is direct-mapped, begins with 256 entries and doubles while more than 70 %
 # of them are used when all are dropped (accel/tcg/cputlb.c:tlb_mmu_resize_locked()), which is where the
-# guest turns to another process. Recorders of one process never do: theirs has 512, as the task's
-# start left it. The machine of the repeated runs shows no sign of cached translations between two scans.
+# guest turns to another process, as to the one that reads the statistics for emulate.py. Records made
+# otherwise show no sign of that: 512 throughout, as the task's start left them. The machine of the
+# repeated runs shows no sign of cached translations between two scans.
 _EMULATED_TLB_ENTRIES = 512
 _FIRST_TLB_ENTRIES = 256  # CPU_TLB_DYN_DEFAULT_BITS
 _LINES_PER_PAGE = 64
