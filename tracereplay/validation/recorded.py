@@ -532,7 +532,7 @@ def _load_emulated(path: Path, record: dict[str, Any], release: str) -> Recorded
         repeats=1,
         cpus=1,
         emulated=True,
-        reader_apart="stat_read_us" in record,  # as emulate.py's recorder lists its reads
+        reader_apart=bool(record.get("stat_read_us")),  # as emulate.py's recorder lists its reads
     )
 
 
