@@ -22,8 +22,8 @@ from tracereplay import __version__
 from tracereplay.content import Content, PageContents, open_content
 from tracereplay.costs import ZRAM, Costs, load_costs
 from tracereplay.dense import DenseIds
-from tracereplay.errors import InputError, SettingsError
-from tracereplay.files import check_free, reason, replacing, write_table
+from tracereplay.errors import InputError, SettingsError, strerror
+from tracereplay.files import check_free, replacing, write_table
 from tracereplay.host.machine import meminfo
 from tracereplay.latency import LatencyModel, percentiles
 from tracereplay.metrics import codec_frame, footprint_frame, summary_frame, summary_row
@@ -133,7 +133,7 @@ def read_result(folder: str | Path, *, remedy: str = "run `compare --out` again"
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {reason(error)}; {remedy}") from error
+        raise InputError(f"{path}: {strerror(error)}; {remedy}") from error
     except ValueError as error:
         raise InputError(f"{path}: no JSON: {error}; {remedy}") from error
     if not isinstance(run, dict):
@@ -164,7 +164,7 @@ def make_folder(folder: str | Path, *, force: bool) -> Path:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{target}: {error.strerror or error}") from error
+        raise OutputError(f"{target}: {strerror(error)}") from error
     if not os.access(target, os.W_OK):
         raise OutputError(f"{target}: permission denied")
     for name in (*(f"{table}.parquet" for table in _WRITTEN_TABLES), "run.json", "report.html"):

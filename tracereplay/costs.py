@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.errors import InputError, unknown_name
+from tracereplay.errors import InputError, strerror, unknown_name
 
 _FOLDER = Path(__file__).parent / "data" / "costs"
 _BUNDLED = _FOLDER / "default.json"
@@ -373,7 +373,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {strerror(error)}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no cost table: {error}") from error
     if not isinstance(table, dict) or not {"faults", "codecs", "devices"} & table.keys():

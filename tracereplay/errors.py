@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 
 
@@ -70,6 +71,11 @@ def first_line(error: BaseException) -> str:
     """Return the first line of what another library says, or the name of its error."""
     text = str(error)
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def strerror(error: OSError) -> str:
+    """Return what the system says of an error; a library may have put words of its own around it."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> SettingsError:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from tracereplay.errors import InputError, OutputError, first_line
+from tracereplay.errors import InputError, OutputError, first_line, strerror
 
 if TYPE_CHECKING:
     import polars as pl
@@ -179,7 +179,7 @@ class Input:
                 if Path(path).is_file():
                     self.total_bytes = Path(path).stat().st_size
             except OSError as error:
-                raise InputError(f"{path}: {error.strerror or error}") from error
+                raise InputError(f"{path}: {strerror(error)}") from error
         self._pushed_back = b""
         self._counted = _Counted(raw, is_stdin=str(path) == STDIN)
         buffered = self._buffered = io.BufferedReader(self._counted, 1 << 20)
@@ -284,7 +284,7 @@ def spool(stream: Input, path: Path) -> None:
                 copy.write(piece)
     except OSError as error:
         raise OutputError(
-            f"{path.parent}: {reason(error)} for a plain copy of {stream.name}; free some, "
+            f"{path.parent}: {strerror(error)} for a plain copy of {stream.name}; free some, "
             "or set TMPDIR to another folder"
         ) from error
 
@@ -307,11 +307,11 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         try:
             part.touch(exist_ok=False)
         except OSError as error:
-            raise OutputError(f"{path}: {reason(error)}") from error
+            raise OutputError(f"{path}: {strerror(error)}") from error
         yield part
         part.replace(target)
     except OSError as error:
-        raise OutputError(f"{path}: {reason(error)}") from error
+        raise OutputError(f"{path}: {strerror(error)}") from error
     finally:
         with contextlib.suppress(OSError):  # it may be what could not be made
             part.unlink(missing_ok=True)
@@ -341,11 +341,6 @@ def write_table(
             if kept.error is not None:
                 raise kept.error from error
             raise OutputError(f"{path}: cannot be written: {first_line(error)}") from error
-
-
-def reason(error: OSError) -> str:
-    """Return what the system says of an error; a library may have put words of its own around it."""
-    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _name_bytes(path: str | Path) -> bytes:
@@ -405,7 +400,7 @@ def check_free(path: str | Path, *, force: bool = False) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # too long a name: better told now than when all is done
-        raise OutputError(f"{path}: {reason(error)}") from error
+        raise OutputError(f"{path}: {strerror(error)}") from error
     if target.is_dir():
         raise OutputError(f"{target} is a folder; name a file")
     if target.exists() and not target.is_file():

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracereplay._jit import kernel, prefetch
-from tracereplay.errors import OutputError
+from tracereplay.errors import OutputError, strerror
 from tracereplay.trace import Trace
 
 NEVER = np.iinfo(np.int64).max
@@ -64,13 +64,13 @@ class NextUses:
         try:
             self._file = _unnamed_file(folder)
         except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror or error}; set TMPDIR") from error
+            raise OutputError(f"{folder}: {strerror(error)}; set TMPDIR") from error
         try:
             self._fill(trace, folder)
         except OSError as error:
             self.close()
             raise OutputError(
-                f"{folder}: {error.strerror or error}; the next uses of a trace need 4 bytes a row "
+                f"{folder}: {strerror(error)}; the next uses of a trace need 4 bytes a row "
                 f"there, set TMPDIR to a roomier folder"
             ) from error
         except BaseException:

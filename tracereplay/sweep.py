@@ -41,6 +41,7 @@ from tracereplay.errors import (
     SettingsError,
     TracereplayError,
     first_line,
+    strerror,
     unknown_name,
 )
 from tracereplay.schema import SCHEMA_VERSION, weakest_coverage
@@ -143,7 +144,7 @@ def read_plan(path: str | Path, out: str | Path) -> list[Job]:
     try:
         plan = tomllib.loads(place.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {strerror(error)}") from error
     except ValueError as error:
         raise InputError(f"{path}: no TOML: {error}") from error
     traces = _traces(plan.pop("traces", None), place)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from tracereplay.errors import InputError, TraceSchemaError, first_line
-from tracereplay.files import polars_path, reason
+from tracereplay.errors import InputError, TraceSchemaError, first_line, strerror
+from tracereplay.files import polars_path
 from tracereplay.schema import Column, polars_schema
 
 # What polars raises of a file it cannot read; a panic is one of its threads' own.
@@ -43,7 +43,7 @@ def read_table(
             pass  # what is wrong with a file is better told by the system than by polars
         frame = pl.read_csv(at) if Path(path).suffix == ".csv" else pl.read_parquet(at)
     except READ_ERRORS as error:
-        why = reason(error) if isinstance(error, OSError) else first_line(error)
+        why = strerror(error) if isinstance(error, OSError) else first_line(error)
         raise InputError(f"{path}: cannot be read as {what}: {why}; {remedy}") from error
     for name in needed:
         if name not in frame.columns:

@@ -18,7 +18,7 @@ import polars.selectors as cs
 
 from tracereplay._jit import kernel_array
 from tracereplay.dense import DenseIds, PageIds
-from tracereplay.errors import InputError, TraceSchemaError, first_line
+from tracereplay.errors import InputError, TraceSchemaError, first_line, strerror
 from tracereplay.files import check_name, polars_path
 from tracereplay.schema import COVERAGES, METADATA_PREFIX, SCHEMA_VERSION, weakest_coverage
 from tracereplay.spaces import COLUMNS as SPACE_COLUMNS
@@ -436,7 +436,7 @@ def _kind(path: Path) -> str:
         with path.open("rb") as stream:
             head = stream.read(4096)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {strerror(error)}") from error
     if head[:4] == b"PAR1":
         return "parquet"
     if head[:6] == b"ARROW1":

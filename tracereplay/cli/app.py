@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import tracereplay
 from tracereplay import __version__
-from tracereplay.errors import TracereplayError, visible
+from tracereplay.errors import TracereplayError, strerror, visible
 from tracereplay.host.signals import ENDED_BY, terminable
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def main() -> None:
         _leave(_INTERRUPTED)
     except OSError as error:  # what is told instead of a command: help, the version
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"error: {error.strerror or error}\n")
+            sys.stderr.write(f"error: {strerror(error)}\n")
         _leave(1)
     except SystemExit as end:
         if isinstance(end.code, int) and end.code in ENDED_BY:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.errors import HostError
+from tracereplay.errors import HostError, strerror
 from tracereplay.host.cost_figures import distribution, figure
 from tracereplay.host.direct_io import Writer
 from tracereplay.units import PAGE_BYTES, format_size
@@ -61,7 +61,7 @@ def _device_error(directory: Path, error: OSError) -> HostError:
         return HostError(f"{directory}: its file system has no O_DIRECT; name a folder on a disk")
     if error.errno == errno.ENOSPC:
         return HostError(f"{directory}: the disk is full; a smaller --size will do")
-    return HostError(f"{directory}: {error.strerror or error}")
+    return HostError(f"{directory}: {strerror(error)}")
 
 
 def measure_device(

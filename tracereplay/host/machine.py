@@ -13,7 +13,7 @@ import struct
 import tempfile
 from pathlib import Path
 
-from tracereplay.errors import HostError
+from tracereplay.errors import HostError, strerror
 from tracereplay.host import touching
 from tracereplay.host.signals import nap
 from tracereplay.host.system import need_linux
@@ -88,7 +88,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="ascii")
     except OSError as error:
-        raise HostError(f"{path}: cannot be set to {text!r}: {error.strerror or error}") from error
+        raise HostError(f"{path}: cannot be set to {text!r}: {strerror(error)}") from error
 
 
 def numbers_of(text: str) -> dict[str, int]:
@@ -144,7 +144,7 @@ def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
     try:
         handle, name = tempfile.mkstemp(prefix=SWAP_PREFIX, suffix=".swap", dir=folder)
     except OSError as error:
-        raise HostError(f"{folder}: {error.strerror or error}") from error
+        raise HostError(f"{folder}: {strerror(error)}") from error
     path = Path(name)
     # Before it is on: a run that is killed right after has it written down.
     undo.later("swap", path)
@@ -168,7 +168,7 @@ def add_swap(undo: Undo, folder: Path, size_bytes: int) -> Path:
                 if refused != errno.EINVAL:
                     break
     except OSError as error:
-        raise HostError(f"{path}: {error.strerror or error}") from error
+        raise HostError(f"{path}: {strerror(error)}") from error
     raise HostError(
         f"{path}: swapon: {os.strerror(refused)}; is {folder} on a disk's own file system, "
         "such as ext4 or xfs? --swap-directory names another"
@@ -208,7 +208,7 @@ class Cgroup:
         try:
             self.path.mkdir()
         except OSError as error:
-            raise HostError(f"{self.path}: {error.strerror or error}") from error
+            raise HostError(f"{self.path}: {strerror(error)}") from error
         self.stat = self._open("memory.stat")
         self.usage = self._open("memory.usage_in_bytes" if self.is_v1 else "memory.current")
         self.kmem = self._open("memory.kmem.usage_in_bytes") if self.is_v1 else -1
@@ -219,7 +219,7 @@ class Cgroup:
         try:
             return os.open(self.path / name, os.O_RDONLY)
         except OSError as error:
-            raise HostError(f"{self.path / name}: {error.strerror or error}") from error
+            raise HostError(f"{self.path / name}: {strerror(error)}") from error
 
     def set(self, name: str, text: str) -> None:
         """Write one of its files; HostError where this kernel has none of that name."""

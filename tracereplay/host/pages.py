@@ -24,7 +24,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tracereplay.errors import FormatError, HostError, InputError, SettingsError, unknown_name
+from tracereplay.errors import (
+    FormatError,
+    HostError,
+    InputError,
+    SettingsError,
+    strerror,
+    unknown_name,
+)
 from tracereplay.files import shown_name
 from tracereplay.host.system import cpus, need_linux
 from tracereplay.schema import CODECS, PAGES, codec_column
@@ -300,7 +307,7 @@ def _process_error(pid: int, error: OSError) -> HostError:
             f"process {pid}: permission denied; run as its owner or as root "
             "(kernel.yama.ptrace_scope may forbid even the owner)"
         )
-    return HostError(f"process {pid}: {error.strerror or error}")
+    return HostError(f"process {pid}: {strerror(error)}")
 
 
 def _open_files(name: str, files: Sequence[Path]) -> PageSource:
@@ -318,7 +325,7 @@ def _open_files(name: str, files: Sequence[Path]) -> PageSource:
                 size = os.fstat(handle).st_size
                 head = os.pread(handle, 64, 0)
             except OSError as error:
-                raise InputError(f"{path}: {error.strerror or error}") from error
+                raise InputError(f"{path}: {strerror(error)}") from error
             handles.append(handle)
             if head[:4] == b"\x7fELF":
                 its_pid, where, pages = _core_pages(path, handle, head, size)
@@ -357,7 +364,7 @@ def _open_files(name: str, files: Sequence[Path]) -> PageSource:
             try:
                 page = os.pread(handles[which[index]], PAGE_BYTES, int(at[index]))
             except OSError as error:
-                raise InputError(f"{path}: {error.strerror or error}") from error
+                raise InputError(f"{path}: {strerror(error)}") from error
             if len(page) < PAGE_BYTES:
                 raise InputError(f"{path}: shorter than it was when reading began")
             found.append(page)

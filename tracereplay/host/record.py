@@ -21,7 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracereplay.errors import FormatError, HostError, InputError, LostEventsError, unknown_name
+from tracereplay.errors import (
+    FormatError,
+    HostError,
+    InputError,
+    LostEventsError,
+    strerror,
+    unknown_name,
+)
 from tracereplay.files import HIDDEN_LETTERS, check_free
 from tracereplay.host.signals import held_signals, terminable
 from tracereplay.host.system import need_linux
@@ -262,7 +269,7 @@ def _folder(output: Path) -> Iterator[Path]:
         prefix = f".{output.name[:HIDDEN_LETTERS]}."
         folder = tempfile.mkdtemp(prefix=prefix, suffix=".record", dir=output.parent)
     except OSError as error:
-        raise HostError(f"{output.parent}: {error.strerror or error}") from error
+        raise HostError(f"{output.parent}: {strerror(error)}") from error
     try:
         yield Path(folder)
     finally:
@@ -435,7 +442,7 @@ def _started(
                     **more,
                 )
             except OSError as error:
-                raise HostError(f"{recorder.program}: {error.strerror or error}") from error
+                raise HostError(f"{recorder.program}: {strerror(error)}") from error
         yield child
     finally:
         if child is not None:

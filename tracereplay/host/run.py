@@ -26,7 +26,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay import child_command
-from tracereplay.errors import HostError, OutputError, SettingsError
+from tracereplay.errors import HostError, OutputError, SettingsError, strerror
 from tracereplay.files import check_free, replacing, write_table
 from tracereplay.host import touching
 from tracereplay.host.flushes import FlushTrace, trace_flushes
@@ -424,7 +424,7 @@ def _alone(say: Say) -> Iterator[Journal]:
     try:
         handle = os.open(LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
-        raise HostError(f"{LOCK}: {error.strerror or error}") from error
+        raise HostError(f"{LOCK}: {strerror(error)}") from error
     try:
         waits = False
         while True:
@@ -670,7 +670,7 @@ def check_output(folder: Path, name: str, *, force: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}") from error
+        raise OutputError(f"{folder}: {strerror(error)}") from error
     for suffix in (".json", ".trace.parquet", ".pages.parquet"):
         check_free(folder / f"{name}{suffix}", force=force)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tracereplay.errors import HostError
+from tracereplay.errors import HostError, strerror
 
 Step = tuple[str, str, str]  # which of _STEPS, path, what the file said before
 
@@ -115,9 +115,7 @@ def _set_back(path: Path, before: str) -> None:
     try:
         path.write_text(before, encoding="ascii")
     except OSError as error:
-        raise HostError(
-            f"{path}: cannot be set to {before!r}: {error.strerror or error}"
-        ) from error
+        raise HostError(f"{path}: cannot be set to {before!r}: {strerror(error)}") from error
 
 
 def _remove_swap(path: Path, _before: str) -> None:
@@ -188,7 +186,7 @@ def _while_busy(step: Callable[[], object], path: Path, still: str) -> None:
             return
         except OSError as error:
             if error.errno != errno.EBUSY:
-                raise HostError(f"{path}: {error.strerror or error}") from error
+                raise HostError(f"{path}: {strerror(error)}") from error
             time.sleep(_TRY_S)
         else:
             return

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from tracereplay.errors import HostError, SettingsError
+from tracereplay.errors import HostError, SettingsError, strerror
 from tracereplay.host import undo as undoing
 from tracereplay.host.machine import SWAPON_FLAGS, read_text, swap_header, write_text
 from tracereplay.host.undo import Undo
@@ -62,7 +62,7 @@ def add_zram(undo: Undo, compressor: str | None, size_bytes: int) -> Path:
             device.write(swap_header(size_bytes // PAGE_BYTES))
             os.fsync(device.fileno())
     except OSError as error:
-        raise HostError(f"{node}: {error.strerror or error}") from error
+        raise HostError(f"{node}: {strerror(error)}") from error
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.swapon(os.fsencode(node), SWAPON_FLAGS):
         raise HostError(f"{node}: swapon: {os.strerror(ctypes.get_errno())}")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracereplay.errors import FormatError, InputError
+from tracereplay.errors import FormatError, InputError, strerror
 from tracereplay.files import Input, spool
 from tracereplay.readers import _perf_records as records
 from tracereplay.readers import perf_script
@@ -149,7 +149,7 @@ def _read_file(
                     session.damaged(f"was cut short: {missing:,} bytes of its records are missing")
                 yield from session.read(window)
         except OSError as error:
-            raise InputError(f"{report.name}: {error.strerror or error}") from error
+            raise InputError(f"{report.name}: {strerror(error)}") from error
 
 
 def _section(file: Any, header: Header, stream: Input) -> Callable[[memoryview], int]:

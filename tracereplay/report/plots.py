@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from tracereplay.errors import OutputError, unknown_name
+from tracereplay.errors import OutputError, strerror, unknown_name
 from tracereplay.files import check_free, replacing
 from tracereplay.report.figures import (
     NAMES,
@@ -107,7 +107,7 @@ def write_plots(
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{place}: {error.strerror or error}") from error
+        raise OutputError(f"{place}: {strerror(error)}") from error
     summary, latency, footprint = map(printable_frame, (summary, latency, footprint))
     theme = Theme.of_picture(summary["policy"].to_list())
     figures = build_figures(summary, latency, footprint, theme, touched_pages(run))

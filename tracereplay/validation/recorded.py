@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.errors import FormatError, InputError
+from tracereplay.errors import FormatError, InputError, strerror
 from tracereplay.host.zram import chosen_of
 from tracereplay.reclaim import RECLAIM
 from tracereplay.replay.settings import (
@@ -203,7 +203,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {strerror(error)}") from error
     except ValueError as error:
         raise FormatError(f"{path}: not JSON: {error}") from error
 
