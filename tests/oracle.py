@@ -82,6 +82,7 @@ class Kernel:
     cost_by_statistics: bool = False
     yields: bool = False
     lone_worker_ns: int = 2_000_000
+    lone_dispatch_ns: int = 0
     woken_goes_first: bool = False
     walk_batch: int = 1
     shrinker_flushes: bool = True
@@ -91,12 +92,13 @@ class Kernel:
 KERNELS = {
     "7.3": Kernel(
         cost_by_statistics=True,
+        lone_dispatch_ns=700_000,
         woken_goes_first=True,
         walk_batch=32,
         shrinker_flushes=False,
         swapin_drains=False,
     ),
-    "7.2": Kernel(woken_goes_first=True),
+    "7.2": Kernel(lone_dispatch_ns=700_000, woken_goes_first=True),
     "6.18": Kernel(generations=3),
     "6.12": Kernel(
         stores_raw=False,
@@ -631,6 +633,7 @@ class Costs:
     walk_ns: int = 100
     store_ns: int = 3_000
     load_ns: int = 1_800
+    writeback_ns: int = 0
     raw_copy_ns: int = 300
     zero_ns: int = 150
     reject_ns: int = 3_000
@@ -763,6 +766,8 @@ class Oracle:
         self.slots: Clusters | Runs | None = None
         self.writes: list[tuple[int, Page]] = []
         self.last_write_done = 0
+        self.in_scheduler = self.handed_on = 0
+        self.in_worker = False
         self.plugged = False
         self.held: list[list[Page]] = []  # requests
         self.merging = False
@@ -1011,14 +1016,14 @@ class Oracle:
     # -- the device --------------------------------------------------------------------------------
 
     def submit(self, page: Page) -> None:
-        """Writes of a scan of the lists wait for its end (blk_start_plug()).
+        """Writes of a scan of the lists, or of a read of neighbours, wait for its end (blk_start_plug()).
 
         Or until a request begins behind 32 others, or behind a large one: blk_add_rq_to_plug().
         """
         before = self.count["write_requests"]
         self.count_request(page)
         if not self.plugged:
-            self.issue(page)
+            self.issue(page, by_worker=self.in_worker)
             return
         in_holes = self.kernel.slot_clusters and self.slots is None
         if in_holes or self.count["write_requests"] > before or not self.held:
@@ -1044,17 +1049,52 @@ class Oracle:
     def unplug(self) -> None:
         self.request = []
         held, self.held = self.held, []
+        if held:
+            self.run_queue()
         for request in held:
             for page in request:
-                self.issue(page)
+                self.issue(page, plugged=True)
 
-    def issue(self, page: Page) -> None:
+    def issue(self, page: Page, *, plugged: bool = False, by_worker: bool = False) -> None:
+        """blk_mq_submit_bio(): without a plug it is kblockd's worker that hands the request on."""
         if len(self.writes) >= 256:
             self.count["waits"] += 1
+            self.run_queue()
+            self.now = self.handed_on = max(self.now, self.writes[0][0])
+            self.complete_writes()
+        start = max(self.last_write_done, self.now)
+        slice_ns = self.kernel.lone_dispatch_ns if self.case.one_cpu else 0
+        if slice_ns and not plugged and not by_worker:
+            if self.now >= self.handed_on:
+                self.in_scheduler = 0
+                self.handed_on = max(self.now, self.handed_on + slice_ns)
+            self.in_scheduler += 1
+            start = max(start, self.handed_on)
+        self.last_write_done = start + self.costs.device_write_ns
+        self.writes.append((self.last_write_done, page))
+
+    def run_queue(self) -> None:
+        """blk_mq_run_hw_queue(): where a plug ends, and where a task sleeps and the worker runs."""
+        late = self.writes[-self.in_scheduler :] if self.in_scheduler else []
+        self.in_scheduler = 0
+        if not late or self.now >= self.handed_on:
+            return
+        early = self.writes[: len(self.writes) - len(late)]
+        done = max([self.now, *(at for at, _ in early[-1:])])
+        self.writes = early
+        for _, page in late:
+            done += self.costs.device_write_ns
+            self.writes.append((done, page))
+        self.last_write_done = done
+
+    def wait_for_writeback(self, page: Page) -> None:
+        """Whoever sleeps unplugs, and lets kblockd's worker run."""
+        self.unplug()
+        self.run_queue()
+        while page.writeback:
             self.now = max(self.now, self.writes[0][0])
             self.complete_writes()
-        self.last_write_done = max(self.last_write_done, self.now) + self.costs.device_write_ns
-        self.writes.append((self.last_write_done, page))
+        self.handed_on = self.now
 
     def complete_writes(self) -> None:
         while self.writes and self.writes[0][0] <= self.now:
@@ -1238,6 +1278,8 @@ class Oracle:
             self.free_page(page)
             return True
         self.now += self.costs.load_ns
+        if not self.in_worker:
+            self.now += self.costs.writeback_ns
         if self.textbook or self.rules.synchronous:
             if not self.rules.synchronous:
                 self.count_request(page)
@@ -1262,6 +1304,11 @@ class Oracle:
         self.count["device_pages_peak"] = max(self.count["device_pages_peak"], self.device_pages)
 
     def run_worker(self) -> None:
+        self.in_worker = True
+        self.walk_and_write()
+        self.in_worker = False
+
+    def walk_and_write(self) -> None:
         """shrink_worker(), on a CPU of its own, as far as it came by now.
 
         A batch costs 1 us; an entry written back also the reclaim of one page for its copy.
@@ -1566,10 +1613,7 @@ class Oracle:
                 page.reclaim = True
                 return self.activate(page)
             self.count["waits"] += 1
-            self.unplug()  # whoever sleeps does
-            while page.writeback:
-                self.now = max(self.now, self.writes[0][0])
-                self.complete_writes()
+            self.wait_for_writeback(page)
         young, page.young = page.young, False
         referenced, page.referenced = page.referenced, False
         if young:
@@ -1611,6 +1655,7 @@ class Oracle:
             inactive = inactive * share // whole
             active = active * share // whole
         freed = 0
+        plugged_before = self.plugged
         self.plugged = self.merging = True
         while inactive:
             step = min(inactive, 32)
@@ -1625,8 +1670,9 @@ class Oracle:
                     self.skipped_deactivate = True
             if freed >= 32:
                 break
-        self.plugged = self.merging = False
-        self.unplug()
+        if not plugged_before:
+            self.plugged = self.merging = False
+            self.unplug()
         self.flush_if_due()
         if self.inactive_is_low() and self.total_slots > 0:
             self.shrink_active_list(32)
@@ -1742,7 +1788,10 @@ class Oracle:
             assert page.on_device
             self.count["pswpin"] += 1
             self.disk_swapins += 1
+            if not self.plugged:
+                self.run_queue()
             self.now += self.costs.device_read_ns
+            self.handed_on = self.now
             if self.worker_on and self.case.one_cpu:
                 # It runs alone while the task sleeps.
                 self.worker_time -= max(self.costs.device_read_ns - self.costs.submit_ns, 0)
@@ -1825,6 +1874,9 @@ class Oracle:
             return
         ahead = self.around(page)
         alone = self.ra_window == 1
+        reads = self.count["pswpin"]
+        if not alone:
+            self.plugged = self.merging = True
         for other in [] if alone else ahead:
             if other is page:
                 self.bring_in(page)
@@ -1832,6 +1884,12 @@ class Oracle:
                 self.bring_in(other)
                 other.reclaim = True  # PG_readahead is the same bit
                 self.count["swap_ra"] += 1
+        if not alone:
+            self.plugged = self.merging = False
+            self.unplug()
+            if self.count["pswpin"] > reads:
+                self.run_queue()
+                self.handed_on = self.now
         if not alone and self.kernel.swapin_drains:
             self.lru_add_drain()
         if not page.resident:
@@ -1883,6 +1941,7 @@ class Oracle:
             self.lead += taken
         elif not self.count["pool_limit_hit"]:
             self.last_write_done -= taken
+            self.handed_on -= taken
             self.writes = [(done - taken, page) for done, page in self.writes]
 
     def fault(self, page: Page, access: Access) -> None:
@@ -1958,7 +2017,6 @@ class Generations(Oracle):
         self.filters: list[set[int] | None] = [None, None]
         self.looked_up: set[int] = set()  # page tables whose own entry is accessed
         self.have_walk = False
-        self.in_worker = False
         # By tier: accessed once or never, twice (7.2), of the working set.
         self.tiers = [dict.fromkeys(("evicted", "refaulted", "protected"), 0) for _ in range(3)]
         self.averages = [{"refaulted": 0, "total": 0} for _ in range(3)]
@@ -2054,11 +2112,6 @@ class Generations(Oracle):
 
     def add_written_back(self, page: Page) -> None:
         self.add_quietly(page)  # PF_MEMALLOC, or not in a fault
-
-    def run_worker(self) -> None:
-        self.in_worker = True
-        super().run_worker()
-        self.in_worker = False
 
     def workingset_refault(self, page: Page) -> None:
         was_workingset, was_twice, page.again = page.workingset, page.again > 0, 0
@@ -2343,10 +2396,7 @@ class Generations(Oracle):
                 page.reclaim = True
                 return self.activate(page)
             self.count["waits"] += 1
-            self.unplug()  # whoever sleeps does
-            while page.writeback:
-                self.now = max(self.now, self.writes[0][0])
-                self.complete_writes()
+            self.wait_for_writeback(page)
         if page.mapped and page.young:
             self.look_around(page)
             if self.version >= 3:
@@ -2480,7 +2530,10 @@ class Generations(Oracle):
                 break
             if self.version == 1 and swapped and freed_before + freed >= 32:
                 break
-        self.have_walk = self.merging = False
+        self.have_walk = False
+        if self.plugged:  # by a read of neighbours
+            return freed
+        self.merging = False
         self.unplug()
         if len(self.writes) > earlier and waits == self.count["waits"]:
             # blk_finish_plug(): the device begins now.

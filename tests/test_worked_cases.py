@@ -14,7 +14,7 @@ from drawn import feed, make_replay, with_rows
 from tracereplay._jit import kernel
 from tracereplay.reclaim.two_list import _inactive_is_low
 from tracereplay.replay.state import MACHINE, PAGE, WRITE
-from tracereplay.replay.swap import PLUG_ROOM, start_plug, submit_write
+from tracereplay.replay.swap import PLUG_ROOM, dispatch, start_plug, submit_write
 
 A, B, C = "ABC"
 RAW = 4096
@@ -349,3 +349,40 @@ def test_a_plug_is_emptied_by_requests(runs, settings, issued):
     in_flight = np.zeros(len(slots), np.int64)
     submit_all(machine, pages, np.zeros(1024 + PLUG_ROOM, WRITE), in_flight)
     assert {after: in_flight[after - 1] for after in issued} == issued
+
+
+@kernel
+def submit_and_sleep(machine, pages, writes, times, sleeps_ns):
+    m = machine[0]
+    for page in range(times.size):
+        m["clock_ns"] = times[page]
+        submit_write(m, pages, writes, page)
+    if sleeps_ns >= 0:
+        m["clock_ns"] = sleeps_ns
+        dispatch(m, writes)
+
+
+@pytest.mark.parametrize(
+    ("wait", "times", "sleeps", "done"),
+    [
+        # No worker to wait for: each write at once, one behind the other.
+        (0, [1_000, 1_010, 3_000], -1, [1_100, 1_200, 3_100]),
+        # The first finds the slice over and goes at once. The next two go when that slice ends.
+        (700, [1_000, 1_010, 1_500, 1_800], -1, [1_100, 1_800, 1_900, 2_500]),
+        # A task that sleeps lets the worker run: what waits goes then.
+        (700, [1_000, 1_010, 1_020], 1_300, [1_100, 1_400, 1_500]),
+        # What the device has already is not begun anew.
+        (700, [1_000, 1_010], 1_800, [1_100, 1_800]),
+    ],
+)
+def test_writes_wait_for_the_worker_of_the_block_layer(wait, times, sleeps, done):
+    """Without a plug, block/blk-mq.c:blk_mq_submit_bio(): blk_mq_run_hw_queue(hctx, async)."""
+    machine = np.zeros(1, MACHINE)
+    machine["device_depth"], machine["device_write_ns"] = 8, 100
+    machine["dispatch_wait_ns"] = wait
+    machine["request_start"] = machine["request_end"] = -1
+    pages = np.zeros(len(times), PAGE)
+    pages["slot"] = np.arange(1, len(times) + 1)
+    writes = np.zeros(8 + PLUG_ROOM, WRITE)
+    submit_and_sleep(machine, pages, writes, np.array(times), sleeps)
+    assert writes["done_ns"][: len(times)].tolist() == done

@@ -277,6 +277,7 @@ class Means:
     walk_ns: int = 100  # of a page that a walk of page tables comes by
     store_ns: int = 3_000
     load_ns: int = 1_800
+    writeback_ns: int = 0  # of an entry written back, beyond its load and the write's submission
     raw_copy_ns: int = 300
     zero_ns: int = 150
     reject_ns: int = 3_000

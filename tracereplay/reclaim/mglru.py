@@ -960,7 +960,9 @@ def _shrink(
     began = m["max_seq"]
     earlier, busy_ns = m["io_count"], m["io_last_ns"]
     waited = m["waits"]
-    start_plug(m)
+    plugs = m["plugged"] == 0  # no read of neighbours has
+    if plugs:
+        start_plug(m)
     can_swap = _can_swap(m)
     scanned = np.int64(0)
     freed = np.int64(0)
@@ -1007,8 +1009,10 @@ def _shrink(
             if swapping and freed_before + freed >= SWAP_CLUSTER_MAX:
                 break
     m["mm_walk"] = 0
-    end_plug(m)
-    if m["io_count"] > earlier and m["waits"] == waited:  # who waits submits what is plugged
+    if plugs:
+        end_plug(m)
+    # Who waits has submitted what is plugged.
+    if plugs and m["io_count"] > earlier and m["waits"] == waited:
         _submit_plugged(m, writes, earlier, busy_ns)
     return freed
 

@@ -438,8 +438,10 @@ def _shrink_lruvec(
         inactive = inactive * anon_share // (anon_share + file_share)
         active = active * anon_share // (anon_share + file_share)
     freed = np.int64(0)
-    m["plugged"] = 1
-    start_plug(m)
+    plugs = m["plugged"] == 0  # no read of neighbours has
+    if plugs:
+        m["plugged"] = 1
+        start_plug(m)
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
@@ -453,9 +455,10 @@ def _shrink_lruvec(
                 m["skipped_deactivate"] = 1
         if freed >= SWAP_CLUSTER_MAX:
             break
-    m["plugged"] = 0
-    issue_plugged(m, pages, writes)
-    end_plug(m)
+    if plugs:
+        m["plugged"] = 0
+        issue_plugged(m, pages, writes)
+        end_plug(m)
     flush_if_due(m, beside[0])
     if _inactive_is_low(m) and m["swap_slots_total"] > 0:
         _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)

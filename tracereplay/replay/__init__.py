@@ -37,6 +37,12 @@ Reclaim (reclaim/two_list.py, statistics.py)
         shrink_lruvec(), block/blk-mq.c:blk_add_rq_to_plug(); a sleeper unplugs: schedule()
     of those, writes to neighbouring slots are one request
         block/blk-merge.c:blk_attempt_plug_merge()
+    all that is written while neighbours are read waits for the end of that, the shrinker's writes as well
+        mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead(), blk_start_plug()
+    what no plug holds goes out at once; with one CPU, in 7.2 and 7.3, when kblockd's worker runs: once a
+        slice of .7 ms is over, or the faulting thread sleeps
+        block/blk-core.c:__submit_bio() (6.12 and 6.18 have a plug there), block/blk-mq.c:blk_mq_submit_bio(),
+        blk_mq_run_hw_queue(); kernel/sched/fair.c, HRTICK
     a page whose write ends goes to the inactive tail, but not one that still waits in the batch of
         new pages, as most do whose write zswap began             mm/swap.c:folio_rotate_reclaimable()
     new pages join the lists in batches of 31 (6.1: 15)           folio_add_lru(), lru_add_drain()

@@ -45,6 +45,7 @@ PROFILE_ONLY = frozenset(
         "name",
         "since",
         "allocators",
+        "lone_dispatch_ns",
         "lone_worker_ns",
         "mglru",
         "stores_raw",
@@ -202,6 +203,7 @@ class Replay:
             # and 81 pages written back; with half a tick 6,770 and 14,957, 949 and 66.
             profile = KERNELS[scenario.kernel]
             delay_ns = profile.lone_worker_ns
+            m["dispatch_wait_ns"] = profile.lone_dispatch_ns
             pace *= 2 if profile.yields else 1
         m["worker_delay_ns"] = delay_ns
         m["worker_pace"] = pace

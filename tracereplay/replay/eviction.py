@@ -309,6 +309,8 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return True
         m["ev_written_back_bytes"] += stored_length(m, pages, page)
         m["clock_ns"] += m["load_ns"]
+        if not m["in_background"]:
+            m["clock_ns"] += m["writeback_ns"]
         if m["textbook"] or m["synchronous"]:
             if not m["synchronous"]:
                 count_request(m, pages, page)

@@ -62,7 +62,16 @@ from tracereplay.replay.statistics import (
     UPDATES_PER_SWAP_IN,
     flush_if_due,
 )
-from tracereplay.replay.swap import complete_writes, go_back, neighbour, window_around
+from tracereplay.replay.swap import (
+    complete_writes,
+    dispatch,
+    end_plug,
+    go_back,
+    issue_plugged,
+    neighbour,
+    start_plug,
+    window_around,
+)
 from tracereplay.replay.zswap import forget_entry, stored_length
 
 # Page table entries in a cache line. Pages are numbered by first touch, as they lie in most programs.
@@ -76,7 +85,7 @@ STATE_AHEAD = 48  # before them
 
 
 @copied
-def _load(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
+def _load(m: Any, pages: Any, pool: Any, classes: Any, writes: Any, page: Any) -> Any:
     """Bring the data of a page back; mm/page_io.c:swap_read_folio(). Return the service."""
     if has(pages, page, IN_ZEROMAP):
         m["swpin_zero"] += 1
@@ -91,7 +100,10 @@ def _load(m: Any, pages: Any, pool: Any, classes: Any, page: Any) -> Any:
         return ZSWAP_RAW if raw else ZSWAP
     m["pswpin"] += 1
     m["disk_swapins"] += 1
+    if not m["plugged"]:
+        dispatch(m, writes)  # the fault sleeps
     m["clock_ns"] += m["device_read_ns"]
+    m["dispatched_ns"] = m["clock_ns"]
     if m["one_cpu"] and m["worker_active"]:
         # Once it has submitted the read the faulting thread sleeps, and the worker gets done twice
         # as much.
@@ -380,7 +392,7 @@ def build_loop(
         if not has_room:
             return np.int64(-1)
         m["resident_pages"] += 1
-        service = np.int64(_load(m, pages, pool, classes, page))
+        service = np.int64(_load(m, pages, pool, classes, writes, page))
         if service == DEVICE and m["ev_requests"] > requests:
             m["clock_ns"] += m["behind_ns"]  # the device has begun with those writes
             complete_writes(m, pages, writes)
@@ -427,8 +439,9 @@ def build_loop(
         """Bring a page in with its neighbours; return its service, -1 where there is no room.
 
         mm/swap_state.c:swap_cluster_readahead(), swap_vma_readahead(): neighbours in ascending
-        order, the page itself at its place among them. Unlike the kernel, which skips it, a page
-        that was never touched ends the window: who is beside it is known only from then on.
+        order, the page itself at its place among them, and all that reclaim writes meanwhile held
+        back (swap.py:submit_write()). Unlike the kernel, which skips it, a page that was never touched
+        ends the window: who is beside it is known only from then on.
         """
         service = np.int64(-1)
         if m["vma_readahead"]:
@@ -444,6 +457,9 @@ def build_loop(
                 slot += 1
                 count -= 1
             other = np.int64(0)
+        reads = m["pswpin"]
+        m["plugged"] = 1
+        start_plug(m)
         for step in range(count):
             if m["vma_readahead"]:
                 if step > 0:
@@ -475,6 +491,12 @@ def build_loop(
                     m["ev_read_ahead_loads"] += 1
                 else:
                     m["ev_read_ahead"] += 1
+        m["plugged"] = 0
+        issue_plugged(m, pages, writes)
+        end_plug(m)
+        if m["pswpin"] > reads:
+            dispatch(m, writes)  # the fault sleeps until its page is read
+            m["dispatched_ns"] = m["clock_ns"]
         if m["swapin_drains"]:
             drain(m, pages, beside[1])  # lru_add_drain()
         if not state[page] & RESIDENT:  # reclaimed again for one of the others

@@ -58,6 +58,9 @@ class KernelProfile:
     lone_worker_ns : with one CPU, until the writeback worker that a store woke runs. At once where
         tasks yield; else the running one keeps its slice (kernel/sched/fair.c, RUN_TO_PARITY) until a
         tick finds it over: half a tick of 250 Hz
+    lone_dispatch_ns : with one CPU, for how long after it last ran kblockd's worker does not hand on
+        writes that no plug holds: a slice of .7 ms, which HRTICK ends (7.2); none where writes go out
+        at once (__submit_bio() of 6.12 and 6.18 plugs) or tasks yield (6.1)
     woken_goes_first : with one CPU, it runs once the faulting thread is back in user mode, if no tick
         comes before: a timer ends that thread's slice of .7 ms (HRTICK of features.h since 7.2 at the
         latest, resched_curr_lazy())
@@ -96,6 +99,7 @@ class KernelProfile:
     cost_by_statistics: bool = False
     yields: bool = False
     lone_worker_ns: int = 2_000_000
+    lone_dispatch_ns: int = 0
     woken_goes_first: bool = False
     walk_batch: int = 1
     shrinker_flushes: bool = True
@@ -108,12 +112,15 @@ _STORES_RAW = (6, 18)  # commit dca4437a5861
 KERNELS: dict[str, KernelProfile] = {
     # Reclaim passes over pages that nobody mapped since 6.16, pageout().
     "6.18": KernelProfile(name="6.18", since=(6, 16)),
-    "7.2": KernelProfile(name="7.2", since=(7, 2), mglru="7.2", woken_goes_first=True),
+    "7.2": KernelProfile(
+        name="7.2", since=(7, 2), mglru="7.2", lone_dispatch_ns=700_000, woken_goes_first=True
+    ),
     "7.3": KernelProfile(
         name="7.3",
         since=(7, 3),
         mglru="7.2",
         cost_by_statistics=True,
+        lone_dispatch_ns=700_000,
         woken_goes_first=True,
         walk_batch=32,
         shrinker_flushes=False,

@@ -265,6 +265,7 @@ _SETTINGS = (
     "walk_ns",
     "store_ns",
     "load_ns",
+    "writeback_ns",
     "raw_copy_ns",
     "zero_ns",
     "reject_ns",
@@ -274,6 +275,7 @@ _SETTINGS = (
     "request_ns",
     "behind_ns",
     "device_depth",
+    "dispatch_wait_ns",  # with one CPU: how long a write waits for that worker; 0: not at all
     "worker_delay_ns",
     "one_cpu",
     "woken_goes_first",  # with one CPU: the worker runs where the faulting thread leaves the kernel
@@ -374,6 +376,8 @@ _STATE = (
     "io_head",
     "io_count",
     "io_last_ns",
+    "io_queued",  # of those in flight the newest, which wait in the I/O scheduler
+    "dispatched_ns",  # when its worker hands them on, or last did
     "plugged",  # reclaim holds its writes back
     "plugged_writes",
     "plug_requests",

@@ -29,21 +29,53 @@ PLUG_ROOM = PLUG_REQUESTS * REQUEST_PAGES
 
 
 @inner
-def _issue_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
-    """Hand a write to the device; a full queue makes the submitter wait for the oldest."""
+def _issue_write(m: Any, pages: Any, writes: Any, page: Any, at_once: Any) -> None:
+    """Hand a write to the device; a full queue makes the submitter wait for the oldest.
+
+    at_once : not by way of kblockd's worker (`dispatch_wait_ns`)
+    """
     if m["io_count"] >= m["device_depth"]:
         m["waits"] += 1
         m["ev_waits"] += 1
+        dispatch(m, writes)
         oldest = writes[m["io_head"]]["done_ns"]
         m["clock_ns"] = max(m["clock_ns"], oldest)
+        m["dispatched_ns"] = m["clock_ns"]
         complete_writes(m, pages, writes)
     start = max(m["io_last_ns"], m["clock_ns"])
+    if m["dispatch_wait_ns"] > 0 and not at_once:
+        if m["clock_ns"] >= m["dispatched_ns"]:
+            m["io_queued"] = 0
+            m["dispatched_ns"] = max(m["clock_ns"], m["dispatched_ns"] + m["dispatch_wait_ns"])
+        m["io_queued"] += 1
+        start = max(start, m["dispatched_ns"])
     done = start + m["device_write_ns"]
     m["io_last_ns"] = done
     where = (m["io_head"] + m["io_count"]) % m["device_depth"]
     writes[where]["page"] = page
     writes[where]["done_ns"] = done
     m["io_count"] += 1
+
+
+@inner
+def dispatch(m: Any, writes: Any) -> None:
+    """Hand the device what waits in the I/O scheduler; block/blk-mq.c:blk_mq_run_hw_queue()."""
+    if m["io_queued"] > 0:
+        _dispatch(m, writes)
+
+
+@apart
+def _dispatch(m: Any, writes: Any) -> None:
+    if m["clock_ns"] < m["dispatched_ns"]:
+        done = m["clock_ns"]
+        going = m["io_count"] - min(m["io_queued"], m["io_count"])
+        if going > 0:
+            done = max(done, writes[(m["io_head"] + going - 1) % m["device_depth"]]["done_ns"])
+        for nth in range(going, m["io_count"]):
+            done += m["device_write_ns"]
+            writes[(m["io_head"] + nth) % m["device_depth"]]["done_ns"] = done
+        m["io_last_ns"] = done
+    m["io_queued"] = 0
 
 
 @inner
@@ -87,7 +119,15 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
 
     mm/vmscan.c:shrink_lruvec() plugs the queue: what a scan writes does not reach the device, and so
     cannot be freed, before the scan is over, or a further request comes to 32, or to a large one
-    (block/blk-mq.c:blk_add_rq_to_plug()). Those writes stand in `writes` behind the queue itself.
+    (block/blk-mq.c:blk_add_rq_to_plug()). Those writes stand in `writes` behind the queue itself. A
+    read of neighbours plugs it first (mm/swap_state.c:swap_cluster_readahead(),
+    swap_vma_readahead()): then all that its reclaim writes waits for its end, the shrinker's writes
+    with it.
+
+    What no plug holds goes by the I/O scheduler and kblockd's worker
+    (block/blk-mq.c:blk_mq_submit_bio()), except in 6.12 and 6.18, whose __submit_bio() has a plug of
+    its own. With one CPU that worker waits until the one that runs has had its slice
+    (`dispatch_wait_ns`), or sleeps, or ends a plug.
 
     Where clusters that are partly used are filled first (6.13) and slots are only counted, each write is
     taken as a request there: hardly two holes lie beside each other.
@@ -95,7 +135,7 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     requests = m["write_requests"]
     count_request(m, pages, page)
     if not m["plugged"]:
-        _issue_write(m, pages, writes, page)
+        _issue_write(m, pages, writes, page, m["in_background"])
         return
     in_holes = m["slot_clusters"] and m["slot_room"] == 0
     # What the plug holds is counted apart: a page that mixed-lru writes begins a request, and is gone.
@@ -119,9 +159,11 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
 @inner
 def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
     """Hand over the writes that were held back; block/blk-core.c:blk_finish_plug()."""
+    if m["plugged_writes"] > 0:
+        dispatch(m, writes)
     for number in range(m["plugged_writes"]):
         page = np.int64(writes[m["device_depth"] + number]["page"])
-        _issue_write(m, pages, writes, page)
+        _issue_write(m, pages, writes, page, True)
     m["plugged_writes"] = 0
     m["plug_requests"] = 0
     if m["request_end"] >= 0:
@@ -172,6 +214,7 @@ def go_back(m: Any, writes: Any, by_ns: Any) -> None:
     for nth in range(m["io_count"]):
         writes[(m["io_head"] + nth) % m["device_depth"]]["done_ns"] -= by_ns
     m["io_last_ns"] -= by_ns
+    m["dispatched_ns"] -= by_ns
 
 
 @inner
@@ -180,9 +223,11 @@ def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     m["waits"] += 1
     m["ev_waits"] += 1
     issue_plugged(m, pages, writes)  # a task that sleeps unplugs (kernel/sched/core.c:schedule())
+    dispatch(m, writes)
     while has(pages, page, PG_WRITEBACK) and m["io_count"] > 0:
         m["clock_ns"] = max(m["clock_ns"], writes[m["io_head"]]["done_ns"])
         complete_writes(m, pages, writes)
+    m["dispatched_ns"] = m["clock_ns"]
 
 
 # ---- readahead ---------------------------------------------------------------------------------------
