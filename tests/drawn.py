@@ -199,6 +199,7 @@ def draw_case(rng, policy, reclaim, limit_pages, pages):
         costs=oracle.Costs(
             walk_ns=rng.choice((100, 0, 40_000)),
             device_write_ns=rng.choice((20_000, 1_000, 3_000_000)),
+            device_write_page_ns=rng.choice((20_000, 100)),
             writeback_ns=rng.choice((0, 40_000)),
             request_ns=rng.choice((0, 3_000)),
             behind_ns=rng.choice((0, 170_000)),

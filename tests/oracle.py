@@ -639,6 +639,7 @@ class Costs:
     reject_ns: int = 3_000
     device_read_ns: int = 90_000
     device_write_ns: int = 20_000
+    device_write_page_ns: int = 20_000
     submit_ns: int = 2_000
     request_ns: int = 0
     behind_ns: int = 0
@@ -770,7 +771,6 @@ class Oracle:
         self.in_worker = False
         self.plugged = False
         self.held: list[list[Page]] = []  # requests
-        self.merging = False
         self.request: list[int | None] = []  # slots of the plug's last request
         # readahead
         cluster = 0 if self.rules.synchronous or self.textbook else case.page_cluster
@@ -1023,7 +1023,7 @@ class Oracle:
         before = self.count["write_requests"]
         self.count_request(page)
         if not self.plugged:
-            self.issue(page, by_worker=self.in_worker)
+            self.issue(page, by_worker=self.in_worker, joins=False)
             return
         in_holes = self.kernel.slot_clusters and self.slots is None
         if in_holes or self.count["write_requests"] > before or not self.held:
@@ -1043,7 +1043,7 @@ class Oracle:
             return
         self.count["write_requests"] += 1
         self.now += self.costs.request_ns
-        if self.merging:
+        if self.plugged:
             self.request = [page.slot]
 
     def unplug(self) -> None:
@@ -1053,9 +1053,11 @@ class Oracle:
             self.run_queue()
         for request in held:
             for page in request:
-                self.issue(page, plugged=True)
+                self.issue(page, plugged=True, joins=page is not request[0])
 
-    def issue(self, page: Page, *, plugged: bool = False, by_worker: bool = False) -> None:
+    def issue(
+        self, page: Page, *, joins: bool, plugged: bool = False, by_worker: bool = False
+    ) -> None:
         """blk_mq_submit_bio(): without a plug it is kblockd's worker that hands the request on."""
         if len(self.writes) >= 256:
             self.count["waits"] += 1
@@ -1068,10 +1070,14 @@ class Oracle:
             if self.now >= self.handed_on:
                 self.in_scheduler = 0
                 self.handed_on = max(self.now, self.handed_on + slice_ns)
+            joins = joins or self.in_scheduler > 0
             self.in_scheduler += 1
             start = max(start, self.handed_on)
-        self.last_write_done = start + self.costs.device_write_ns
-        self.writes.append((self.last_write_done, page))
+        self.last_write_done = start + self.device_time(joins)
+        self.writes.append((self.last_write_done, page, joins))
+
+    def device_time(self, joins: bool) -> int:
+        return self.costs.device_write_page_ns if joins else self.costs.device_write_ns
 
     def run_queue(self) -> None:
         """blk_mq_run_hw_queue(): where a plug ends, and where a task sleeps and the worker runs."""
@@ -1080,11 +1086,11 @@ class Oracle:
         if not late or self.now >= self.handed_on:
             return
         early = self.writes[: len(self.writes) - len(late)]
-        done = max([self.now, *(at for at, _ in early[-1:])])
+        done = max([self.now, *(at for at, _, _ in early[-1:])])
         self.writes = early
-        for _, page in late:
-            done += self.costs.device_write_ns
-            self.writes.append((done, page))
+        for _, page, joins in late:
+            done += self.device_time(joins)
+            self.writes.append((done, page, joins))
         self.last_write_done = done
 
     def wait_for_writeback(self, page: Page) -> None:
@@ -1098,7 +1104,7 @@ class Oracle:
 
     def complete_writes(self) -> None:
         while self.writes and self.writes[0][0] <= self.now:
-            _, page = self.writes.pop(0)
+            _, page, _ = self.writes.pop(0)
             page.writeback = False
             rotate = page.reclaim and page.on_lru
             page.reclaim = False
@@ -1656,7 +1662,7 @@ class Oracle:
             active = active * share // whole
         freed = 0
         plugged_before = self.plugged
-        self.plugged = self.merging = True
+        self.plugged = True
         while inactive:
             step = min(inactive, 32)
             inactive -= step
@@ -1671,7 +1677,7 @@ class Oracle:
             if freed >= 32:
                 break
         if not plugged_before:
-            self.plugged = self.merging = False
+            self.plugged = False
             self.unplug()
         self.flush_if_due()
         if self.inactive_is_low() and self.total_slots > 0:
@@ -1876,7 +1882,7 @@ class Oracle:
         alone = self.ra_window == 1
         reads = self.count["pswpin"]
         if not alone:
-            self.plugged = self.merging = True
+            self.plugged = True
         for other in [] if alone else ahead:
             if other is page:
                 self.bring_in(page)
@@ -1885,7 +1891,7 @@ class Oracle:
                 other.reclaim = True  # PG_readahead is the same bit
                 self.count["swap_ra"] += 1
         if not alone:
-            self.plugged = self.merging = False
+            self.plugged = False
             self.unplug()
             if self.count["pswpin"] > reads:
                 self.run_queue()
@@ -1942,7 +1948,7 @@ class Oracle:
         elif not self.count["pool_limit_hit"]:
             self.last_write_done -= taken
             self.handed_on -= taken
-            self.writes = [(done - taken, page) for done, page in self.writes]
+            self.writes = [(done - taken, page, joins) for done, page, joins in self.writes]
 
     def fault(self, page: Page, access: Access) -> None:
         if page.mapped:  # v6.1 do_wp_page(): PageAnonExclusive, reuse it with its slot
@@ -2495,9 +2501,9 @@ class Generations(Oracle):
         self.lru_add_drain()
         self.complete_writes()
         self.have_walk = False
-        began, waits = self.youngest, self.count["waits"]
-        earlier, busy = len(self.writes), self.last_write_done
-        self.merging = True
+        began = self.youngest
+        plugged_before = self.plugged
+        self.plugged = True
         can_swap = self.can_swap()
         scanned = freed = 0
         swapped = False
@@ -2531,17 +2537,9 @@ class Generations(Oracle):
             if self.version == 1 and swapped and freed_before + freed >= 32:
                 break
         self.have_walk = False
-        if self.plugged:  # by a read of neighbours
-            return freed
-        self.merging = False
-        self.unplug()
-        if len(self.writes) > earlier and waits == self.count["waits"]:
-            # blk_finish_plug(): the device begins now.
-            done = max(busy, self.now)
-            for at in range(earlier, len(self.writes)):
-                done += self.costs.device_write_ns
-                self.writes[at] = (done, self.writes[at][1])
-            self.last_write_done = max(self.last_write_done, done)
+        if not plugged_before:
+            self.plugged = False
+            self.unplug()
         return freed
 
     def do_try_to_free_pages(self) -> int:

@@ -367,10 +367,10 @@ def submit_and_sleep(machine, pages, writes, times, sleeps_ns):
     [
         # No worker to wait for: each write at once, one behind the other.
         (0, [1_000, 1_010, 3_000], -1, [1_100, 1_200, 3_100]),
-        # The first finds the slice over and goes at once. The next two go when that slice ends.
-        (700, [1_000, 1_010, 1_500, 1_800], -1, [1_100, 1_800, 1_900, 2_500]),
+        # The first finds the slice over and goes at once. The next two go, as one, when that slice ends.
+        (700, [1_000, 1_010, 1_500, 1_800], -1, [1_100, 1_800, 1_810, 2_500]),
         # A task that sleeps lets the worker run: what waits goes then.
-        (700, [1_000, 1_010, 1_020], 1_300, [1_100, 1_400, 1_500]),
+        (700, [1_000, 1_010, 1_020], 1_300, [1_100, 1_400, 1_410]),
         # What the device has already is not begun anew.
         (700, [1_000, 1_010], 1_800, [1_100, 1_800]),
     ],
@@ -379,7 +379,7 @@ def test_writes_wait_for_the_worker_of_the_block_layer(wait, times, sleeps, done
     """Without a plug, block/blk-mq.c:blk_mq_submit_bio(): blk_mq_run_hw_queue(hctx, async)."""
     machine = np.zeros(1, MACHINE)
     machine["device_depth"], machine["device_write_ns"] = 8, 100
-    machine["dispatch_wait_ns"] = wait
+    machine["dispatch_wait_ns"], machine["device_write_page_ns"] = wait, 10
     machine["request_start"] = machine["request_end"] = -1
     pages = np.zeros(len(times), PAGE)
     pages["slot"] = np.arange(1, len(times) + 1)

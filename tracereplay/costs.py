@@ -261,6 +261,7 @@ class Costs:
             reject_ns=round((self.codec["compress_fail_ns"] + unmap) * reclaim),
             device_read_ns=round(device.read_ns.mean()),
             device_write_ns=round(device.write_ns.mean() / device.channels),
+            device_write_page_ns=round(device.write_ns.mean() / device.channels),
             submit_ns=round(device.submit_ns),
             request_ns=round(device.request_ns),
             behind_ns=round(device.behind_ns),
@@ -283,6 +284,7 @@ class Means:
     reject_ns: int = 3_000
     device_read_ns: int = 90_000
     device_write_ns: int = 20_000
+    device_write_page_ns: int = 20_000  # of a further page of the same request
     submit_ns: int = 2_000
     request_ns: int = 0
     behind_ns: int = 0

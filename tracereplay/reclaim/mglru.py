@@ -131,6 +131,7 @@ from tracereplay.replay.statistics import UPDATES_PER_SCAN, flush_if_due, flush_
 from tracereplay.replay.swap import (
     complete_writes,
     end_plug,
+    issue_plugged,
     start_plug,
     wait_for_write,
 )
@@ -928,19 +929,6 @@ def _can_swap(m: Any) -> Any:
 
 
 @inner
-def _submit_plugged(m: Any, writes: Any, earlier: Any, busy_ns: Any) -> None:
-    """Let the device begin with the writes of this level now; block/blk-core.c:blk_finish_plug().
-
-    earlier, busy_ns : writes that were in flight when the level began, and when the last is done
-    """
-    done = max(busy_ns, m["clock_ns"])
-    for at in range(max(earlier, 0), m["io_count"]):
-        done += m["device_write_ns"]
-        writes[(m["io_head"] + at) % m["device_depth"]]["done_ns"] = done
-    m["io_last_ns"] = max(m["io_last_ns"], done)
-
-
-@inner
 def _shrink(
     m: Any,
     state: Any,
@@ -958,10 +946,9 @@ def _shrink(
     complete_writes(m, pages, writes)
     m["mm_walk"] = 0
     began = m["max_seq"]
-    earlier, busy_ns = m["io_count"], m["io_last_ns"]
-    waited = m["waits"]
     plugs = m["plugged"] == 0  # no read of neighbours has
     if plugs:
+        m["plugged"] = 1
         start_plug(m)
     can_swap = _can_swap(m)
     scanned = np.int64(0)
@@ -1010,10 +997,9 @@ def _shrink(
                 break
     m["mm_walk"] = 0
     if plugs:
+        m["plugged"] = 0
+        issue_plugged(m, pages, writes)
         end_plug(m)
-    # Who waits has submitted what is plugged.
-    if plugs and m["io_count"] > earlier and m["waits"] == waited:
-        _submit_plugged(m, writes, earlier, busy_ns)
     return freed
 
 

@@ -196,7 +196,14 @@ FLUSH = np.dtype(
     [("at_ns", np.int64), ("pool_pages", np.int64), ("stored_pages", np.int64)], align=True
 )
 
-WRITE = np.dtype([("done_ns", np.int64), ("page", np.uint32)], align=True)
+WRITE = np.dtype(
+    [
+        ("done_ns", np.int64),
+        ("page", np.uint32),
+        ("joins", np.uint8),  # it is in one request with the write before it
+    ],
+    align=True,
+)
 
 # ---- arrays of the reclaim models themselves, which the engine makes -------------------------------
 
@@ -271,6 +278,7 @@ _SETTINGS = (
     "reject_ns",
     "device_read_ns",
     "device_write_ns",
+    "device_write_page_ns",
     "submit_ns",
     "request_ns",
     "behind_ns",

@@ -29,10 +29,11 @@ PLUG_ROOM = PLUG_REQUESTS * REQUEST_PAGES
 
 
 @inner
-def _issue_write(m: Any, pages: Any, writes: Any, page: Any, at_once: Any) -> None:
+def _issue_write(m: Any, pages: Any, writes: Any, page: Any, at_once: Any, joins: Any) -> None:
     """Hand a write to the device; a full queue makes the submitter wait for the oldest.
 
     at_once : not by way of kblockd's worker (`dispatch_wait_ns`)
+    joins : it is in one request with the write before it
     """
     if m["io_count"] >= m["device_depth"]:
         m["waits"] += 1
@@ -47,13 +48,15 @@ def _issue_write(m: Any, pages: Any, writes: Any, page: Any, at_once: Any) -> No
         if m["clock_ns"] >= m["dispatched_ns"]:
             m["io_queued"] = 0
             m["dispatched_ns"] = max(m["clock_ns"], m["dispatched_ns"] + m["dispatch_wait_ns"])
+        joins = joins or m["io_queued"] > 0  # the scheduler merges what waits there
         m["io_queued"] += 1
         start = max(start, m["dispatched_ns"])
-    done = start + m["device_write_ns"]
+    done = start + (m["device_write_page_ns"] if joins else m["device_write_ns"])
     m["io_last_ns"] = done
     where = (m["io_head"] + m["io_count"]) % m["device_depth"]
     writes[where]["page"] = page
     writes[where]["done_ns"] = done
+    writes[where]["joins"] = joins
     m["io_count"] += 1
 
 
@@ -72,8 +75,9 @@ def _dispatch(m: Any, writes: Any) -> None:
         if going > 0:
             done = max(done, writes[(m["io_head"] + going - 1) % m["device_depth"]]["done_ns"])
         for nth in range(going, m["io_count"]):
-            done += m["device_write_ns"]
-            writes[(m["io_head"] + nth) % m["device_depth"]]["done_ns"] = done
+            where = (m["io_head"] + nth) % m["device_depth"]
+            done += m["device_write_page_ns"] if writes[where]["joins"] else m["device_write_ns"]
+            writes[where]["done_ns"] = done
         m["io_last_ns"] = done
     m["io_queued"] = 0
 
@@ -135,11 +139,12 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     requests = m["write_requests"]
     count_request(m, pages, page)
     if not m["plugged"]:
-        _issue_write(m, pages, writes, page, m["in_background"])
+        _issue_write(m, pages, writes, page, m["in_background"], False)
         return
     in_holes = m["slot_clusters"] and m["slot_room"] == 0
     # What the plug holds is counted apart: a page that mixed-lru writes begins a request, and is gone.
-    if in_holes or m["write_requests"] > requests or m["plug_requests"] == 0:
+    begins = in_holes or m["write_requests"] > requests or m["plug_requests"] == 0
+    if begins:
         looked_at = m["plug_newest"] if m["plug_by_newest"] else m["plug_oldest"]
         is_large = m["plug_requests"] > 0 and looked_at >= PLUG_FLUSH_PAGES
         if is_large or m["plug_requests"] >= PLUG_REQUESTS:
@@ -153,6 +158,7 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     if m["plug_requests"] == 1:
         m["plug_oldest"] = m["plug_newest"]
     writes[m["device_depth"] + m["plugged_writes"]]["page"] = page
+    writes[m["device_depth"] + m["plugged_writes"]]["joins"] = not begins
     m["plugged_writes"] += 1
 
 
@@ -162,8 +168,9 @@ def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
     if m["plugged_writes"] > 0:
         dispatch(m, writes)
     for number in range(m["plugged_writes"]):
-        page = np.int64(writes[m["device_depth"] + number]["page"])
-        _issue_write(m, pages, writes, page, True)
+        held = m["device_depth"] + number
+        page = np.int64(writes[held]["page"])
+        _issue_write(m, pages, writes, page, True, writes[held]["joins"] != 0)
     m["plugged_writes"] = 0
     m["plug_requests"] = 0
     if m["request_end"] >= 0:
