@@ -386,11 +386,20 @@ class Replay:
 
     # -- input -----------------------------------------------------------------------------------
 
-    def set_clock(self, means: Means) -> None:
-        """Go on with other mean costs and with the trace's own time, in which all stalls so far are."""
+    def set_clock(self, means: Means, now_ns: int) -> None:
+        """Go on with other mean costs and with the trace's own time, in which all stalls so far are.
+
+        What is in flight stays so for as long as it would have, whichever way the clock goes.
+        """
+        m = self.machine[0]
         for name, value in dataclasses.asdict(means).items():
-            self.machine[0][name] = value
-        self.machine[0]["clock_lead_ns"] = 0
+            m[name] = value
+        by_ns = int(m["clock_ns"]) - now_ns
+        depth = int(m["device_depth"])
+        self.writes["done_ns"][(int(m["io_head"]) + np.arange(int(m["io_count"]))) % depth] -= by_ns
+        m["io_last_ns"] -= by_ns
+        m["dispatched_ns"] -= by_ns
+        m["clock_lead_ns"] = 0
 
     def add_pages(
         self,

@@ -290,7 +290,7 @@ def _replay(
         return replay
     for tie in ties:
         rows = slice(tie.start, tie.stop)
-        replay.set_clock(tie.means)
+        replay.set_clock(tie.means, int(tie.times_ns[0]))
         if not replay.feed(
             tie.start,
             load.page_ids[rows],
