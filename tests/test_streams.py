@@ -42,13 +42,14 @@ def short(tmp_path_factory):
 
 
 def run(shell: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of shell; `$T` is the command."""
+    """Run a line of shell; `$T` is the command, and its streams are buffered, as users have them."""
     command = f"{sys.executable} -m tracereplay"
     package = str(Path(tracereplay.__file__).parents[1])
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
         ["/bin/sh", "-c", shell],
         cwd=folder,
-        env={**os.environ, "T": command, "PYTHONPATH": package, **environment},
+        env={**ours, "T": command, "PYTHONPATH": package, **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -81,8 +81,16 @@ def flush() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()
         raise typer.Exit(1) from None
+
+
+def _drop_unwritten() -> None:
+    """Let go of what stdout cannot write: the interpreter would fail by it at its end, with status 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -126,6 +134,7 @@ class _OneLineErrors(TyperGroup):
             where = getattr(error, "filename", None)
             told = f"error: {where}: {what}" if where else f"error: {what}"
             _tell(told)
+            _drop_unwritten()
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             note("interrupted")
