@@ -126,6 +126,7 @@ class _OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except TracereplayError as error:
             _tell(f"error: {error}")
+            _drop_unwritten()
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
             raise
