@@ -12,7 +12,10 @@ import pytest
 from drawn import feed, make_replay, with_rows
 
 from tracereplay._jit import kernel
+from tracereplay.costs import Means
+from tracereplay.reclaim import find_reclaim
 from tracereplay.reclaim.two_list import _inactive_is_low
+from tracereplay.replay.settings import Scenario
 from tracereplay.replay.state import MACHINE, PAGE, WRITE
 from tracereplay.replay.swap import PLUG_ROOM, dispatch, start_plug, submit_write
 
@@ -386,3 +389,19 @@ def test_writes_wait_for_the_worker_of_the_block_layer(wait, times, sleeps, done
     writes = np.zeros(8 + PLUG_ROOM, WRITE)
     submit_and_sleep(machine, pages, writes, np.array(times), sleeps)
     assert writes["done_ns"][: len(times)].tolist() == done
+
+
+def test_a_clock_set_anew_leaves_writes_in_flight_for_as_long():
+    scenario = Scenario(policy="no-zswap", memory_limit_bytes=1 << 20)
+    replay = find_reclaim("two-list").replay(scenario, rows=1, unique_pages=1, means=Means())
+    m = replay.machine[0]
+    m["clock_ns"], m["io_head"], m["io_count"], m["io_last_ns"] = (
+        5_000,
+        m["device_depth"] - 1,
+        2,
+        5_300,
+    )
+    replay.writes["done_ns"][[-1 - PLUG_ROOM, 0]] = 5_100, 5_300
+    replay.set_clock(Means(), 2_000)
+    assert replay.writes["done_ns"][[-1 - PLUG_ROOM, 0]].tolist() == [2_100, 2_300]
+    assert m["io_last_ns"] == 2_300

@@ -249,6 +249,7 @@ class Costs:
         memory = float(self.memory_ns(_TYPICAL_USED_BYTES))
         unmap = faults["unmap_ns"] + faults["evict_misses"] * memory
         wait = faults["load_misses"] * memory * fault
+        write_ns = round(device.write_ns.mean() / device.channels)
         return Means(
             minor_fault_ns=round(faults["minor_fault_ns"] * fault),
             major_fault_ns=round(faults["major_fault_ns"] * fault),
@@ -260,8 +261,8 @@ class Costs:
             zero_ns=round(faults["zero_fill_ns"] * fault),
             reject_ns=round((self.codec["compress_fail_ns"] + unmap) * reclaim),
             device_read_ns=round(device.read_ns.mean()),
-            device_write_ns=round(device.write_ns.mean() / device.channels),
-            device_write_page_ns=round(device.write_ns.mean() / device.channels),
+            device_write_ns=write_ns,
+            device_write_page_ns=write_ns,
             submit_ns=round(device.submit_ns),
             request_ns=round(device.request_ns),
             behind_ns=round(device.behind_ns),

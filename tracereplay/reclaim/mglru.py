@@ -130,8 +130,7 @@ from tracereplay.replay.state import (
 from tracereplay.replay.statistics import UPDATES_PER_SCAN, flush_if_due, flush_statistics
 from tracereplay.replay.swap import (
     complete_writes,
-    end_plug,
-    issue_plugged,
+    finish_plug,
     start_plug,
     wait_for_write,
 )
@@ -946,10 +945,7 @@ def _shrink(
     complete_writes(m, pages, writes)
     m["mm_walk"] = 0
     began = m["max_seq"]
-    plugs = m["plugged"] == 0  # no read of neighbours has
-    if plugs:
-        m["plugged"] = 1
-        start_plug(m)
+    plugs = start_plug(m)  # unless a read of neighbours has
     can_swap = _can_swap(m)
     scanned = np.int64(0)
     freed = np.int64(0)
@@ -997,9 +993,7 @@ def _shrink(
                 break
     m["mm_walk"] = 0
     if plugs:
-        m["plugged"] = 0
-        issue_plugged(m, pages, writes)
-        end_plug(m)
+        finish_plug(m, pages, writes)
     return freed
 
 

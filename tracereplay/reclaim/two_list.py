@@ -59,8 +59,7 @@ from tracereplay.replay.statistics import (
 )
 from tracereplay.replay.swap import (
     complete_writes,
-    end_plug,
-    issue_plugged,
+    finish_plug,
     start_plug,
     wait_for_write,
 )
@@ -438,10 +437,7 @@ def _shrink_lruvec(
         inactive = inactive * anon_share // (anon_share + file_share)
         active = active * anon_share // (anon_share + file_share)
     freed = np.int64(0)
-    plugs = m["plugged"] == 0  # no read of neighbours has
-    if plugs:
-        m["plugged"] = 1
-        start_plug(m)
+    plugs = start_plug(m)  # unless a read of neighbours has
     while inactive > 0:
         step = min(inactive, SWAP_CLUSTER_MAX)
         inactive -= step
@@ -456,9 +452,7 @@ def _shrink_lruvec(
         if freed >= SWAP_CLUSTER_MAX:
             break
     if plugs:
-        m["plugged"] = 0
-        issue_plugged(m, pages, writes)
-        end_plug(m)
+        finish_plug(m, pages, writes)
     flush_if_due(m, beside[0])
     if _inactive_is_low(m) and m["swap_slots_total"] > 0:
         _shrink_active(m, state, pages, SWAP_CLUSTER_MAX)

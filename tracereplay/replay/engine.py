@@ -389,7 +389,8 @@ class Replay:
     def set_clock(self, means: Means, now_ns: int) -> None:
         """Go on with other mean costs and with the trace's own time, in which all stalls so far are.
 
-        What is in flight stays so for as long as it would have, whichever way the clock goes.
+        What is in flight stays so for as long as it would have, whichever way the clock goes; as
+        swap.py:go_back() does at the end of a fault.
         """
         m = self.machine[0]
         for name, value in dataclasses.asdict(means).items():

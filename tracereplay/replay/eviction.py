@@ -309,7 +309,7 @@ def build_eviction(refault: Any, add: Any) -> tuple[Any, Any, Any]:
             return True
         m["ev_written_back_bytes"] += stored_length(m, pages, page)
         m["clock_ns"] += m["load_ns"]
-        if not m["in_background"]:
+        if not m["in_background"]:  # the worker is given the reclaim of a page instead
             m["clock_ns"] += m["writeback_ns"]
         if m["textbook"] or m["synchronous"]:
             if not m["synchronous"]:

@@ -63,11 +63,11 @@ from tracereplay.replay.statistics import (
     flush_if_due,
 )
 from tracereplay.replay.swap import (
+    begin_slice,
     complete_writes,
     dispatch,
-    end_plug,
+    finish_plug,
     go_back,
-    issue_plugged,
     neighbour,
     start_plug,
     window_around,
@@ -103,7 +103,7 @@ def _load(m: Any, pages: Any, pool: Any, classes: Any, writes: Any, page: Any) -
     if not m["plugged"]:
         dispatch(m, writes)  # the fault sleeps
     m["clock_ns"] += m["device_read_ns"]
-    m["dispatched_ns"] = m["clock_ns"]
+    begin_slice(m)
     if m["one_cpu"] and m["worker_active"]:
         # Once it has submitted the read the faulting thread sleeps, and the worker gets done twice
         # as much.
@@ -458,7 +458,6 @@ def build_loop(
                 count -= 1
             other = np.int64(0)
         reads = m["pswpin"]
-        m["plugged"] = 1
         start_plug(m)
         for step in range(count):
             if m["vma_readahead"]:
@@ -491,12 +490,10 @@ def build_loop(
                     m["ev_read_ahead_loads"] += 1
                 else:
                     m["ev_read_ahead"] += 1
-        m["plugged"] = 0
-        issue_plugged(m, pages, writes)
-        end_plug(m)
+        finish_plug(m, pages, writes)
         if m["pswpin"] > reads:
             dispatch(m, writes)  # the fault sleeps until its page is read
-            m["dispatched_ns"] = m["clock_ns"]
+            begin_slice(m)
         if m["swapin_drains"]:
             drain(m, pages, beside[1])  # lru_add_drain()
         if not state[page] & RESIDENT:  # reclaimed again for one of the others

@@ -283,7 +283,7 @@ _SETTINGS = (
     "request_ns",
     "behind_ns",
     "device_depth",
-    "dispatch_wait_ns",  # with one CPU: how long a write waits for that worker; 0: not at all
+    "dispatch_wait_ns",  # with one CPU: kblockd's worker runs that long after it last did; 0: at once
     "worker_delay_ns",
     "one_cpu",
     "woken_goes_first",  # with one CPU: the worker runs where the faulting thread leaves the kernel
@@ -386,7 +386,7 @@ _STATE = (
     "io_last_ns",
     "io_queued",  # of those in flight the newest, which wait in the I/O scheduler
     "dispatched_ns",  # when its worker hands them on, or last did
-    "plugged",  # reclaim holds its writes back
+    "plugged",  # writes are held back
     "plugged_writes",
     "plug_requests",
     "plug_oldest",  # pages of its first request, and of its last

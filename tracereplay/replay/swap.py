@@ -41,7 +41,7 @@ def _issue_write(m: Any, pages: Any, writes: Any, page: Any, at_once: Any, joins
         dispatch(m, writes)
         oldest = writes[m["io_head"]]["done_ns"]
         m["clock_ns"] = max(m["clock_ns"], oldest)
-        m["dispatched_ns"] = m["clock_ns"]
+        begin_slice(m)
         complete_writes(m, pages, writes)
     start = max(m["io_last_ns"], m["clock_ns"])
     if m["dispatch_wait_ns"] > 0 and not at_once:
@@ -83,15 +83,33 @@ def _dispatch(m: Any, writes: Any) -> None:
 
 
 @inner
-def start_plug(m: Any) -> None:
-    """Let the next writes be merged; block/blk-core.c:blk_start_plug()."""
-    m["request_start"] = 0
-    m["request_end"] = 0
+def begin_slice(m: Any) -> None:
+    """Let the faulting thread run anew, after a sleep: kblockd's worker has had the CPU meanwhile."""
+    m["dispatched_ns"] = m["clock_ns"]
 
 
 @inner
-def end_plug(m: Any) -> None:
-    """Let each further write be a request of its own."""
+def start_plug(m: Any) -> Any:
+    """Hold the next writes back, and let them be merged; False where a plug does already.
+
+    block/blk-core.c:blk_start_plug_nr_ios().
+    """
+    if m["plugged"]:
+        return False
+    m["plugged"] = 1
+    m["request_start"] = 0
+    m["request_end"] = 0
+    return True
+
+
+@inner
+def finish_plug(m: Any, pages: Any, writes: Any) -> None:
+    """Hand over what was held back, and let each further write be a request of its own.
+
+    block/blk-core.c:blk_finish_plug().
+    """
+    m["plugged"] = 0
+    issue_plugged(m, pages, writes)
     m["request_start"] = -1
     m["request_end"] = -1
 
@@ -164,7 +182,7 @@ def submit_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
 
 @inner
 def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
-    """Hand over the writes that were held back; block/blk-core.c:blk_finish_plug()."""
+    """Hand over the writes that were held back so far; block/blk-mq.c:blk_mq_flush_plug_list()."""
     if m["plugged_writes"] > 0:
         dispatch(m, writes)
     for number in range(m["plugged_writes"]):
@@ -174,7 +192,8 @@ def issue_plugged(m: Any, pages: Any, writes: Any) -> None:
     m["plugged_writes"] = 0
     m["plug_requests"] = 0
     if m["request_end"] >= 0:
-        start_plug(m)
+        m["request_start"] = 0
+        m["request_end"] = 0
 
 
 @inner
@@ -234,7 +253,7 @@ def wait_for_write(m: Any, pages: Any, writes: Any, page: Any) -> None:
     while has(pages, page, PG_WRITEBACK) and m["io_count"] > 0:
         m["clock_ns"] = max(m["clock_ns"], writes[m["io_head"]]["done_ns"])
         complete_writes(m, pages, writes)
-    m["dispatched_ns"] = m["clock_ns"]
+    begin_slice(m)
 
 
 # ---- readahead ---------------------------------------------------------------------------------------
