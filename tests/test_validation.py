@@ -259,13 +259,29 @@ def test_a_killed_run_whose_times_are_not_recorded_goes_by_the_models_clock(tmp_
     assert "oom_at_touch" not in rows
 
 
-def test_pages_read_ahead_are_no_stock_of_another_cpu():
+def test_pages_read_ahead_are_no_stock_of_another_cpu(tmp_path):
     # A third of this cgroup is not mapped: pages read ahead, on the lists.
-    run = load_run(RUNS / "linux-6.18" / "scan-readahead.json")
-    assert [repeat.remote_stock_pages for repeat in run.replays] == [6, 7, 9, 6, 5]
+    path = RUNS / "linux-6.18" / "scan-readahead.json"
+    record = json.loads(path.read_text())
+    for key in ("trace", "pages"):
+        record[key] = str(path.with_suffix(f".{key}.parquet"))
+    del record["recorder"]
+    older = tmp_path / path.name
+    older.write_text(json.dumps(record))
+    assert [repeat.remote_stock_pages for repeat in load_run(older).replays] == [6, 7, 9, 6, 5]
     # Without readahead the lists lack what waits in a batch, and mapped pages tell more.
     run = load_run(RUNS / "linux-6.18" / "zipf-half-incompressible.json")
     assert [repeat.remote_stock_pages for repeat in run.replays] == [0, 0, 0, 3, 36]
+    # Where nobody read how many there are it is what such records have in the middle.
+    for repeat in record["repeats"]:
+        repeat["footprint"]["rss_pages_mean_second_half"] = -1
+    older.write_text(json.dumps(record))
+    assert {repeat.remote_stock_pages for repeat in load_run(older).replays} == {16}
+
+
+def test_a_task_bound_to_one_cpu_leaves_no_stock_on_another():
+    run = load_run(RUNS / "linux-6.18" / "scan-readahead.json")
+    assert {repeat.remote_stock_pages for repeat in run.replays} == {0}
 
 
 def test_validate_prints_json_and_fails_beyond_max_error():

@@ -75,6 +75,7 @@ _READS_AFTER = 1_000  # further reads, where the task was killed
 _FLUSH_NS = 2_016_000_000
 _SAME_READ_NS = 1_000_000  # a flush that near to a reading is that reading's
 _ZRAM_CODEC = "zram.comp_algorithm"  # of emulated runs, as sysfs shows it
+_REMOTE_STOCK_PAGES = 16  # median of the 65 repeats of older records of 6.18 that tell
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 
 
@@ -335,7 +336,7 @@ def _one_repeat(record: dict[str, Any], repeat: dict[str, Any]) -> Repeat:
         times_ns if steps else _NO_ROWS,
         wall_ns or int(times_ns[-1]),
         reads,
-        _remote_stock_pages(repeat.get("footprint") or {}),
+        0 if "recorder" in record else _remote_stock_pages(repeat.get("footprint") or {}),
         _file_pages(record),
         outside_ns,
         looks=looks,
@@ -409,17 +410,20 @@ def _flush_phases(repeats: Sequence[Repeat]) -> list[Repeat]:
 def _remote_stock_pages(footprint: dict[str, float]) -> int:
     """Return the pages that another CPU's stock held: charged, and neither resident nor kernel's.
 
-    mm/memcontrol.c:refill_stock(): a CPU keeps up to 63 pages it has charged. The recorder's other
-    process ran there once, so the stock stays for the whole run; it shows in the mean usage. Two
-    figures tell from below how many pages are resident: mapped ones (`rss`), of which a few wait in a
-    batch for their list, and those on the lists, of which what was read ahead is not mapped.
+    mm/memcontrol.c:refill_stock(): a CPU keeps up to 63 pages it has charged to a cgroup. The task of
+    `host-run`, which says what its recorder is like, is bound to one CPU before it enters the cgroup,
+    so no other has any: once it had finished, pages and kernel memory were all that was charged. That of
+    older records moved once, and the stock it left stays for the whole run; it shows in the mean
+    usage. Two figures tell from below how many pages are resident: mapped ones (`rss`), of which a
+    few wait in a batch for their list, and those on the lists, of which what was read ahead is not
+    mapped.
     """
     usage, mapped, kernel, inactive, active = (
         footprint.get(f"{name}_pages_mean_second_half", -1)
         for name in ("usage", "rss", "kmem", "inactive_anon", "active_anon")
     )
     if usage < 0 or mapped < 0:
-        return 31  # not recorded: the middle of 0..63
+        return _REMOTE_STOCK_PAGES
     unused = usage - max(mapped, inactive + active) - kernel
     return int(min(max(unused - 2, 0), 63))
 
