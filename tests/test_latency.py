@@ -617,6 +617,20 @@ def test_a_fit_to_predicted_touches_finds_the_costs_they_were_predicted_by() -> 
     assert device["behind_ns"]["value"] == pytest.approx(costs.device.behind_ns, rel=0.2)
 
 
+def test_a_fit_ascribes_to_memory_no_more_answers_than_a_load_or_a_store_can_wait_for() -> None:
+    costs = load_costs("linux-6.18", "virtual-disk", "lzo")
+    slower = dict(costs.faults, raw_copy_ns=3000.0, pool_ns=9000.0)
+    run = made_run(dataclasses.replace(costs, faults=slower), zswap=True)
+    found = {n: f.get("value") for n, f in fit_faults(run, costs)["faults"].items()}
+    assert found["load_misses"] == 6
+    assert found["evict_misses"] == 6
+    # What it cannot tell from those is no more than the misses that these costs themselves lack.
+    memory = float(costs.memory_ns((1 << 16) * 4096))
+    less = {name: (6 - costs.faults[name]) * memory for name in ("load_misses", "evict_misses")}
+    assert found["raw_copy_ns"] == pytest.approx(3000 - less["load_misses"], rel=0.1)
+    assert found["pool_ns"] == pytest.approx(9000 - less["evict_misses"], rel=0.1)
+
+
 def test_a_fit_finds_the_first_reclaim_where_touches_of_known_pages_come_before_it() -> None:
     costs = load_costs("linux-6.18", "virtual-disk", "lzo")
     run = made_run(costs, zswap=True, every=9)

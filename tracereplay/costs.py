@@ -38,7 +38,7 @@ FAULT_FIGURES = (
     "reclaim_ns",  # one reclaim run, whatever it finds
     "scan_ns",  # a page reclaim looks at
     "unmap_ns",  # a page reclaim unmaps and frees: rmap, swap slot, swap cache
-    "pool_ns",  # allocate from the pool and link an entry
+    "pool_ns",  # allocate from the pool, link an entry, and what a store waits for beyond memory
 )
 # A table may leave these out: then nothing depends on how much memory is in use.
 MEMORY_FIGURES = (
@@ -47,6 +47,10 @@ MEMORY_FIGURES = (
     "load_misses",  # times a load from zswap waits for memory: tree, entry, slot, pool, page table
     "evict_misses",  # times reclaim waits for memory for a page it frees
 )
+# Answers of memory that a load from zswap waits for, at most. Three are about what neighbours share:
+# the page table's entry, the slot's, and the leaf of zswap's tree; the others are its entry, its object
+# and the page itself. Reclaim of a page asks for the same six.
+MOST_ANSWERS = 6
 CODEC_FIGURES = (
     "compress_ns",  # fixed part
     "compress_ns_per_byte",  # of the result
@@ -267,6 +271,14 @@ class Costs:
             request_ns=round(device.request_ns),
             behind_ns=round(device.behind_ns),
         )
+
+
+def answers_in(wait_ns: float, memory_ns: float) -> float:
+    """Return how many answers of memory a wait is: 0 to MOST_ANSWERS.
+
+    What is left of a longer wait is no memory's: it takes as long where little memory is in use.
+    """
+    return min(max(wait_ns / max(memory_ns, 1.0), 0.0), float(MOST_ANSWERS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay._jit import inner, kernel
-from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, MEMORY_FIGURES, Costs
+from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, MEMORY_FIGURES, MOST_ANSWERS, Costs
 from tracereplay.replay.state import (
     BACKGROUND,
     DEVICE,
@@ -40,11 +40,10 @@ _MASK = _POINTS - 1
 _FAULT, _RECLAIM, _DECOMPRESS, _READ, _WRITE, _MINOR = range(6)
 _WRITE_STEP = 1657  # odd, so that the writes of one event walk through the whole table
 _MEMORY_STEPS = 8  # per doubling of the memory in use
-# Of the answers of memory a load waits for, those about what neighbours share: the page table's entry,
-# the slot's, and the leaf of zswap's tree; the others are its entry, its object and the page itself.
-BESIDE_SHARE = 0.5
+# Of the answers of memory a load waits for, those about what neighbours share (costs.MOST_ANSWERS).
+BESIDE_SHARE = 3 / MOST_ANSWERS
 # And those that a page in the swap cache waits for as well: all but zswap's entry and object.
-IN_MEMORY_SHARE = 4 / 6
+IN_MEMORY_SHARE = 4 / MOST_ANSWERS
 _IN_FLIGHT = 1024  # writes whose completion a reclaim may wait for
 
 _COST = np.dtype(

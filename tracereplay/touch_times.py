@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.costs import RANDOM_LINES, Costs, Quantiles, TouchCurve
+from tracereplay.costs import RANDOM_LINES, Costs, Quantiles, TouchCurve, answers_in
 from tracereplay.errors import InputError
 from tracereplay.latency import BESIDE_SHARE, LatencyModel, draws_of
 from tracereplay.replay.state import BACKGROUND, DEVICE, MINOR, SWAP_CACHE, ZSWAP, ZSWAP_RAW
@@ -145,10 +145,12 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     - `minor_fault_ns`, `cold_page_ns`: first touches once reclaim frees pages that a compressor has
       just read (the faster kind), and before any reclaim; `warm_ratio`: how many are of that kind;
     - `load_misses`: loads of raw pages take a fault, a copy, and that many answers of memory, half as
-      many beside the page that faulted last; as in `base` where too few raw pages were loaded;
+      many beside the page that faulted last; what is beyond the most answers a load can wait for is the
+      copy's (`raw_copy_ns`); as in `base` where too few raw pages were loaded;
     - `decompress_by_bytes`: what loads of compressed pages take beyond that, by size;
     - `scan_ns`: the first reclaim looks at every page: the longest touch where the replay has it;
-    - `evict_misses`: the other reclaims, by rank, against the work the replay counted;
+    - `evict_misses`: the other reclaims, by rank, against the work the replay counted; what is beyond
+      the most answers is `pool_ns`;
     - the spreads: quantiles of measured over expected.
     """
     where = f"fitted to the touch times of run {run.name}"
@@ -181,7 +183,11 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     answers = memory * (1.0 - BESIDE_SHARE * events["near"])
     if raw.sum() >= _ENOUGH:
         waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
-        faults["load_misses"] = max(float(np.median(waits[waits > 0])), 0.0)
+        found_misses = max(float(np.median(waits[waits > 0])), 0.0)
+        faults["load_misses"] = answers_in(found_misses, 1.0)
+        if found_misses > faults["load_misses"]:
+            copies = touch[raw] - fixed - faults["load_misses"] * answers[raw]
+            faults["raw_copy_ns"] = float(np.median(copies))
     packed = quiet & (events["service"] == ZSWAP)
     rest = touch - fixed - faults["load_misses"] * answers
     found, loads_of = np.unique(events["size_bytes"][packed], return_counts=True)
@@ -220,7 +226,7 @@ def _fit_reclaim(
     load_ns: float,
     spreads: dict[str, list[list[float]]],
 ) -> dict[str, float]:
-    """Return scan_ns and evict_misses; add reclaim_spread."""
+    """Return scan_ns, evict_misses and pool_ns; add reclaim_spread."""
     events = run.events[run.events["service"] != BACKGROUND]
     reclaims = events[events["scanned"] > 0]
     _need(run, reclaims.size, "reclaims")
@@ -243,12 +249,19 @@ def _fit_reclaim(
     fixed = _work(reclaims, base, trial)
     memory = base.memory_ns(reclaims["touched_pages"].astype(np.float64) * PAGE_BYTES)
     answers = _through_zswap(reclaims) * memory
-    misses = max((_middle(measured) - _middle(fixed)) / _middle(answers), 0.0)
+    beyond = _middle(measured) - _middle(fixed)
+    misses = answers_in(beyond, _middle(answers))
+    beyond -= misses * _middle(answers)
+    stored = _middle(reclaims["stored"].astype(np.float64))
+    if beyond > 0 and stored > 0:
+        trial["pool_ns"] += beyond / stored
+        fixed = _work(reclaims, base, trial)
     shares = (np.arange(measured.size) + 0.5) / measured.size
     expected = np.quantile(fixed + misses * answers, shares)
     ratio = np.clip(measured / expected, *_LIKELY)
     spreads["reclaim_spread"] = _pairs(np.quantile(ratio, GRID))
-    return {"scan_ns": scan_ns, "evict_misses": misses, "reclaim_ns": 0.0}
+    found = {"scan_ns": scan_ns, "evict_misses": misses, "reclaim_ns": 0.0}
+    return found | {"pool_ns": trial["pool_ns"]}
 
 
 def _first_reclaim(run: TimedRun, events: npt.NDArray[Any]) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.costs import RANDOM_LINES
+from tracereplay.costs import RANDOM_LINES, answers_in
 from tracereplay.errors import HostError, InputError
 from tracereplay.host.cost_figures import TIMING_SHARE, UNDISTURBED, distribution, figure
 from tracereplay.host.pages import COMPRESSORS, PageSource, closing, open_source
@@ -217,9 +217,13 @@ def measure_zswap(table: dict[str, Any], codec: str, seed: int) -> bool:
     memory = float(np.interp(AREA_PAGES * PAGE_BYTES, known, times))
     raw = max(_LINES)
     fixed = faults["minor_fault_ns"]["value"] + faults["raw_copy_ns"]["value"]
-    misses = max((loads_of(measured, raw) - fixed) / memory, 0.0)
+    wait = max(loads_of(measured, raw) - fixed, 0.0)
+    misses = answers_in(wait, memory)
     faults["major_fault_ns"] = faults["minor_fault_ns"]
     faults["load_misses"] = figure(misses, how, digits=4)
+    if wait > misses * memory:
+        copy = faults["raw_copy_ns"]["value"] + wait - misses * memory
+        faults["raw_copy_ns"] = figure(copy, f"{how}; all that a load takes beyond its answers")
     base = faults["minor_fault_ns"]["value"] + misses * memory
     sizes = {lines: len(compress(kinds[lines][0])) for lines in _LINES}
     points = sorted(
@@ -237,7 +241,8 @@ def measure_zswap(table: dict[str, Any], codec: str, seed: int) -> bool:
         if sizes[lines] < PAGE_BYTES
     ]
     # Unmapping costs as much whatever becomes of a page; what is beyond it waits for memory.
-    faults["pool_ns"] = figure(0.0, "in evict_misses")
-    beyond = float(np.median(rest)) - faults["unmap_ns"]["value"]
-    faults["evict_misses"] = figure(max(beyond / memory, 0.0), how, digits=4)
+    beyond = max(float(np.median(rest)) - faults["unmap_ns"]["value"], 0.0)
+    misses = answers_in(beyond, memory)
+    faults["evict_misses"] = figure(misses, how, digits=4)
+    faults["pool_ns"] = figure(beyond - misses * memory, f"{how}; what is beyond evict_misses")
     return True
