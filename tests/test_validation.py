@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import tracereplay
 from tracereplay.cli import app
+from tracereplay.costs import Means
 from tracereplay.errors import FormatError, InputError
 from tracereplay.report.validation import agreement_table
 from tracereplay.validation import (
@@ -29,9 +30,9 @@ from tracereplay.validation import (
     touch_costs,
     validate,
 )
-from tracereplay.validation.clocks import outside_touches
+from tracereplay.validation.clocks import OwnClock, outside_touches, tie_clock
 from tracereplay.validation.recorded import COUNTERS as COUNTED
-from tracereplay.validation.recorded import _flushes
+from tracereplay.validation.recorded import Repeat, _flushes
 
 RUNS = Path(__file__).parent / "kernel-runs"
 COUNTERS = ("pgmajfault", "zswpin", "zswpout", "pswpin", "pswpout", "pool_pages")
@@ -282,6 +283,46 @@ def test_pages_read_ahead_are_no_stock_of_another_cpu(tmp_path):
 def test_a_task_bound_to_one_cpu_leaves_no_stock_on_another():
     run = load_run(RUNS / "linux-6.18" / "scan-readahead.json")
     assert {repeat.remote_stock_pages for repeat in run.replays} == {0}
+
+
+def test_page_tables_of_the_recorders_own_memory_are_charged_where_it_mapped_it_as_it_went(
+    tmp_path,
+):
+    path = RUNS / "linux-6.18" / "zram-zipf-half-incompressible.json"
+    record = json.loads(path.read_text())
+    for key in ("trace", "pages"):
+        record[key] = str(path.parent / record[key])
+    found = []
+    for recorder in ({"mapped_before": False}, {"mapped_before": True}, None):
+        of_it = {"recorder": record["recorder"] | recorder} if recorder else {}
+        own = {name: value for name, value in record.items() if name != "recorder"} | of_it
+        (tmp_path / "x.json").write_text(json.dumps(own))
+        found.append(load_run(tmp_path / "x.json"))
+    assert [run.touches_per_own_table for run in found] == [262_144, 0, 0]
+
+    # As if each thousandth touch took one: 316 pages fewer of 8,192 at the end.
+    counted = []
+    for every in (0, 1000):
+        run = dataclasses.replace(found[1], touches_per_own_table=every)
+        counted.append(replay_repeat(run, load_workload(run), run.replays[0])["pgmajfault"])
+    assert counted[1] > 1.02 * counted[0]
+
+
+def test_where_the_kernel_alone_flushed_the_clock_is_tied_at_every_recorded_step():
+    rows = 10_000
+    clock = OwnClock(np.arange(rows + 1) * 100, rows, 10, Means())
+    times = (np.arange(rows) ** 1.3).astype(np.int64)
+    outside = np.zeros(rows, np.int64)
+    told = Repeat(np.zeros(501, np.int64), 0, np.array([5]), 0, 0, 0.0, flushes_told=True)
+    every = tie_clock(clock, times, outside, told)
+    few = tie_clock(clock, times, outside, dataclasses.replace(told, flushes_told=False))
+    assert every is not None
+    assert few is not None
+    assert [tie.start for tie in every] == list(range(0, rows, 20))
+    assert [tie.start for tie in few] == list(range(0, rows, 500))
+    # Each begins when the kernel came there.
+    for tie in every:
+        assert tie.times_ns[0] == times[tie.start]
 
 
 def test_validate_prints_json_and_fails_beyond_max_error():

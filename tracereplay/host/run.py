@@ -575,8 +575,8 @@ def host_run(
         "settings": settings,
         "mem_total_kib": meminfo()["MemTotal"],
         "swappiness": run.swappiness,
-        # What `validate` must know of the recorder: its own files, and how it writes.
-        "recorder": {"file_pages": 0, "reads_first": run.reads_first},
+        # What `validate` must know of the recorder: its own files and memory, and how it writes.
+        "recorder": {"file_pages": 0, "reads_first": run.reads_first, "mapped_before": True},
         "load_average": list(os.getloadavg()),
     }
     record |= {name: value for name, value in first.items() if name != "footprint"}

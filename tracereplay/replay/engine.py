@@ -563,6 +563,11 @@ class Replay:
             count,
         )
 
+    def charge_page_table(self) -> None:
+        """Charge a page table of memory that is not in the trace; the next charge makes room for it."""
+        self.machine[0]["table_pages"] += 1
+        self.machine[0]["usage_pages"] += 1
+
     def footprint(self) -> npt.NDArray[Any]:
         """Return points of the footprint in order, among them those of its peaks; SAMPLE."""
         peaks = self.samples[-len(st.PEAKS) :]

@@ -131,7 +131,7 @@ def tie_clock(
     clock: OwnClock | None,
     times: npt.NDArray[np.int64],
     outside: npt.NDArray[np.int64],
-    share: float,
+    repeat: Repeat,
 ) -> list[Tie] | None:
     """Return a clock of the model's own, tied to the recorded one at a few moments.
 
@@ -140,13 +140,20 @@ def tie_clock(
     microseconds, so the model has them elsewhere than the kernel; a clock that carries the kernel's
     own stalls would have the model's stretches go on for too long. Between two ties lies as much of
     the model's own time everywhere: one long run of reclaim is as much work as many touches.
+
+    Where the kernel alone flushed the statistics, every 2 s, and told when, the model has its stretches
+    where the kernel has them: there the clock is tied at every recorded step.
     """
     if clock is None:
         return None
     rows, own = times.size, clock.times_ns
     ties = []
-    work = own[0] + (own[clock.reached - 1] - own[0]) * (np.arange(_TIES) + share) / _TIES
-    at = np.searchsorted(own[:-1], work)
+    if repeat.flushes_told:
+        at = np.linspace(0, rows, repeat.times_ns.size).astype(np.int64)
+    else:
+        share = (np.arange(_TIES) + repeat.tie_share) / _TIES
+        work = own[0] + (own[clock.reached - 1] - own[0]) * share
+        at = np.searchsorted(own[:-1], work)
     borders = np.unique([0, *at.tolist(), rows]).tolist()
     for start, stop in itertools.pairwise(borders):
         beside = outside[start:stop] - outside[start]

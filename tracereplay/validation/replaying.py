@@ -231,7 +231,7 @@ def replay_repeat(
         assert load.modelled_times is not None  # as load_workload() has it
         times = load.modelled_times
         outside = np.zeros(rows, np.int64)
-    ties = tie_clock(load.own_clock, times, outside, repeat.tie_share)
+    ties = tie_clock(load.own_clock, times, outside, repeat)
     means = _emulated_means(run) if run.emulated else _RECORDED
     replay = _replay(run, load, repeat, times, means, worker_timing, on_events, ties)
     if replay.finished and repeat.file_pages:
@@ -285,22 +285,43 @@ def _replay(
     replay.add_neighbours(*load.neighbours)
     replay.use_page_tables(load.tables)
     times.flags.writeable = False
+    on_events = on_events or _no_events
     if ties is None:
-        replay.feed(0, load.page_ids, load.is_write, times, _NO_ROWS, on_events or _no_events)
+        _feed(replay, run, load, (0, load.page_ids.size), times, on_events)
         return replay
     for tie in ties:
-        rows = slice(tie.start, tie.stop)
         replay.set_clock(tie.means, int(tie.times_ns[0]))
-        if not replay.feed(
-            tie.start,
-            load.page_ids[rows],
-            load.is_write[rows],
-            tie.times_ns,
-            _NO_ROWS,
-            on_events or _no_events,
-        ):
+        if not _feed(replay, run, load, (tie.start, tie.stop), tie.times_ns, on_events):
             break
     return replay
+
+
+def _feed(
+    replay: Replay,
+    run: RecordedRun,
+    load: Workload,
+    rows: tuple[int, int],
+    times: npt.NDArray[np.int64],
+    on_events: Callable[[npt.NDArray[Any]], None],
+) -> bool:
+    """Replay rows of the trace, from one to before another; False where the task was killed.
+
+    times : int64, when each of these came, or empty
+    """
+    start, end = rows
+    every = run.touches_per_own_table or end
+    at = start
+    while at < end:
+        stop = min((at // every + 1) * every, end)
+        ids, is_write = load.page_ids[at:stop], load.is_write[at:stop]
+        if not replay.feed(
+            at, ids, is_write, times[at - start : stop - start], _NO_ROWS, on_events
+        ):
+            return False
+        if run.touches_per_own_table and stop % every == 0:
+            replay.charge_page_table()
+        at = stop
+    return True
 
 
 def _tlb_entries(run: RecordedRun) -> int:
