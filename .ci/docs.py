@@ -208,6 +208,8 @@ def write_agreement(folders: list[str]) -> None:
     frame = validate(folders, skipped=lambda line: print(line, file=sys.stderr))
     numbers = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
     frame = frame.with_columns(pl.col(numbers).round_sig_figs(7))
+    # A run that lies in two folders is one run: each of its counters counts once.
+    frame = frame.unique(["run", "counter"], keep="first", maintain_order=True)
     kept = pl.read_csv(AGREEMENT, schema=frame.schema)  # runs that are not at hand everywhere
     kept = kept.filter(~pl.col("run").is_in(frame["run"].unique().implode()))
     frame = pl.concat([kept, frame]).sort("release", "run", maintain_order=True)

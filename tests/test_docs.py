@@ -313,6 +313,11 @@ def test_every_command_there_is_stands_in_the_changelog():
         assert f"`{command_.name or command_.callback.__name__.replace('_', '-')}`" in changelog
 
 
+def test_a_run_that_lies_in_two_folders_counts_once():
+    kept = docs_script().read_agreement()
+    assert kept.select("run", "counter").is_unique().all()
+
+
 def test_runs_that_are_not_at_hand_stay_in_the_agreement(tmp_path, monkeypatch):
     docs = docs_script()
     copy = tmp_path / "agreement.csv"
