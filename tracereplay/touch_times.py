@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.costs import RANDOM_LINES, Costs, Quantiles, TouchCurve, answers_in
+from tracereplay.costs import MOST_ANSWERS, RANDOM_LINES, Costs, Quantiles, TouchCurve, answers_in
 from tracereplay.errors import InputError
 from tracereplay.latency import BESIDE_SHARE, LatencyModel, draws_of
 from tracereplay.replay.state import BACKGROUND, DEVICE, MINOR, SWAP_CACHE, ZSWAP, ZSWAP_RAW
@@ -183,10 +183,10 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     answers = memory * (1.0 - BESIDE_SHARE * events["near"])
     if raw.sum() >= _ENOUGH:
         waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
-        found_misses = max(float(np.median(waits[waits > 0])), 0.0)
-        faults["load_misses"] = answers_in(found_misses, 1.0)
-        if found_misses > faults["load_misses"]:
-            copies = touch[raw] - fixed - faults["load_misses"] * answers[raw]
+        misses = max(float(np.median(waits[waits > 0])), 0.0)
+        faults["load_misses"] = min(misses, float(MOST_ANSWERS))
+        if misses > MOST_ANSWERS:
+            copies = touch[raw] - fixed - MOST_ANSWERS * answers[raw]
             faults["raw_copy_ns"] = float(np.median(copies))
     packed = quiet & (events["service"] == ZSWAP)
     rest = touch - fixed - faults["load_misses"] * answers
