@@ -370,10 +370,17 @@ def test_flush_phases_count_how_many_end_in_a_kill(trace):
 
 
 def test_phases_of_the_flush_are_spread_over_its_period(trace):
-    opened = open_trace(trace)
     (one,) = scenarios("store-raw", stat_flush_ns=1_000_000_000)
-    phases = [each.stat_flush_phase_ns for each in _other_phases(one, opened, 5)]
+    phases = [each.stat_flush_phase_ns for each in _other_phases(one, 5)]
     assert phases == [200_000_000, 400_000_000, 600_000_000, 800_000_000]
+
+
+def test_a_trace_without_a_clock_is_replayed_at_every_phase_too(trace, tmp_path):
+    path = tmp_path / "no-clock.parquet"
+    pl.read_parquet(trace).drop("time_ns", strict=False).write_parquet(path)
+    assert not open_trace(path).has_time
+    found = tracereplay.compare(path, scenarios("store-raw"), flush_phases=4)
+    assert found.summary["flush_phases"].to_list() == [4]
 
 
 def test_a_kernel_that_flushes_at_reclaim_is_replayed_once(trace):

@@ -258,7 +258,7 @@ def compare(
     cases = [_Case(scenario, rows, unique_pages, costs, seed) for scenario in scenarios]
     shadows = [
         [_Case(each, rows, unique_pages, costs, seed, counts_latency=False) for each in others]
-        for others in (_other_phases(scenario, trace, flush_phases) for scenario in scenarios)
+        for others in (_other_phases(scenario, flush_phases) for scenario in scenarios)
     ]
     replayed = [*cases, *(case for others in shadows for case in others)]
     if not 0 <= rewrite_entropy <= 1:
@@ -415,15 +415,14 @@ def _ignore(events: npt.NDArray[Any]) -> None:
     """Drop the events of a replay that is only asked how it ends."""
 
 
-def _other_phases(scenario: Scenario, trace: Trace, count: int) -> list[Scenario]:
+def _other_phases(scenario: Scenario, count: int) -> list[Scenario]:
     """Return the scenario at the other phases of the statistics flush.
 
     When the kernel last flushed before the trace begins is unknown, and it decides whether stale
-    statistics end in an OOM kill. Only where reclaim decides with them, and the trace has a clock.
+    statistics end in an OOM kill. Only where reclaim decides with them.
     """
     if (
-        not trace.has_time
-        or not find_reclaim(scenario.reclaim).decides_by_statistics
+        not find_reclaim(scenario.reclaim).decides_by_statistics
         or KERNELS[scenario.kernel].flush_at_reclaim
         or scenario.stat_flush_ns == 0
         or not find_policy(scenario.policy).reclaim

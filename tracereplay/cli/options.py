@@ -164,7 +164,7 @@ FlushPhases = Annotated[
         "--flush-phases",
         min=1,
         help="How many replays of each scenario, each with the statistics flushed at another moment, "
-        "which decides whether stale statistics end in an OOM kill. Needs a trace with a clock.",
+        "which decides whether stale statistics end in an OOM kill.",
     ),
 ]
 Device = Annotated[
