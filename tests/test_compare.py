@@ -369,7 +369,7 @@ def test_flush_phases_count_how_many_end_in_a_kill(trace):
     assert found["flush_phases"][0] == found["flush_phases_killed"][0] == 3
 
 
-def test_phases_of_the_flush_are_spread_over_its_period(trace):
+def test_phases_of_the_flush_are_spread_over_its_period():
     (one,) = scenarios("store-raw", stat_flush_ns=1_000_000_000)
     phases = [each.stat_flush_phase_ns for each in _other_phases(one, 5)]
     assert phases == [200_000_000, 400_000_000, 600_000_000, 800_000_000]
