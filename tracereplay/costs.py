@@ -47,10 +47,10 @@ MEMORY_FIGURES = (
     "load_misses",  # times a load from zswap waits for memory: tree, entry, slot, pool, page table
     "evict_misses",  # times reclaim waits for memory for a page it frees
 )
-# Answers of memory that a load from zswap waits for, at most. Three are about what neighbours share:
-# the page table's entry, the slot's, and the leaf of zswap's tree; the others are its entry, its object
-# and the page itself. Reclaim of a page asks for the same six.
-MOST_ANSWERS = 6
+# Cache misses that a load from zswap waits for, at most. Three are about what neighbours share: the page
+# table's entry, the slot's, and the leaf of zswap's tree; the others are its entry, its object and the
+# page itself. Reclaim of a page has the same six.
+MOST_MISSES = 6
 CODEC_FIGURES = (
     "compress_ns",  # fixed part
     "compress_ns_per_byte",  # of the result
@@ -273,12 +273,12 @@ class Costs:
         )
 
 
-def answers_in(wait_ns: float, memory_ns: float) -> float:
-    """Return how many answers of memory a wait is: 0 to MOST_ANSWERS.
+def misses_in(wait_ns: float, memory_ns: float) -> float:
+    """Return how many cache misses a wait is: 0 to MOST_MISSES.
 
     What is left of a longer wait is no memory's: it takes as long where little memory is in use.
     """
-    return min(max(wait_ns / max(memory_ns, 1.0), 0.0), float(MOST_ANSWERS))
+    return min(max(wait_ns / max(memory_ns, 1.0), 0.0), float(MOST_MISSES))
 
 
 @dataclasses.dataclass(frozen=True)

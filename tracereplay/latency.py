@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracereplay._jit import inner, kernel
-from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, MEMORY_FIGURES, MOST_ANSWERS, Costs
+from tracereplay.costs import CODEC_FIGURES, FAULT_FIGURES, MEMORY_FIGURES, MOST_MISSES, Costs
 from tracereplay.replay.state import (
     BACKGROUND,
     DEVICE,
@@ -40,10 +40,10 @@ _MASK = _POINTS - 1
 _FAULT, _RECLAIM, _DECOMPRESS, _READ, _WRITE, _MINOR = range(6)
 _WRITE_STEP = 1657  # odd, so that the writes of one event walk through the whole table
 _MEMORY_STEPS = 8  # per doubling of the memory in use
-# Of the answers of memory a load waits for, those about what neighbours share (costs.MOST_ANSWERS).
-BESIDE_SHARE = 3 / MOST_ANSWERS
+# Of the answers of memory a load waits for, those about what neighbours share (costs.MOST_MISSES).
+BESIDE_SHARE = 3 / MOST_MISSES
 # And those that a page in the swap cache waits for as well: all but zswap's entry and object.
-IN_MEMORY_SHARE = 4 / MOST_ANSWERS
+IN_MEMORY_SHARE = 4 / MOST_MISSES
 _IN_FLIGHT = 1024  # writes whose completion a reclaim may wait for
 
 _COST = np.dtype(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.costs import MOST_ANSWERS, RANDOM_LINES, Costs, Quantiles, TouchCurve, answers_in
+from tracereplay.costs import MOST_MISSES, RANDOM_LINES, Costs, Quantiles, TouchCurve, misses_in
 from tracereplay.errors import InputError
 from tracereplay.latency import BESIDE_SHARE, LatencyModel, draws_of
 from tracereplay.replay.state import BACKGROUND, DEVICE, MINOR, SWAP_CACHE, ZSWAP, ZSWAP_RAW
@@ -145,12 +145,12 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     - `minor_fault_ns`, `cold_page_ns`: first touches once reclaim frees pages that a compressor has
       just read (the faster kind), and before any reclaim; `warm_ratio`: how many are of that kind;
     - `load_misses`: loads of raw pages take a fault, a copy, and that many answers of memory, half as
-      many beside the page that faulted last; what is beyond the most answers a load can wait for is the
+      many beside the page that faulted last; what is beyond the most misses a load can have is the
       copy's (`raw_copy_ns`); as in `base` where too few raw pages were loaded;
     - `decompress_by_bytes`: what loads of compressed pages take beyond that, by size;
     - `scan_ns`: the first reclaim looks at every page: the longest touch where the replay has it;
     - `evict_misses`: the other reclaims, by rank, against the work the replay counted; what is beyond
-      the most answers is `pool_ns`;
+      the most misses is `pool_ns`;
     - the spreads: quantiles of measured over expected.
     """
     where = f"fitted to the touch times of run {run.name}"
@@ -184,9 +184,9 @@ def fit_faults(run: TimedRun, base: Costs) -> dict[str, Any]:
     if raw.sum() >= _ENOUGH:
         waits = (touch[raw] - fixed - faults["raw_copy_ns"]) / answers[raw]
         misses = max(float(np.median(waits[waits > 0])), 0.0)
-        faults["load_misses"] = min(misses, float(MOST_ANSWERS))
-        if misses > MOST_ANSWERS:
-            copies = touch[raw] - fixed - MOST_ANSWERS * answers[raw]
+        faults["load_misses"] = min(misses, float(MOST_MISSES))
+        if misses > MOST_MISSES:
+            copies = touch[raw] - fixed - MOST_MISSES * answers[raw]
             faults["raw_copy_ns"] = float(np.median(copies))
     packed = quiet & (events["service"] == ZSWAP)
     rest = touch - fixed - faults["load_misses"] * answers
@@ -250,7 +250,7 @@ def _fit_reclaim(
     memory = base.memory_ns(reclaims["touched_pages"].astype(np.float64) * PAGE_BYTES)
     answers = _through_zswap(reclaims) * memory
     beyond = _middle(measured) - _middle(fixed)
-    misses = answers_in(beyond, _middle(answers))
+    misses = misses_in(beyond, _middle(answers))
     beyond -= misses * _middle(answers)
     stored = _middle(reclaims["stored"].astype(np.float64))
     if beyond > 0 and stored > 0:

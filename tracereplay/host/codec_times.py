@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracereplay.costs import RANDOM_LINES, answers_in
+from tracereplay.costs import RANDOM_LINES, misses_in
 from tracereplay.errors import HostError, InputError
 from tracereplay.host.cost_figures import TIMING_SHARE, UNDISTURBED, distribution, figure
 from tracereplay.host.pages import COMPRESSORS, PageSource, closing, open_source
@@ -218,12 +218,12 @@ def measure_zswap(table: dict[str, Any], codec: str, seed: int) -> bool:
     raw = max(_LINES)
     fixed = faults["minor_fault_ns"]["value"] + faults["raw_copy_ns"]["value"]
     wait = max(loads_of(measured, raw) - fixed, 0.0)
-    misses = answers_in(wait, memory)
+    misses = misses_in(wait, memory)
     faults["major_fault_ns"] = faults["minor_fault_ns"]
     faults["load_misses"] = figure(misses, how, digits=4)
     if wait > misses * memory:
         copy = faults["raw_copy_ns"]["value"] + wait - misses * memory
-        faults["raw_copy_ns"] = figure(copy, f"{how}; all that a load takes beyond its answers")
+        faults["raw_copy_ns"] = figure(copy, f"{how}; all that a load takes beyond its misses")
     base = faults["minor_fault_ns"]["value"] + misses * memory
     sizes = {lines: len(compress(kinds[lines][0])) for lines in _LINES}
     points = sorted(
@@ -242,7 +242,7 @@ def measure_zswap(table: dict[str, Any], codec: str, seed: int) -> bool:
     ]
     # Unmapping costs as much whatever becomes of a page; what is beyond it waits for memory.
     beyond = max(float(np.median(rest)) - faults["unmap_ns"]["value"], 0.0)
-    misses = answers_in(beyond, memory)
+    misses = misses_in(beyond, memory)
     faults["evict_misses"] = figure(misses, how, digits=4)
     faults["pool_ns"] = figure(beyond - misses * memory, f"{how}; what is beyond evict_misses")
     return True

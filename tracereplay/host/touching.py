@@ -30,7 +30,7 @@ LINE_BYTES = 64
 FILLED_BYTES = PAGE_BYTES - 8
 ALL_ZERO = 0  # in place of a number of random lines
 NO_LINES = 255  # zeros but for the last word
-_MAPPED_BY_A_TABLE = 1 << 21
+_PMD_SIZE = 1 << 21  # what a page table maps
 _CLOCK_MONOTONIC = 1
 _PR_SET_PDEATHSIG = 1
 _PR_SET_THP_DISABLE = 41
@@ -257,7 +257,7 @@ def main(descriptor: int, touches: int, pages: int, parent: int) -> None:
     buffer = mmap.mmap(descriptor, shared_bytes(touches, pages))
     # Every page table of it is made here, before the process enters the cgroup, whose limit is the
     # touches'. Not by MAP_POPULATE: pages that it has referenced count as activated where a kill ends all.
-    for at in (*range(0, len(buffer), _MAPPED_BY_A_TABLE), len(buffer) - 1):
+    for at in (*range(0, len(buffer), _PMD_SIZE), len(buffer) - 1):
         _ = buffer[at]
     control, trace, lines, seen, touch_ns, steps_ns = shared_arrays(buffer, touches, pages)
     os.setpriority(os.PRIO_PROCESS, 0, 0)  # not its parent's: zswap's worker must get its turn

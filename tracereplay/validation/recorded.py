@@ -22,6 +22,7 @@ import numpy.typing as npt
 from tracereplay.errors import FormatError, InputError, strerror
 from tracereplay.host.zram import chosen_of
 from tracereplay.reclaim import RECLAIM
+from tracereplay.replay.page_tables import TABLE_SHIFT
 from tracereplay.replay.settings import (
     KERNELS,
     Scenario,
@@ -78,7 +79,7 @@ _ZRAM_CODEC = "zram.comp_algorithm"  # of emulated runs, as sysfs shows it
 _REMOTE_STOCK_PAGES = 16  # median of the 65 repeats of older records of 6.18 that tell
 # Of the page tables that map the recorder's own memory: it reads 4 bytes of the trace a touch and writes
 # as many of the time, and a table maps 2 MiB.
-_TOUCHES_PER_OWN_TABLE = (1 << 21) // 8
+_TOUCHES_PER_OWN_TABLE = (PAGE_BYTES << TABLE_SHIFT) // 8
 _BYTES_PER_TOUCH_TIME = 4  # the recorder wrote a uint32 per touch to a file at the end
 
 
@@ -349,7 +350,7 @@ def _one_repeat(record: dict[str, Any], repeat: dict[str, Any]) -> Repeat:
         times_ns if steps else _NO_ROWS,
         wall_ns or int(times_ns[-1]),
         reads,
-        0 if "recorder" in record else _remote_stock_pages(repeat.get("footprint") or {}),
+        _remote_stock_pages(record, repeat),
         _file_pages(record),
         outside_ns,
         looks=looks,
@@ -421,7 +422,7 @@ def _flush_phases(repeats: Sequence[Repeat]) -> list[Repeat]:
     return out
 
 
-def _remote_stock_pages(footprint: dict[str, float]) -> int:
+def _remote_stock_pages(record: dict[str, Any], repeat: dict[str, Any]) -> int:
     """Return the pages that another CPU's stock held: charged, and neither resident nor kernel's.
 
     mm/memcontrol.c:refill_stock(): a CPU keeps up to 63 pages it has charged to a cgroup. The task of
@@ -432,6 +433,9 @@ def _remote_stock_pages(footprint: dict[str, float]) -> int:
     few wait in a batch for their list, and those on the lists, of which what was read ahead is not
     mapped.
     """
+    if "recorder" in record:
+        return 0
+    footprint = repeat.get("footprint") or {}
     usage, mapped, kernel, inactive, active = (
         footprint.get(f"{name}_pages_mean_second_half", -1)
         for name in ("usage", "rss", "kmem", "inactive_anon", "active_anon")
